@@ -1,0 +1,1 @@
+//! The neutral Message, its codes, and the dialects.
