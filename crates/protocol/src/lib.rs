@@ -1,1 +1,28 @@
-//! The neutral Message, its codes, and the dialects.
+//! What the two ends of a connection say to each other, without any I/O.
+//!
+//! The hub speaks in neutral [`Request`]s and [`Event`]s; a [`Dialect`] turns a frame's payload into the
+//! first and the second into a payload. `outspoke-websocket` frames those payloads, `outspoke-hub` acts on
+//! them. Invariant: nothing here reads a clock, a socket or a configuration file.
+//!
+//! * [`Message`]: what somebody said, where, and its place in the room's log
+//! * [`ErrorCode`] and [`Disconnect`]: the one table each of refusals and of closes
+//! * [`dialects`]: the wire formats that ship
+
+mod code;
+mod dialect;
+pub mod dialects;
+mod event;
+mod id;
+mod message;
+mod request;
+mod room;
+mod timestamp;
+
+pub use code::{Disconnect, ErrorCode, Reconnect};
+pub use dialect::{Dialect, FrameKind, Payload};
+pub use event::{Acknowledgement, Event, Gap, Notice, Refusal, Welcome};
+pub use id::{ClientId, Epoch, MessageId, RequestId, UserId};
+pub use message::{Body, Kind, Message, Position, Publisher};
+pub use request::{BodyRef, Command, Request};
+pub use room::{InvalidRoomName, RoomName};
+pub use timestamp::Timestamp;
