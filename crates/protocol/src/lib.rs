@@ -13,6 +13,7 @@ mod dialect;
 pub mod dialects;
 mod event;
 mod id;
+mod json;
 mod message;
 mod request;
 mod room;

@@ -6,6 +6,9 @@ use crate::Dialect;
 
 pub mod gohub;
 pub mod native;
+mod shared;
+
+pub use shared::SERVER_TYPES;
 
 /// Every dialect of this crate; the first is what a client gets that names none.
 #[must_use]

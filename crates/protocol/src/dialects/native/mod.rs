@@ -1,4 +1,15 @@
-//! The `native` dialect.
+//! The `native` dialect: JSON objects in text frames, told apart by their `type`.
+//!
+//! What a client speaks that names no dialect, so it is as small as `{"type":"chat","content":"hello"}`. The
+//! contract is `docs/protocol/native.md`; `transcripts/` of this crate holds conversations that the tests replay.
+//!
+//! * Words: *room* is `room`, and `channel` is read as the same; everything else has its neutral name in
+//!   camel case.
+//! * Unknown fields are ignored, unknown types go to the application's handlers.
+//! * Not supported: binary frames. A binary body is written as base64.
+
+mod decode;
+mod encode;
 
 use crate::{Dialect, Event, FrameKind, Payload, Refusal, Request};
 
@@ -12,14 +23,18 @@ impl Dialect for Native {
     }
 
     fn subprotocols(&self) -> &'static [&'static str] {
-        &[]
+        &["outspoke.v1"]
     }
 
-    fn decode<'a>(&self, _payload: Payload<'a>) -> Result<Request<'a>, Refusal> {
-        Err(Refusal::new(crate::ErrorCode::UnknownType, ""))
+    fn decode<'a>(&self, payload: Payload<'a>) -> Result<Request<'a>, Refusal> {
+        decode::decode(payload)
     }
 
-    fn encode(&self, _event: &Event, _out: &mut Vec<u8>) -> Option<FrameKind> {
-        None
+    fn encode(&self, event: &Event, out: &mut Vec<u8>) -> Option<FrameKind> {
+        encode::encode(event, out);
+        Some(FrameKind::Text)
     }
 }
+
+#[cfg(test)]
+mod tests;

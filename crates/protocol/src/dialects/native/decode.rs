@@ -1,0 +1,110 @@
+//! Frames from a client that speaks `native`, read as requests.
+//!
+//! Called once per frame, on the hot path. Syntax and the fields a type needs are judged here; names, lengths
+//! and rights are the hub's.
+
+use std::borrow::Cow;
+
+use super::super::shared;
+use crate::json::{Object, bad_request, read_object};
+use crate::{BodyRef, Command, Kind, Payload, Refusal, Request, RequestId};
+
+/// Longest request id that is a text, in bytes.
+const ID_LEN_MAX: usize = 64;
+
+const FIELDS: [&str; 8] = ["type", "id", "room", "channel", "content", "data", "epoch", "offset"];
+const TYPE: usize = 0;
+const ID: usize = 1;
+const ROOM: usize = 2;
+const CHANNEL: usize = 3;
+const CONTENT: usize = 4;
+const DATA: usize = 5;
+const EPOCH: usize = 6;
+const OFFSET: usize = 7;
+
+type Fields<'a> = Object<'a, { FIELDS.len() }>;
+
+pub(super) fn decode(payload: Payload<'_>) -> Result<Request<'_>, Refusal> {
+    let Payload::Text(text) = payload else { return Err(shared::text_only("native")) };
+    let (fields, syntax) = read_object(text, &FIELDS);
+    let id = request_id(&fields);
+    if let Err(refusal) = syntax {
+        return Err(refusal.answering(id.ok().flatten()));
+    }
+    let id = id?;
+    match command(&fields) {
+        Ok(command) => Ok(Request { id, command }),
+        Err(refusal) => Err(refusal.answering(id)),
+    }
+}
+
+fn request_id(fields: &Fields<'_>) -> Result<Option<RequestId>, Refusal> {
+    let field = fields.field(ID);
+    let Some(value) = field.value() else { return Ok(None) };
+    if !value.get().starts_with('"') {
+        return match field.integer() {
+            Ok(number) => Ok(number.map(RequestId::Number)),
+            Err(_) => Err(bad_request("`id` must be a string or an integer of at most 64 bits")),
+        };
+    }
+    match field.text()? {
+        Some(text) if text.len() > ID_LEN_MAX => Err(bad_request(format_args!(
+            "`id` has at most {ID_LEN_MAX} bytes of UTF-8, this one has {}",
+            text.len()
+        ))),
+        text => Ok(text.map(|text| RequestId::Text(text.as_ref().into()))),
+    }
+}
+
+fn command<'a>(fields: &Fields<'a>) -> Result<Command<'a>, Refusal> {
+    let name = shared::type_name(fields.field(TYPE), r#"{"type":"chat","content":"hello"}"#)?;
+    match name.as_ref() {
+        "chat" => Ok(Command::Publish {
+            kind: Kind::Chat,
+            body: BodyRef::Text(shared::content(fields.field(CONTENT))?),
+            room: room(fields)?,
+        }),
+        "publish" => {
+            Ok(Command::Publish { kind: Kind::Data, body: published_data(fields)?, room: room(fields)? })
+        }
+        "subscribe" | "join" => Ok(Command::Subscribe {
+            room: room_or_data(fields, &name)?,
+            since: shared::since(fields.field(EPOCH), fields.field(OFFSET))?,
+        }),
+        "unsubscribe" | "leave" => Ok(Command::Unsubscribe { room: room_or_data(fields, &name)? }),
+        "ping" => Ok(Command::Ping),
+        _ => {
+            shared::not_from_the_server(&name)?;
+            Ok(Command::Custom { data: fields.raw(DATA).map(shared::portable_data).transpose()?, name })
+        }
+    }
+}
+
+fn published_data<'a>(fields: &Fields<'a>) -> Result<BodyRef<'a>, Refusal> {
+    let data = fields.raw(DATA).ok_or_else(|| bad_request("publish needs `data`, any JSON value"))?;
+    shared::portable_data(data).map(BodyRef::Json)
+}
+
+/// The room a request names, by either word.
+fn room<'a>(fields: &Fields<'a>) -> Result<Option<Cow<'a, str>>, Refusal> {
+    one_room(fields.field(ROOM).text()?, fields.field(CHANNEL).text()?, "`room` and `channel`")
+}
+
+/// The room to come into or go out of: here `data` may hold its name, too.
+fn room_or_data<'a>(fields: &Fields<'a>, what: &str) -> Result<Cow<'a, str>, Refusal> {
+    let named = one_room(room(fields)?, fields.field(DATA).text()?, "`room` and `data`")?;
+    shared::required_room(named, what)
+}
+
+fn one_room<'a>(
+    one: Option<Cow<'a, str>>,
+    other: Option<Cow<'a, str>>,
+    both: &str,
+) -> Result<Option<Cow<'a, str>>, Refusal> {
+    match (one, other) {
+        (Some(one), Some(other)) if one != other => Err(bad_request(format_args!(
+            "{both} name the same thing here; these two differ, send one of them"
+        ))),
+        (one, other) => Ok(one.or(other)),
+    }
+}
