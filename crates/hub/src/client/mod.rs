@@ -1,0 +1,110 @@
+//! The server's side of one connection, as the rest of the hub sees it.
+//!
+//! Shared between the shard that owns the connection and whoever holds its id. What only the shard may touch
+//! (the stream, the codec, the queue itself) is in `shard/connection.rs`.
+
+pub(crate) mod outbox;
+pub(crate) mod registry;
+
+use std::time::Instant;
+
+use ecow::EcoString;
+use outspoke_protocol::{ClientId, Publisher, UserId};
+
+use crate::auth::Identity;
+use crate::shard::Key;
+use crate::sync::atomic::{AtomicUsize, Ordering};
+
+/// One connected client.
+#[derive(Debug)]
+pub struct Client {
+    id: ClientId,
+    identity: Identity,
+    connected: Instant,
+    dialect: u8,
+    pub(crate) shard: u16,
+    pub(crate) key: std::sync::OnceLock<Key>,
+    /// Bytes waiting for this client, in its outbox or in its shard's inbox on the way there.
+    queued: AtomicUsize,
+}
+
+impl Client {
+    pub(crate) fn new(identity: Identity, dialect: u8, shard: u16) -> Self {
+        Self {
+            id: ClientId::random(),
+            identity,
+            connected: Instant::now(),
+            dialect,
+            shard,
+            key: std::sync::OnceLock::new(),
+            queued: AtomicUsize::new(0),
+        }
+    }
+
+    /// The connection's id.
+    #[must_use]
+    pub fn id(&self) -> ClientId {
+        self.id
+    }
+
+    /// Who is behind the connection.
+    #[must_use]
+    pub fn identity(&self) -> &Identity {
+        &self.identity
+    }
+
+    /// The user.
+    #[must_use]
+    pub fn user(&self) -> &UserId {
+        &self.identity.user
+    }
+
+    /// The name shown to people; empty when there is none.
+    #[must_use]
+    pub fn name(&self) -> &EcoString {
+        &self.identity.name
+    }
+
+    /// When the connection was attached to the hub.
+    #[must_use]
+    pub fn connected(&self) -> Instant {
+        self.connected
+    }
+
+    /// The dialect's index in [`Hub::dialects`](crate::Hub::dialects).
+    #[must_use]
+    pub fn dialect(&self) -> u8 {
+        self.dialect
+    }
+
+    /// Bytes waiting for this client to read.
+    #[must_use]
+    pub fn queued_bytes(&self) -> usize {
+        self.queued.load(Ordering::Relaxed)
+    }
+
+    /// The client as the publisher of a message.
+    #[must_use]
+    pub fn publisher(&self) -> Publisher {
+        Publisher { user: self.identity.user.clone(), name: self.identity.name.clone(), client: self.id }
+    }
+
+    /// Takes `bytes` of the queue if they fit under `max`; says how much was queued if they do not.
+    pub(crate) fn reserve(&self, bytes: usize, max: usize) -> Result<(), usize> {
+        self.queued
+            .fetch_update(Ordering::AcqRel, Ordering::Relaxed, |queued| {
+                queued.checked_add(bytes).filter(|sum| *sum <= max)
+            })
+            .map(|_| ())
+    }
+
+    /// Takes `bytes` of the queue whatever its level.
+    pub(crate) fn charge(&self, bytes: usize) {
+        self.queued.fetch_add(bytes, Ordering::AcqRel);
+    }
+
+    /// Gives `bytes` of the queue back.
+    pub(crate) fn release(&self, bytes: usize) {
+        self.queued.fetch_sub(bytes, Ordering::AcqRel);
+    }
+}

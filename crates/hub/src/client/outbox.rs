@@ -1,0 +1,216 @@
+//! What could not be written to a client at once.
+//!
+//! Filled by its shard, emptied when the connection takes bytes again; exists only while something waits.
+//! Holds encoded frames, never messages. Invariant: the client's `queued` counter is charged with `bytes`.
+//! Whether a slow client is dropped is decided in `shard/slow.rs`; here it is only carried out.
+
+use std::collections::VecDeque;
+use std::io::IoSlice;
+
+use bytes::Bytes;
+use tokio::sync::oneshot;
+
+use crate::room::RoomId;
+use crate::shard::wheel::Tick;
+
+/// Frames waiting for one client.
+#[derive(Debug, Default)]
+pub(crate) struct Outbox {
+    queue: VecDeque<Entry>,
+    /// Bytes of the first entry that are written already.
+    written: usize,
+    bytes: usize,
+    /// When the client last took bytes, or the outbox was begun.
+    pub(crate) progress: Tick,
+    /// Messages that were skipped, by room: to be told when the outbox is empty.
+    pub(crate) skipped: Vec<Skipped>,
+}
+
+/// Some frames that are written or dropped together.
+#[derive(Debug)]
+pub(crate) struct Entry {
+    pub(crate) bytes: Bytes,
+    pub(crate) origin: Origin,
+}
+
+/// What an entry is, for those who drop entries.
+#[derive(Debug)]
+pub(crate) enum Origin {
+    /// An answer, a pong, a close: never dropped.
+    Control,
+    /// A pushed frame; its sender may be waiting for the outcome. Never dropped.
+    Push { written: Option<oneshot::Sender<()>> },
+    /// A room's messages.
+    Room {
+        room: RoomId,
+        /// How many messages of the room's log are in it.
+        messages: u32,
+        /// What a conflating room compares; zero: nothing.
+        key: u64,
+    },
+}
+
+/// Messages of a room that this client did not get.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Skipped {
+    pub(crate) room: RoomId,
+    pub(crate) missed: u64,
+    /// Nothing of the room is queued until the outbox is empty.
+    pub(crate) muted: bool,
+}
+
+/// How many slices one write carries.
+const SLICES: usize = 16;
+
+impl Outbox {
+    pub(crate) fn new(now: Tick) -> Self {
+        Self { progress: now, ..Self::default() }
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.queue.is_empty()
+    }
+
+    #[cfg(test)]
+    fn bytes(&self) -> usize {
+        self.bytes
+    }
+
+    /// Appends an entry of which `written` bytes are written already; only the first entry can be begun.
+    pub(crate) fn push(&mut self, entry: Entry, written: usize) {
+        debug_assert!(written == 0 || self.queue.is_empty(), "only the first entry can be begun");
+        self.bytes += entry.bytes.len() - written;
+        if written > 0 {
+            self.written = written;
+        }
+        self.queue.push_back(entry);
+    }
+
+    /// The unwritten bytes as slices, as many as one write carries.
+    pub(crate) fn slices<'a>(&'a self, slices: &mut [IoSlice<'a>; SLICES]) -> usize {
+        let mut skip = self.written;
+        let mut count = 0;
+        for (slot, entry) in slices.iter_mut().zip(&self.queue) {
+            *slot = IoSlice::new(&entry.bytes[skip..]);
+            skip = 0;
+            count += 1;
+        }
+        count
+    }
+
+    /// Space for [`slices`](Self::slices).
+    pub(crate) fn no_slices<'a>() -> [IoSlice<'a>; SLICES] {
+        std::array::from_fn(|_| IoSlice::new(&[]))
+    }
+
+    /// Takes note that `count` bytes were written.
+    pub(crate) fn advance(&mut self, mut count: usize, now: Tick) {
+        self.bytes -= count;
+        self.progress = now;
+        while let Some(first) = self.queue.front() {
+            let left = first.bytes.len() - self.written;
+            if count < left {
+                self.written += count;
+                return;
+            }
+            count -= left;
+            self.written = 0;
+            if let Some(Entry { origin: Origin::Push { written: Some(sender) }, .. }) = self.queue.pop_front()
+            {
+                // Whoever asked may have stopped waiting.
+                let _ = sender.send(());
+            }
+        }
+    }
+
+    /// Drops entries, oldest first, for which `drop` says so; never one that is begun. Returns the bytes and
+    /// the messages dropped.
+    pub(crate) fn drop_where(&mut self, mut drop: impl FnMut(&Origin, usize) -> bool) -> (usize, u64) {
+        let begun = usize::from(self.written > 0);
+        let (mut bytes, mut missed, mut index) = (0, 0, 0);
+        self.queue.retain(|entry| {
+            index += 1;
+            let dropped = index > begun && drop(&entry.origin, entry.bytes.len());
+            if dropped {
+                bytes += entry.bytes.len();
+                if let Origin::Room { messages, .. } = entry.origin {
+                    missed += u64::from(messages);
+                }
+            }
+            !dropped
+        });
+        self.bytes -= bytes;
+        (bytes, missed)
+    }
+
+    /// Notes messages of `room` as not delivered.
+    pub(crate) fn skip(&mut self, room: RoomId, missed: u64, muted: bool) {
+        match self.skipped.iter_mut().find(|skipped| skipped.room == room) {
+            Some(skipped) => {
+                skipped.missed += missed;
+                skipped.muted |= muted;
+            }
+            None => self.skipped.push(Skipped { room, missed, muted }),
+        }
+    }
+
+    /// Whether nothing of `room` is queued until the outbox is empty.
+    pub(crate) fn is_muted(&self, room: RoomId) -> bool {
+        self.skipped.iter().any(|skipped| skipped.room == room && skipped.muted)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn entry(text: &'static str, room: RoomId) -> Entry {
+        Entry {
+            bytes: Bytes::from_static(text.as_bytes()),
+            origin: Origin::Room { room, messages: 1, key: 0 },
+        }
+    }
+
+    fn unwritten(outbox: &Outbox) -> String {
+        let mut slices = Outbox::no_slices();
+        let count = outbox.slices(&mut slices);
+        slices[..count].iter().map(|slice| String::from_utf8_lossy(slice).into_owned()).collect()
+    }
+
+    #[test]
+    fn outbox_partial_writes_resume_where_they_stopped() {
+        let mut outbox = Outbox::new(0);
+        outbox.push(entry("abcdef", 1), 2);
+        outbox.push(entry("ghi", 1), 0);
+        assert_eq!((unwritten(&outbox).as_str(), outbox.bytes()), ("cdefghi", 7));
+        outbox.advance(5, 9);
+        assert_eq!((unwritten(&outbox).as_str(), outbox.bytes(), outbox.progress), ("hi", 2, 9));
+        outbox.advance(2, 9);
+        assert!(outbox.is_empty());
+        assert_eq!(outbox.bytes(), 0);
+    }
+
+    /// Dropping a frame whose head is on the wire would garble everything after it.
+    #[test]
+    fn outbox_never_drops_an_entry_that_is_begun() {
+        let mut outbox = Outbox::new(0);
+        outbox.push(entry("abc", 1), 1);
+        outbox.push(entry("def", 1), 0);
+        outbox.push(entry("ghi", 2), 0);
+        let dropped = outbox.drop_where(|origin, _| matches!(origin, Origin::Room { room: 1, .. }));
+        assert_eq!(dropped, (3, 1));
+        assert_eq!((unwritten(&outbox).as_str(), outbox.bytes()), ("bcghi", 5));
+    }
+
+    #[tokio::test]
+    async fn outbox_push_is_reported_when_its_last_byte_is_written() {
+        let mut outbox = Outbox::new(0);
+        let (written, mut outcome) = oneshot::channel();
+        let origin = Origin::Push { written: Some(written) };
+        outbox.push(Entry { bytes: Bytes::from_static(b"abcd"), origin }, 0);
+        outbox.advance(3, 1);
+        assert!(outcome.try_recv().is_err());
+        outbox.advance(1, 2);
+        assert_eq!(outcome.await, Ok(()));
+    }
+}

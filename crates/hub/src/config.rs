@@ -1,0 +1,198 @@
+//! Every limit and time-out of the hub: its unit, its default, and what happens when it is reached.
+//!
+//! Plain data, checked once at start ([`HubConfig::validate`]). Reading files and environment is the server's business.
+
+use std::time::Duration;
+
+use outspoke_protocol::RoomName;
+
+/// What the hub does with a room's messages for a member that reads too slowly.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum SlowClient {
+    /// End the connection with 4000 `slow_consumer`; the client reconnects and catches up.
+    #[default]
+    Disconnect,
+    /// Make space by dropping the oldest messages of the same room that are still queued.
+    DropOldest,
+    /// Drop what does not fit.
+    DropNewest,
+    /// Keep only the newest queued message of each sort and publisher; then as [`DropOldest`](Self::DropOldest).
+    Conflate,
+    /// Drop everything queued of the room and send nothing of it until the queue is empty, then say how much
+    /// was missed.
+    Resync,
+}
+
+/// How silent and stuck connections are found.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct HeartbeatConfig {
+    /// A connection from which nothing came for this long is pinged. Default 30 s; zero: never.
+    pub ping_interval: Duration,
+    /// A connection from which nothing came for this long, not even a pong, is closed with 4002. Default 60 s,
+    /// more than `ping_interval`; zero: never.
+    pub pong_timeout: Duration,
+}
+
+/// When and how messages are compressed for clients that negotiated it (RFC 7692).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct CompressionConfig {
+    /// Whether the extension is accepted at all. Default: yes.
+    pub enabled: bool,
+    /// Smaller messages are sent as they are. In bytes, default 512.
+    pub bytes_min: usize,
+    /// 1 (fast) to 9 (small). Default 1: measured at 2-3 us per message, whatever the audience.
+    pub level: u32,
+}
+
+/// Options of the sockets the hub is given.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TcpConfig {
+    /// Bytes the kernel holds for a peer that does not read (`SO_SNDBUF`; Linux doubles it). Default 64 KiB;
+    /// zero: the system's default, which is megabytes.
+    pub send_buffer_bytes: usize,
+    /// Send small writes at once (`TCP_NODELAY`). Default: yes; the hub coalesces by itself.
+    pub nodelay: bool,
+}
+
+/// The hub's configuration. `HubConfig::default()` is what a library user gets.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct HubConfig {
+    /// Shards, one thread each. Default 0: one per core. At most 64.
+    pub shards: usize,
+    /// Room every client is put into at connect, unless it asks for none. Default: none.
+    pub default_room: Option<RoomName>,
+    /// Heartbeats.
+    pub heartbeat: HeartbeatConfig,
+    /// Bytes for a client may wait this long without the client reading any; then it is closed with 4001.
+    /// Default 10 s; zero: as long as it takes.
+    pub write_timeout: Duration,
+    /// How long the closing handshake may take before the socket is closed anyway. Default 5 s.
+    pub close_timeout: Duration,
+    /// How long an application's handler may take before its request is answered with `timed_out`. Default 30 s;
+    /// zero: as long as it takes. The connection reads nothing meanwhile.
+    pub handler_timeout: Duration,
+    /// Largest message from a client, also after inflating, in bytes. Default 64 KiB; more closes with 1009.
+    pub message_bytes_max: usize,
+    /// Largest chat text, in characters. Default 1000; more is answered with `content_too_long`.
+    pub content_chars_max: usize,
+    /// Longest user name, in characters. Default 50; more is refused before the upgrade.
+    pub username_chars_max: usize,
+    /// Longest user id and device, in bytes. Default 128; more is refused before the upgrade.
+    pub user_id_bytes_max: usize,
+    /// Longest room name, in bytes. Default 128; more is answered with `invalid_room`.
+    pub room_name_bytes_max: usize,
+    /// Rooms one client may be in. Default 128; more is answered with `too_many_rooms`.
+    pub rooms_per_client_max: usize,
+    /// Rooms with members on this hub. Default 1,000,000; more is answered with `room_limit`.
+    pub rooms_max: usize,
+    /// Members of one room. Default 0, unlimited; more is answered with `room_full`.
+    pub room_members_max: usize,
+    /// Connections. Default 0, unlimited; more is refused with 503 before the upgrade.
+    pub connections_max: usize,
+    /// Bytes that may wait for one client. Default 1 MiB. More: [`SlowClient`] decides for a room's messages,
+    /// `SendBufferFull` answers a push, and a client that does not read its own answers is closed with 4000.
+    pub outbox_bytes_max: usize,
+    /// Bytes that may wait for one shard. Default 64 MiB; above it publishing clients are not read from, at
+    /// twice as much `publish` and `push` refuse.
+    pub inbox_bytes_max: usize,
+    /// What happens to a room's messages for a member that reads too slowly. Default: disconnect.
+    pub slow_client: SlowClient,
+    /// Whether rooms tell their members who comes and goes. Default: yes.
+    pub announce: bool,
+    /// In rooms with more members nobody is told. Default 1000: every join would cost a write per member.
+    pub announce_members_max: usize,
+    /// Compression.
+    pub compression: CompressionConfig,
+    /// Socket options.
+    pub tcp: TcpConfig,
+}
+
+impl Default for HubConfig {
+    fn default() -> Self {
+        Self {
+            shards: 0,
+            default_room: None,
+            heartbeat: HeartbeatConfig {
+                ping_interval: Duration::from_secs(30),
+                pong_timeout: Duration::from_secs(60),
+            },
+            write_timeout: Duration::from_secs(10),
+            close_timeout: Duration::from_secs(5),
+            handler_timeout: Duration::from_secs(30),
+            message_bytes_max: 64 * 1024,
+            content_chars_max: 1000,
+            username_chars_max: 50,
+            user_id_bytes_max: 128,
+            room_name_bytes_max: 128,
+            rooms_per_client_max: 128,
+            rooms_max: 1_000_000,
+            room_members_max: 0,
+            connections_max: 0,
+            outbox_bytes_max: 1024 * 1024,
+            inbox_bytes_max: 64 * 1024 * 1024,
+            slow_client: SlowClient::Disconnect,
+            announce: true,
+            announce_members_max: 1000,
+            compression: CompressionConfig { enabled: true, bytes_min: 512, level: 1 },
+            tcp: TcpConfig { send_buffer_bytes: 64 * 1024, nodelay: true },
+        }
+    }
+}
+
+/// A configuration that cannot work, and what would.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{key}: {problem}")]
+pub struct InvalidConfig {
+    /// The field.
+    pub key: &'static str,
+    /// What is wrong with it, and what would be right.
+    pub problem: String,
+}
+
+impl HubConfig {
+    /// Checks the fields against each other.
+    ///
+    /// # Errors
+    /// The first field that cannot work.
+    pub fn validate(&self) -> Result<(), InvalidConfig> {
+        let rules: [(bool, &'static str, &str); 8] = [
+            (self.shards <= MAX_SHARDS, "shards", "at most 64; 0 takes one per core"),
+            (
+                self.heartbeat.pong_timeout.is_zero()
+                    || self.heartbeat.pong_timeout > self.heartbeat.ping_interval,
+                "heartbeat.pong_timeout",
+                "must be longer than heartbeat.ping_interval, or the first silent interval closes the connection",
+            ),
+            (self.message_bytes_max >= 125, "message_bytes_max", "at least 125, the size of a control frame"),
+            (
+                self.outbox_bytes_max >= self.message_bytes_max,
+                "outbox_bytes_max",
+                "at least message_bytes_max, or one message could never be sent",
+            ),
+            (
+                self.inbox_bytes_max >= self.message_bytes_max,
+                "inbox_bytes_max",
+                "at least message_bytes_max, or one message could never be published",
+            ),
+            ((1..=9).contains(&self.compression.level), "compression.level", "1 (fast) to 9 (small)"),
+            (self.room_name_bytes_max > 0, "room_name_bytes_max", "at least 1"),
+            (!self.close_timeout.is_zero(), "close_timeout", "more than zero"),
+        ];
+        match rules.into_iter().find(|(holds, ..)| !holds) {
+            Some((_, key, problem)) => Err(InvalidConfig { key, problem: problem.to_owned() }),
+            None => Ok(()),
+        }
+    }
+
+    /// How many shards to start.
+    pub(crate) fn shard_count(&self) -> usize {
+        match self.shards {
+            0 => std::thread::available_parallelism().map_or(1, std::num::NonZero::get).min(MAX_SHARDS),
+            count => count,
+        }
+    }
+}
+
+/// A room remembers the shards it has members on in one 64-bit mask.
+pub(crate) const MAX_SHARDS: usize = 64;

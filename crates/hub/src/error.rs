@@ -1,0 +1,113 @@
+//! Why the hub did not do what it was asked: one small enum per operation.
+
+use outspoke_protocol::InvalidRoomName;
+
+/// Why [`Hub::push`](crate::Hub::push) did not queue the frame.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum PushError {
+    /// No client with this id is connected to this hub.
+    #[error("client not found")]
+    ClientNotFound,
+    /// The client reads too slowly. The frame was not queued: retry later, skip it, or disconnect the client.
+    #[error("send buffer full: {queued} bytes are waiting for the client")]
+    SendBufferFull {
+        /// Bytes waiting for this client.
+        queued: usize,
+    },
+    /// The client's shard is too far behind. The frame was not queued: retry later.
+    #[error("the hub is overloaded")]
+    Overloaded,
+    /// The message has no form in the client's dialect.
+    #[error("the client's dialect cannot say this")]
+    Unspeakable,
+}
+
+/// Why a frame that was queued was never written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the connection ended before the frame was written")]
+pub struct NotWritten;
+
+/// Why [`Hub::publish`](crate::Hub::publish) did not accept the message.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum PublishError {
+    /// The name is no room name.
+    #[error(transparent)]
+    InvalidRoom(#[from] InvalidRoomName),
+    /// Shards are too far behind. Nothing was published: retry later.
+    #[error("the hub is overloaded")]
+    Overloaded,
+    /// The hub is stopping, or has stopped.
+    #[error("the hub is stopping")]
+    Stopping,
+}
+
+/// Why a client was not put into a room, or not taken out of it.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum JoinError {
+    /// The name is no room name.
+    #[error(transparent)]
+    InvalidRoom(#[from] InvalidRoomName),
+    /// No client with this id is connected to this hub.
+    #[error("client not found")]
+    ClientNotFound,
+    /// The client is in as many rooms as it may be.
+    #[error("the client is in {max} rooms already, the configured maximum; leave one first")]
+    TooManyRooms {
+        /// The limit.
+        max: usize,
+    },
+    /// The room has as many members as it may have.
+    #[error("the room is full: it has {max} members, the configured maximum")]
+    RoomFull {
+        /// The limit.
+        max: usize,
+    },
+    /// The hub has as many rooms as it may have.
+    #[error("the hub has {max} rooms already, the configured maximum")]
+    RoomLimit {
+        /// The limit.
+        max: usize,
+    },
+    /// The client is not in the room.
+    #[error("not in room \"{room}\": subscribe to it first")]
+    NotSubscribed {
+        /// The room.
+        room: outspoke_protocol::RoomName,
+    },
+}
+
+/// Why [`Hub::attach`](crate::Hub::attach) did not take the connection.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum AttachError {
+    /// Every place is taken.
+    #[error("the hub holds {max} connections already, the configured maximum")]
+    TooManyConnections {
+        /// The limit.
+        max: usize,
+    },
+    /// The hub is stopping, or has stopped.
+    #[error("the hub is stopping")]
+    Stopping,
+    /// The dialect is not one of the hub's.
+    #[error("the hub has no dialect \"{name}\"")]
+    UnknownDialect {
+        /// The dialect asked for.
+        name: String,
+    },
+}
+
+/// Why the hub did not start.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum StartError {
+    /// The configuration cannot work.
+    #[error(transparent)]
+    InvalidConfig(#[from] crate::config::InvalidConfig),
+    /// The system gave no thread, no poller or no runtime.
+    #[error("cannot start a shard")]
+    Io(#[from] std::io::Error),
+}

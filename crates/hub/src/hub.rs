@@ -1,0 +1,677 @@
+//! The hub's handle: register, push, broadcast, publish, count.
+//!
+//! Cheap to clone, usable from any thread. It owns no connection: it finds the shard that does and puts a
+//! command into its inbox. A hub is started explicitly ([`HubBuilder`]) and stopped explicitly
+//! ([`Hub::shutdown`]).
+
+use std::fmt;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, SystemTime};
+
+use bytes::Bytes;
+use ecow::EcoString;
+use outspoke_protocol::{
+    Body, ClientId, Dialect, Disconnect, Event, FrameKind, Kind, Message, MessageId, RoomName, Timestamp,
+};
+use outspoke_websocket::{Limits, Window, encode_frame};
+use tokio::sync::{oneshot, watch};
+
+use crate::auth::{Authenticator, Identity, OpenMode};
+use crate::client::Client;
+use crate::client::registry::{Place, Registry};
+use crate::config::HubConfig;
+use crate::conn::WsConn;
+use crate::dispatcher::{Dispatcher, Handler};
+use crate::error::{AttachError, JoinError, NotWritten, PublishError, PushError, StartError};
+use crate::publication::{Publication, opcode};
+use crate::room::directory::Directory;
+use crate::room::{Draft, Published};
+use crate::shard::command::{Arrival, Command};
+use crate::shard::inbox::{Congestion, Inbox, Rejected};
+use crate::shard::{Mailbox, Shard};
+use crate::stats::{Counters, Stats};
+
+/// How a connection ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Departure {
+    /// The client said goodbye, with this close code if it gave one.
+    ByPeer(Option<u16>),
+    /// The hub ended it.
+    ByServer(Disconnect),
+    /// The stream ended or failed without a goodbye.
+    Lost,
+}
+
+type OnConnect = Box<dyn Fn(&Arc<Client>) + Send + Sync>;
+type OnDisconnect = Box<dyn Fn(&Arc<Client>, Departure) + Send + Sync>;
+
+/// What a hub's shards and handles share.
+pub(crate) struct Inner {
+    pub(crate) config: HubConfig,
+    pub(crate) limits: Limits,
+    pub(crate) dialects: Vec<Arc<dyn Dialect>>,
+    pub(crate) dispatcher: Dispatcher,
+    pub(crate) authenticator: Arc<dyn Authenticator>,
+    pub(crate) shards: Box<[Mailbox]>,
+    pub(crate) registry: Arc<Registry>,
+    pub(crate) directory: Directory,
+    pub(crate) congestion: Arc<Congestion>,
+    on_connect: Option<OnConnect>,
+    on_disconnect: Option<OnDisconnect>,
+    next_shard: AtomicUsize,
+    stopping: AtomicBool,
+    /// Shards that have not ended.
+    running: watch::Sender<usize>,
+    threads: Mutex<Vec<std::thread::JoinHandle<()>>>,
+}
+
+impl fmt::Debug for Inner {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Hub")
+            .field("shards", &self.shards.len())
+            .field("clients", &self.registry.count())
+            .finish_non_exhaustive()
+    }
+}
+
+impl Inner {
+    pub(crate) fn now(&self) -> Timestamp {
+        Timestamp::from_system_time(SystemTime::now())
+    }
+
+    /// Lets every shard look again at what it was waiting for.
+    pub(crate) fn nudge_all(&self) {
+        for shard in &self.shards {
+            shard.inbox.nudge();
+        }
+    }
+
+    pub(crate) fn tell_connected(&self, client: &Arc<Client>) {
+        if let Some(callback) = &self.on_connect {
+            contain(|| callback(client));
+        }
+    }
+
+    pub(crate) fn tell_disconnected(&self, client: &Arc<Client>, departure: Departure) {
+        if let Some(callback) = &self.on_disconnect {
+            contain(|| callback(client, departure));
+        }
+    }
+}
+
+/// Runs an application's callback; its panic is its own.
+fn contain(callback: impl FnOnce()) {
+    if catch_unwind(AssertUnwindSafe(callback)).is_err() {
+        tracing::error!("a connect or disconnect callback panicked");
+    }
+}
+
+/// Builds a hub: configuration, dialects, handlers, callbacks.
+#[must_use = "a hub does nothing until it is started"]
+pub struct HubBuilder {
+    config: HubConfig,
+    dialects: Vec<Arc<dyn Dialect>>,
+    dispatcher: Dispatcher,
+    authenticator: Option<Arc<dyn Authenticator>>,
+    on_connect: Option<OnConnect>,
+    on_disconnect: Option<OnDisconnect>,
+}
+
+impl fmt::Debug for HubBuilder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("HubBuilder").field("config", &self.config).finish_non_exhaustive()
+    }
+}
+
+impl HubBuilder {
+    /// Replaces the configuration.
+    pub fn config(mut self, config: HubConfig) -> Self {
+        self.config = config;
+        self
+    }
+
+    /// Replaces the dialects; the first is what a client gets that names none. At most 256.
+    pub fn dialects(mut self, dialects: Vec<Arc<dyn Dialect>>) -> Self {
+        self.dialects = dialects;
+        self
+    }
+
+    /// Answers messages of type `name`, replacing an earlier handler for it.
+    pub fn on(mut self, name: impl Into<EcoString>, handler: impl Handler) -> Self {
+        self.dispatcher.insert(name.into(), Box::new(handler));
+        self
+    }
+
+    /// Decides who may connect. Without one, everybody may ([`OpenMode`]).
+    pub fn authenticator(mut self, authenticator: impl Authenticator) -> Self {
+        self.authenticator = Some(Arc::new(authenticator));
+        self
+    }
+
+    /// Called in a shard for every new client, after its welcome is queued. It must not block.
+    pub fn on_connect(mut self, callback: impl Fn(&Arc<Client>) + Send + Sync + 'static) -> Self {
+        self.on_connect = Some(Box::new(callback));
+        self
+    }
+
+    /// Called in a shard exactly once for every client that [`on_connect`](Self::on_connect) saw. It must not block.
+    pub fn on_disconnect(
+        mut self,
+        callback: impl Fn(&Arc<Client>, Departure) + Send + Sync + 'static,
+    ) -> Self {
+        self.on_disconnect = Some(Box::new(callback));
+        self
+    }
+
+    /// Starts the hub on threads of its own, one per shard.
+    ///
+    /// # Errors
+    /// The configuration cannot work, or the system gives no thread or poller.
+    pub fn start(self) -> Result<Hub, StartError> {
+        let (hub, shards) = self.build()?;
+        for (index, shard) in shards.into_iter().enumerate() {
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+            let running = Running(Arc::clone(&hub.inner));
+            let name = format!("outspoke-shard-{index}");
+            let thread = std::thread::Builder::new().name(name).spawn(move || {
+                let _running = running;
+                runtime.block_on(shard.run());
+            })?;
+            hub.inner.threads.lock().unwrap_or_else(PoisonError::into_inner).push(thread);
+        }
+        Ok(hub)
+    }
+
+    /// Starts the hub with one shard as a task of the runtime that the caller runs in: for small embeddings, and
+    /// for tests with paused time. The runtime needs time and I/O enabled.
+    ///
+    /// # Errors
+    /// The configuration cannot work, or the system gives no poller.
+    ///
+    /// # Panics
+    /// Outside a tokio runtime.
+    pub fn start_on_this_runtime(mut self) -> Result<Hub, StartError> {
+        self.config.shards = 1;
+        let (hub, shards) = self.build()?;
+        for shard in shards {
+            let running = Running(Arc::clone(&hub.inner));
+            tokio::spawn(async move {
+                let _running = running;
+                shard.run().await;
+            });
+        }
+        Ok(hub)
+    }
+
+    fn build(self) -> Result<(Hub, Vec<Shard>), StartError> {
+        let Self { config, dialects, dispatcher, authenticator, on_connect, on_disconnect } = self;
+        config.validate()?;
+        let count = config.shard_count();
+        let congestion = Arc::new(Congestion::default());
+        let mailbox = || Mailbox {
+            inbox: Inbox::new(config.inbox_bytes_max, Arc::clone(&congestion)),
+            counters: Counters::default(),
+        };
+        let open = OpenMode {
+            username_chars_max: config.username_chars_max,
+            user_id_bytes_max: config.user_id_bytes_max,
+        };
+        let inner = Arc::new(Inner {
+            limits: Limits::new(config.message_bytes_max),
+            dialects,
+            dispatcher,
+            authenticator: authenticator.unwrap_or_else(|| Arc::new(open)),
+            shards: (0..count).map(|_| mailbox()).collect(),
+            registry: Arc::new(Registry::new(config.connections_max)),
+            directory: Directory::new(count),
+            congestion,
+            on_connect,
+            on_disconnect,
+            next_shard: AtomicUsize::new(0),
+            stopping: AtomicBool::new(false),
+            running: watch::Sender::new(count),
+            threads: Mutex::default(),
+            config,
+        });
+        let shards: std::io::Result<Vec<Shard>> =
+            (0..count).map(|index| Shard::new(index, Arc::clone(&inner))).collect();
+        Ok((Hub { inner }, shards?))
+    }
+}
+
+/// Counts a shard as running until it ends, however it does.
+struct Running(Arc<Inner>);
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        self.0.running.send_modify(|count| *count -= 1);
+    }
+}
+
+/// How a connection is to be attached.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct Attach {
+    /// Who it is.
+    pub identity: Identity,
+    /// The dialect's name; `None` for the hub's first.
+    pub dialect: Option<String>,
+    /// The form of compression negotiated with the client, if any.
+    pub compression: Option<Window>,
+    /// The room to be put into at once.
+    pub room: Option<RoomName>,
+    /// Bytes that were read from the stream already.
+    pub early: Bytes,
+    /// Return every message as it came and tell nobody of this client: for conformance tests.
+    pub echo: bool,
+}
+
+impl Attach {
+    /// A connection of `identity` in the default dialect, without a room.
+    #[must_use]
+    pub fn new(identity: Identity) -> Self {
+        Self { identity, dialect: None, compression: None, room: None, early: Bytes::new(), echo: false }
+    }
+
+    /// The same, put into `room` at once.
+    #[must_use]
+    pub fn into_room(mut self, room: RoomName) -> Self {
+        self.room = Some(room);
+        self
+    }
+
+    /// The same, speaking the dialect of that name.
+    #[must_use]
+    pub fn speaking(mut self, dialect: impl Into<String>) -> Self {
+        self.dialect = Some(dialect.into());
+        self
+    }
+}
+
+/// A payload for [`Hub::push`] and [`Hub::broadcast`]: sent as it is, whatever dialect the receiver speaks.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Frame {
+    /// Text or binary.
+    pub kind: FrameKind,
+    /// The payload. Text must be UTF-8; [`Frame::text`] sees to it.
+    pub bytes: Bytes,
+}
+
+impl Frame {
+    /// A text frame.
+    #[must_use]
+    pub fn text(text: impl Into<String>) -> Self {
+        Self { kind: FrameKind::Text, bytes: Bytes::from(text.into()) }
+    }
+
+    /// A binary frame.
+    #[must_use]
+    pub fn binary(bytes: impl Into<Bytes>) -> Self {
+        Self { kind: FrameKind::Binary, bytes: bytes.into() }
+    }
+}
+
+/// A running hub. Clones are handles to the same hub.
+#[derive(Clone, Debug)]
+pub struct Hub {
+    inner: Arc<Inner>,
+}
+
+impl From<Arc<Inner>> for Hub {
+    fn from(inner: Arc<Inner>) -> Self {
+        Self { inner }
+    }
+}
+
+impl Hub {
+    /// A builder with the default configuration and every shipped dialect.
+    pub fn builder() -> HubBuilder {
+        HubBuilder {
+            config: HubConfig::default(),
+            dialects: outspoke_protocol::dialects::standard(),
+            dispatcher: Dispatcher::default(),
+            authenticator: None,
+            on_connect: None,
+            on_disconnect: None,
+        }
+    }
+
+    /// The hub's configuration.
+    #[must_use]
+    pub fn config(&self) -> &HubConfig {
+        &self.inner.config
+    }
+
+    /// The dialects it speaks, the default one first.
+    #[must_use]
+    pub fn dialects(&self) -> &[Arc<dyn Dialect>] {
+        &self.inner.dialects
+    }
+
+    /// Who decides who may connect.
+    #[must_use]
+    pub fn authenticator(&self) -> &Arc<dyn Authenticator> {
+        &self.inner.authenticator
+    }
+
+    /// Takes over an upgraded connection. The returned client is known to the hub once its shard has taken it in,
+    /// in the shard's order: what is pushed to it afterwards arrives after its welcome.
+    ///
+    /// # Errors
+    /// Every place is taken, the hub is stopping, or it does not speak the dialect; the connection is dropped.
+    pub fn attach(&self, conn: impl WsConn, attach: Attach) -> Result<Arc<Client>, AttachError> {
+        let place = self.place()?;
+        self.attach_at(place, Box::new(conn), attach)
+    }
+
+    /// Takes a place for a connection that is about to be upgraded.
+    pub(crate) fn place(&self) -> Result<Place, AttachError> {
+        if self.inner.stopping.load(Ordering::Acquire) {
+            return Err(AttachError::Stopping);
+        }
+        let max = self.inner.config.connections_max;
+        self.inner.registry.place().ok_or(AttachError::TooManyConnections { max })
+    }
+
+    pub(crate) fn attach_at(
+        &self,
+        place: Place,
+        conn: Box<dyn WsConn>,
+        attach: Attach,
+    ) -> Result<Arc<Client>, AttachError> {
+        let Attach { identity, dialect, compression, room, early, echo } = attach;
+        let dialect = match dialect {
+            None => 0,
+            Some(name) => self.dialect_index(&name).ok_or(AttachError::UnknownDialect { name })?,
+        };
+        let shard = self.inner.next_shard.fetch_add(1, Ordering::Relaxed) % self.inner.shards.len();
+        let client = Arc::new(Client::new(identity, dialect, shard as u16));
+        let arrival = Arrival {
+            conn,
+            early,
+            client: Arc::clone(&client),
+            place,
+            dialect,
+            compression,
+            room,
+            echo,
+            claimed: echo,
+        };
+        let arrival = Command::Attach(Box::new(arrival));
+        match self.inner.shards[shard].inbox.push(arrival, Command::WEIGHT) {
+            Ok(()) => Ok(client),
+            Err(_) => Err(AttachError::Stopping),
+        }
+    }
+
+    fn dialect_index(&self, name: &str) -> Option<u8> {
+        let index = self.inner.dialects.iter().position(|dialect| dialect.name() == name)?;
+        u8::try_from(index).ok()
+    }
+
+    /// Connections, those included that are just being attached or closed.
+    #[must_use]
+    pub fn client_count(&self) -> usize {
+        self.inner.registry.count()
+    }
+
+    /// Rooms that have members.
+    #[must_use]
+    pub fn room_count(&self) -> usize {
+        self.inner.directory.count()
+    }
+
+    /// Members of a room on this hub; 0 when there is no such room.
+    #[must_use]
+    pub fn member_count(&self, room: &str) -> usize {
+        self.inner.directory.get(room).map_or(0, |room| room.members())
+    }
+
+    /// Every room that has members, and how many, in no order. Costs a look at each: for operators.
+    #[must_use]
+    pub fn rooms(&self) -> Vec<(RoomName, usize)> {
+        let rooms = self.inner.directory.all();
+        rooms.iter().filter_map(|room| Some((room.name.clone()?, room.members()))).collect()
+    }
+
+    /// The client with that id, if it is connected to this hub.
+    #[must_use]
+    pub fn client(&self, id: ClientId) -> Option<Arc<Client>> {
+        self.inner.registry.get(id)
+    }
+
+    /// Every client, in no order. Costs a look at each: for operators.
+    #[must_use]
+    pub fn clients(&self) -> Vec<Arc<Client>> {
+        self.inner.registry.all()
+    }
+
+    /// Sends a frame to one client, and forgets it.
+    ///
+    /// # Errors
+    /// See [`PushError`]: nothing was queued.
+    pub fn push(&self, id: ClientId, frame: &Frame) -> Result<(), PushError> {
+        self.push_bytes(id, |_| Ok(encoded(frame)), None)
+    }
+
+    /// Sends a frame to one client and waits until its last byte is written to the socket.
+    ///
+    /// # Errors
+    /// [`PushError`] at once when nothing was queued; inside, [`NotWritten`] when the connection ended first.
+    ///
+    /// # Cancel safety
+    /// The frame is queued when this is called. Dropping the future gives up the news, not the frame.
+    pub fn push_and_wait(
+        &self,
+        id: ClientId,
+        frame: &Frame,
+    ) -> Result<impl Future<Output = Result<(), NotWritten>> + use<>, PushError> {
+        let (written, outcome) = oneshot::channel();
+        self.push_bytes(id, |_| Ok(encoded(frame)), Some(written))?;
+        Ok(async { outcome.await.map_err(|_| NotWritten) })
+    }
+
+    /// Sends a message to one client, in its dialect, outside any room.
+    ///
+    /// # Errors
+    /// See [`PushError`]: nothing was queued.
+    pub fn send(&self, id: ClientId, kind: Kind, body: Body) -> Result<MessageId, PushError> {
+        let message = Message {
+            id: MessageId::random(),
+            room: None,
+            position: None,
+            kind,
+            from: None,
+            ts: self.inner.now(),
+            body,
+        };
+        let id_of_message = message.id;
+        let event = Event::Message(message);
+        let encode = |dialect: &dyn Dialect| {
+            let mut payload = Vec::new();
+            let kind = dialect.encode(&event, &mut payload).ok_or(PushError::Unspeakable)?;
+            Ok(encoded(&Frame { kind, bytes: Bytes::from(payload) }))
+        };
+        self.push_bytes(id, encode, None)?;
+        Ok(id_of_message)
+    }
+
+    fn push_bytes(
+        &self,
+        id: ClientId,
+        encode: impl FnOnce(&dyn Dialect) -> Result<Bytes, PushError>,
+        written: Option<oneshot::Sender<()>>,
+    ) -> Result<(), PushError> {
+        let client = self.client(id).ok_or(PushError::ClientNotFound)?;
+        let key = *client.key.get().ok_or(PushError::ClientNotFound)?;
+        let dialect = &self.inner.dialects[usize::from(client.dialect())];
+        let frame = encode(dialect.as_ref())?;
+        let len = frame.len();
+        client
+            .reserve(len, self.inner.config.outbox_bytes_max)
+            .map_err(|queued| PushError::SendBufferFull { queued })?;
+        let command = Command::Push { client: key, frame, written };
+        self.inner.shards[usize::from(client.shard)].inbox.offer(command, Command::WEIGHT + len).map_err(
+            |rejected| {
+                client.release(len);
+                match rejected {
+                    Rejected::Full => PushError::Overloaded,
+                    Rejected::Closed => PushError::ClientNotFound,
+                }
+            },
+        )
+    }
+
+    /// Sends a frame to every client, as it is.
+    ///
+    /// # Errors
+    /// The hub is overloaded or stopping: nobody gets the frame.
+    pub fn broadcast(&self, frame: &Frame) -> Result<(), PublishError> {
+        self.check_open()?;
+        let publication = Arc::new(Publication::frame(frame.kind, &frame.bytes));
+        self.inner.directory.everyone.hand_to_all(&self.inner, &publication);
+        Ok(())
+    }
+
+    /// Sends a message to every client, each in its dialect, outside any room.
+    ///
+    /// # Errors
+    /// The hub is overloaded or stopping: nobody gets the message.
+    pub fn announce(&self, kind: Kind, body: Body) -> Result<Published, PublishError> {
+        self.check_open()?;
+        let draft = Draft { kind, from: None, body, logged: false };
+        Ok(self.inner.directory.everyone.publish(&self.inner, draft))
+    }
+
+    /// Publishes a message to a room, in the application's name.
+    ///
+    /// # Ordering
+    /// Every member, on every shard, sees the room's messages in the order of their offsets. Calls from one
+    /// thread keep their order.
+    ///
+    /// # Errors
+    /// The name is no room name, or the hub is overloaded or stopping: nobody gets the message. A room without
+    /// members takes the message and drops it.
+    pub fn publish(&self, room: &str, kind: Kind, body: Body) -> Result<Published, PublishError> {
+        let name = RoomName::new(room, self.inner.config.room_name_bytes_max)?;
+        self.check_open()?;
+        let draft = Draft { kind, from: None, body, logged: true };
+        Ok(match self.inner.directory.get(name.as_str()) {
+            Some(room) => room.publish(&self.inner, draft),
+            None => Published { id: MessageId::random(), position: None, ts: self.inner.now(), members: 0 },
+        })
+    }
+
+    fn check_open(&self) -> Result<(), PublishError> {
+        if self.inner.stopping.load(Ordering::Acquire) {
+            return Err(PublishError::Stopping);
+        }
+        if self.inner.congestion.is_congested() {
+            return Err(PublishError::Overloaded);
+        }
+        Ok(())
+    }
+
+    /// Puts a client into a room; the client is told. Being there already is no error.
+    ///
+    /// # Errors
+    /// See [`JoinError`].
+    ///
+    /// # Cancel safety
+    /// The order is given when this is first polled; dropping the future gives up the answer.
+    pub async fn join(&self, id: ClientId, room: &str) -> Result<(), JoinError> {
+        self.order(id, room, |client, room, done| Command::Join { client, room, done }).await
+    }
+
+    /// Takes a client out of a room; the client is told.
+    ///
+    /// # Errors
+    /// See [`JoinError`].
+    ///
+    /// # Cancel safety
+    /// The order is given when this is first polled; dropping the future gives up the answer.
+    pub async fn leave(&self, id: ClientId, room: &str) -> Result<(), JoinError> {
+        self.order(id, room, |client, room, done| Command::Leave { client, room, done }).await
+    }
+
+    async fn order(
+        &self,
+        id: ClientId,
+        room: &str,
+        command: impl FnOnce(crate::shard::Key, RoomName, oneshot::Sender<Result<(), JoinError>>) -> Command,
+    ) -> Result<(), JoinError> {
+        let room = RoomName::new(room, self.inner.config.room_name_bytes_max)?;
+        let client = self.client(id).ok_or(JoinError::ClientNotFound)?;
+        let key = *client.key.get().ok_or(JoinError::ClientNotFound)?;
+        let (done, outcome) = oneshot::channel();
+        let inbox = &self.inner.shards[usize::from(client.shard)].inbox;
+        inbox.push(command(key, room, done), Command::WEIGHT).map_err(|_| JoinError::ClientNotFound)?;
+        outcome.await.unwrap_or(Err(JoinError::ClientNotFound))
+    }
+
+    /// Ends a client's connection with the given code. Returns whether there was such a client.
+    pub fn disconnect(&self, id: ClientId, disconnect: Disconnect) -> bool {
+        let Some(client) = self.client(id) else { return false };
+        let Some(&key) = client.key.get() else { return false };
+        let command = Command::Close { client: key, disconnect };
+        self.inner.shards[usize::from(client.shard)].inbox.push(command, Command::WEIGHT).is_ok()
+    }
+
+    /// What happened since the hub started.
+    #[must_use]
+    pub fn stats(&self) -> Stats {
+        let mut stats = Stats::default();
+        for shard in &self.inner.shards {
+            stats.add(&shard.counters);
+        }
+        stats
+    }
+
+    /// Whether the hub takes connections and messages.
+    #[must_use]
+    pub fn is_accepting(&self) -> bool {
+        !self.inner.stopping.load(Ordering::Acquire)
+    }
+
+    /// Stops the hub: no new connections, a close frame (1001) for every client, and an end when all have gone
+    /// or `patience` is over. Returns whether all had gone. Calling it again waits for the same end.
+    ///
+    /// # Cancel safety
+    /// Stopping begins when this is first polled, and goes on if the future is dropped.
+    pub async fn shutdown(&self, patience: Duration) -> bool {
+        if !self.inner.stopping.swap(true, Ordering::AcqRel) {
+            for shard in &self.inner.shards {
+                // A shard that has ended needs no order to.
+                let _ = shard.inbox.push(Command::Stop, 0);
+            }
+        }
+        let mut running = self.inner.running.subscribe();
+        let ended = running.wait_for(|count| *count == 0);
+        let ended = matches!(tokio::time::timeout(patience, ended).await, Ok(Ok(_)));
+        if ended {
+            let threads =
+                std::mem::take(&mut *self.inner.threads.lock().unwrap_or_else(PoisonError::into_inner));
+            for thread in threads {
+                // They have left their loops; a panic in one was counted by its `Running`.
+                let _ = thread.join();
+            }
+        }
+        ended
+    }
+
+    /// Runs until `signal` is ready, then [shuts down](Self::shutdown).
+    pub async fn run_until(&self, signal: impl Future<Output = ()>, patience: Duration) -> bool {
+        signal.await;
+        self.shutdown(patience).await
+    }
+}
+
+/// The frame as bytes for a server to send.
+fn encoded(frame: &Frame) -> Bytes {
+    let mut bytes = Vec::with_capacity(frame.bytes.len() + 10);
+    encode_frame(opcode(frame.kind), &frame.bytes, &mut bytes);
+    Bytes::from(bytes)
+}

@@ -1,0 +1,142 @@
+//! The rooms of this hub by name.
+//!
+//! A room exists from its first member's join to its last member's leave. Lock order: a bucket here, then the
+//! room, then a shard's inbox.
+
+use std::collections::HashMap;
+use std::hash::{BuildHasher, RandomState};
+use std::sync::PoisonError;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+
+use outspoke_protocol::{Position, RoomName};
+
+use super::{Joined, Room};
+use crate::hub::Inner;
+use crate::shard::Key;
+use crate::shard::command::Command;
+use crate::sync::{Arc, lock};
+
+const BUCKETS: usize = 64;
+
+/// Every room that has members.
+#[derive(Debug)]
+pub(crate) struct Directory {
+    hasher: RandomState,
+    buckets: Box<[std::sync::Mutex<HashMap<RoomName, Arc<Room>>>]>,
+    count: AtomicUsize,
+    next_id: AtomicU64,
+    shards: usize,
+    /// The room that everybody is in; broadcasts go here. It has no name and never ends.
+    pub(crate) everyone: Arc<Room>,
+}
+
+/// Why a client did not get into a room.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum JoinRefused {
+    RoomLimit,
+    RoomFull,
+}
+
+impl Directory {
+    pub(crate) fn new(shards: usize) -> Self {
+        Self {
+            hasher: RandomState::new(),
+            buckets: (0..BUCKETS).map(|_| std::sync::Mutex::default()).collect(),
+            count: AtomicUsize::new(0),
+            next_id: AtomicU64::new(1),
+            shards,
+            everyone: Arc::new(Room::new(0, None, shards)),
+        }
+    }
+
+    /// Rooms with members.
+    pub(crate) fn count(&self) -> usize {
+        self.count.load(Ordering::Acquire)
+    }
+
+    pub(crate) fn get(&self, name: &str) -> Option<Arc<Room>> {
+        self.bucket(name).get(name).cloned()
+    }
+
+    /// Every room's name and members, in no order: for operators.
+    pub(crate) fn all(&self) -> Vec<Arc<Room>> {
+        let rooms = |bucket: &std::sync::Mutex<HashMap<RoomName, Arc<Room>>>| {
+            bucket.lock().unwrap_or_else(PoisonError::into_inner).values().cloned().collect::<Vec<_>>()
+        };
+        self.buckets.iter().flat_map(rooms).collect()
+    }
+
+    /// Counts a client of `shard` as a member and queues its activation in the room's order: what is published
+    /// from here on reaches it, nothing before does.
+    pub(crate) fn join(
+        &self,
+        hub: &Inner,
+        name: &RoomName,
+        shard: usize,
+        client: Key,
+        ticket: u32,
+    ) -> Result<(Arc<Room>, Joined), JoinRefused> {
+        let mut bucket = self.bucket(name.as_str());
+        let room = match bucket.get(name) {
+            Some(room) => Arc::clone(room),
+            None if self.count() >= hub.config.rooms_max => return Err(JoinRefused::RoomLimit),
+            None => {
+                let id = self.next_id.fetch_add(1, Ordering::Relaxed);
+                let room = Arc::new(Room::new(id, Some(name.clone()), self.shards));
+                bucket.insert(name.clone(), Arc::clone(&room));
+                self.count.fetch_add(1, Ordering::AcqRel);
+                room
+            }
+        };
+        let members_max = hub.config.room_members_max;
+        if members_max > 0 && room.members() >= members_max {
+            return Err(JoinRefused::RoomFull);
+        }
+        let joined = room.admit(hub, shard, client, ticket);
+        Ok((room, joined))
+    }
+
+    /// Undoes one join of `shard`; the last one ends the room. Returns how many members are left.
+    pub(crate) fn leave(&self, room: &Arc<Room>, shard: usize) -> usize {
+        let Some(name) = &room.name else { return room.dismiss(shard) };
+        let mut bucket = self.bucket(name.as_str());
+        let left = room.dismiss(shard);
+        if left == 0 {
+            bucket.remove(name.as_str());
+            self.count.fetch_sub(1, Ordering::AcqRel);
+            if bucket.capacity() > 64 && bucket.len() * 8 < bucket.capacity() {
+                bucket.shrink_to_fit();
+            }
+        }
+        left
+    }
+
+    fn bucket(&self, name: &str) -> std::sync::MutexGuard<'_, HashMap<RoomName, Arc<Room>>> {
+        let index = self.hasher.hash_one(name) as usize % BUCKETS;
+        self.buckets[index].lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Room {
+    pub(crate) fn admit(self: &Arc<Self>, hub: &Inner, shard: usize, client: Key, ticket: u32) -> Joined {
+        let mut state = lock(&self.state);
+        state.members[shard] += 1;
+        state.total += 1;
+        state.shards |= 1 << shard;
+        let activation = Command::Activate { room: Arc::clone(self), client, ticket };
+        // The shard itself is asking, so its inbox is open.
+        let _ = hub.shards[shard].inbox.push(activation, Command::WEIGHT);
+        Joined { position: Position { epoch: self.epoch, offset: state.head }, members: state.total }
+    }
+
+    /// Returns how many members are left on the hub.
+    fn dismiss(&self, shard: usize) -> usize {
+        let mut state = lock(&self.state);
+        state.members[shard] -= 1;
+        state.total -= 1;
+        if state.members[shard] == 0 {
+            state.shards &= !(1 << shard);
+        }
+        state.total
+    }
+}

@@ -1,0 +1,63 @@
+//! What may be asked of a shard, by other threads and by the shard itself.
+
+use bytes::Bytes;
+use outspoke_protocol::{ClientId, Disconnect, RoomName};
+use outspoke_websocket::Window;
+use tokio::sync::oneshot;
+
+use super::Key;
+use crate::client::Client;
+use crate::client::registry::Place;
+use crate::conn::WsConn;
+use crate::error::JoinError;
+use crate::publication::Publication;
+use crate::room::Room;
+use crate::sync::Arc;
+
+/// One order to a shard. The order of a shard's inbox is the order of everything its clients see.
+#[derive(Debug)]
+pub(crate) enum Command {
+    /// Take over an upgraded connection.
+    Attach(Box<Arrival>),
+    /// The client that held an arrival's identity is yours: end it, then send the arrival back.
+    Evict { client: ClientId, then: Box<Arrival> },
+    /// From here on `client` is a member: it gets what follows in this inbox, and nothing before.
+    Activate { room: Arc<Room>, client: Key, ticket: u32 },
+    /// Tell the room's members on this shard.
+    Deliver { room: Arc<Room>, publication: Arc<Publication> },
+    /// Send encoded bytes to one client, which is charged with them already.
+    Push { client: Key, frame: Bytes, written: Option<oneshot::Sender<()>> },
+    /// Put a client into a room.
+    Join { client: Key, room: RoomName, done: oneshot::Sender<Result<(), JoinError>> },
+    /// Take a client out of a room.
+    Leave { client: Key, room: RoomName, done: oneshot::Sender<Result<(), JoinError>> },
+    /// End one connection.
+    Close { client: Key, disconnect: Disconnect },
+    /// Something the connection waited for may have happened.
+    Wake(Key),
+    /// Say goodbye to everybody and end.
+    Stop,
+}
+
+impl Command {
+    /// What a command without a payload counts for in the inbox, in bytes.
+    pub(crate) const WEIGHT: usize = 64;
+}
+
+/// A connection on its way into a shard.
+#[derive(Debug)]
+pub(crate) struct Arrival {
+    pub(crate) conn: Box<dyn WsConn>,
+    /// What came after the upgrade request in the same read.
+    pub(crate) early: Bytes,
+    pub(crate) client: Arc<Client>,
+    pub(crate) place: Place,
+    pub(crate) dialect: u8,
+    pub(crate) compression: Option<Window>,
+    /// The room to be put into at once.
+    pub(crate) room: Option<RoomName>,
+    /// Bytes go back as they came, and no room ever hears of this client (conformance tests).
+    pub(crate) echo: bool,
+    /// The identity is this client's already: its former holder is gone.
+    pub(crate) claimed: bool,
+}

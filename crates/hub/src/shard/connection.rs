@@ -1,0 +1,180 @@
+//! One connection's state, split by how often it is touched.
+//!
+//! [`Hot`] is what a delivery reads; everything else is behind it in [`Connection`].
+
+use std::os::fd::RawFd;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::task::{Wake, Waker};
+
+use outspoke_protocol::{Refusal, RequestId};
+use outspoke_websocket::{Decoder, Window};
+
+use super::Key;
+use super::command::Command;
+use super::wheel::Tick;
+use crate::client::Client;
+use crate::client::outbox::Outbox;
+use crate::client::registry::Place;
+use crate::conn::WsConn;
+use crate::dispatcher::{Handling, Reply};
+use crate::hub::Inner;
+use crate::room::Room;
+
+/// What a delivery needs to know of a member.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Hot {
+    /// The socket, if a frame may be sent on it right away: open, plain, and nothing waiting before it.
+    /// Otherwise -1.
+    pub(super) direct: RawFd,
+    /// In more than one room: its writes may be worth merging.
+    pub(super) several_rooms: bool,
+}
+
+impl Hot {
+    pub(super) const NOTHING: Self = Self { direct: -1, several_rooms: false };
+}
+
+/// Everything the shard has of one connection.
+#[derive(Debug)]
+pub(super) struct Connection {
+    pub(super) conn: Box<dyn WsConn>,
+    pub(super) client: Arc<Client>,
+    pub(super) decoder: Decoder,
+    pub(super) generation: u32,
+    pub(super) dialect: u8,
+    pub(super) compression: Option<Window>,
+    pub(super) echo: bool,
+    pub(super) phase: Phase,
+    /// When something last came from the peer.
+    pub(super) heard: Tick,
+    /// When it was last pinged.
+    pub(super) pinged: Tick,
+    /// The tick of the wheel entry that counts; others are stale.
+    pub(super) next_look: Tick,
+    /// A pong waits in the outbox already.
+    pub(super) pong_queued: bool,
+    pub(super) outbox: Option<Box<Outbox>>,
+    pub(super) memberships: Vec<Membership>,
+    pub(super) next_ticket: u32,
+    /// Not reading: why, and what was read too much.
+    pub(super) stall: Option<Box<Stall>>,
+    /// For streams and handlers that wake by waker.
+    pub(super) waker: Option<Arc<ConnectionWaker>>,
+    /// Held for its drop: gives the connection's place back.
+    pub(super) _place: Place,
+}
+
+/// How far a connection is from its end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Phase {
+    Open,
+    /// Our close frame is queued or sent; waiting for the peer's, or for the deadline.
+    Closing {
+        since: Tick,
+        /// Both close frames are exchanged, or nothing more is to be understood: only writing is left.
+        answered: bool,
+        shut: bool,
+    },
+}
+
+/// A client's membership in a room, on this shard.
+#[derive(Debug)]
+pub(super) struct Membership {
+    /// The room's number in [`LocalRooms`](super::rooms::LocalRooms); `None` until activated.
+    pub(super) local: Option<u32>,
+    /// The client's place in its group there, or among the late.
+    pub(super) place: Seat,
+    pub(super) room: Arc<Room>,
+    pub(super) ticket: u32,
+}
+
+/// Where in a room's member list a client sits.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Seat {
+    /// Not yet.
+    None,
+    /// Joined while deliveries of this turn were pending.
+    Late,
+    /// In group `.0` at `.1`.
+    In(u8, u32),
+}
+
+/// Why a connection is not being read, and what to do when it is again.
+#[derive(Default)]
+pub(super) struct Stall {
+    /// The handler at work.
+    pub(super) handling: Option<Handling>,
+    /// The request it answers.
+    pub(super) request: Option<RequestId>,
+    pub(super) since: Tick,
+    /// Shards are behind.
+    pub(super) throttled: bool,
+    /// Received, and not yet decoded.
+    pub(super) unread: Vec<u8>,
+    /// The socket became readable meanwhile.
+    pub(super) readable: bool,
+}
+
+impl std::fmt::Debug for Stall {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Stall")
+            .field("handling", &self.handling.is_some())
+            .field("throttled", &self.throttled)
+            .field("unread", &self.unread.len())
+            .finish_non_exhaustive()
+    }
+}
+
+/// What a handler came to.
+pub(super) type Outcome = Result<Option<Reply>, Refusal>;
+
+impl Connection {
+    pub(super) fn key(&self, slot: usize) -> Key {
+        Key { slot: slot as u32, generation: self.generation }
+    }
+
+    pub(super) fn is_open(&self) -> bool {
+        self.phase == Phase::Open
+    }
+
+    /// The waker of this connection, made when first needed.
+    pub(super) fn waker(&mut self, hub: &Arc<Inner>, shard: usize, slot: usize) -> Waker {
+        let key = self.key(slot);
+        let make =
+            || ConnectionWaker { hub: Arc::downgrade(hub), shard, key, queued: AtomicBool::new(false) };
+        Waker::from(Arc::clone(self.waker.get_or_insert_with(|| Arc::new(make()))))
+    }
+}
+
+/// Puts its connection into the shard's inbox, once however often it is woken.
+#[derive(Debug)]
+pub(super) struct ConnectionWaker {
+    hub: std::sync::Weak<Inner>,
+    shard: usize,
+    key: Key,
+    queued: AtomicBool,
+}
+
+impl ConnectionWaker {
+    /// The shard looks at the connection now: the next wake counts again.
+    pub(super) fn rearm(&self) {
+        self.queued.store(false, Ordering::Release);
+    }
+}
+
+impl Wake for ConnectionWaker {
+    fn wake(self: Arc<Self>) {
+        self.wake_by_ref();
+    }
+
+    fn wake_by_ref(self: &Arc<Self>) {
+        if self.queued.swap(true, Ordering::AcqRel) {
+            return;
+        }
+        if let Some(hub) = self.hub.upgrade() {
+            // An ended shard has nothing to wake.
+            let _ = hub.shards[self.shard].inbox.push(Command::Wake(self.key), 0);
+        }
+    }
+}

@@ -1,0 +1,243 @@
+//! One core's part of the hub: it owns its connections and the local members of each room.
+//!
+//! A shard is one task on one thread; nothing in it is locked. Other threads reach it through its
+//! [`inbox`]. A turn reads what sockets have (`receive`), works off the inbox (`command`), then writes: per
+//! room once, per member once (`fanout`). So whatever arrives within a turn leaves in one write, which is the
+//! largest saving there is. Sockets wait in the shard's own poller, nested in the runtime's: an idle
+//! connection costs no task, no buffer and no timer.
+
+pub(crate) mod command;
+mod connection;
+mod fanout;
+pub(crate) mod inbox;
+mod lifecycle;
+mod poller;
+mod receive;
+mod requests;
+mod rooms;
+mod send;
+mod slow;
+pub(crate) mod wheel;
+
+use std::pin::{Pin, pin};
+use std::sync::Arc;
+use std::task::Poll;
+use std::time::Duration;
+
+use outspoke_protocol::Disconnect;
+use outspoke_websocket::{Deflater, Inflater};
+use slab::Slab;
+use tokio::time::{Instant, Sleep};
+
+use self::command::Command;
+use self::connection::{Connection, Hot};
+use self::inbox::Inbox;
+use self::poller::Poller;
+use self::rooms::LocalRooms;
+use self::wheel::{Tick, Wheel};
+use crate::hub::Inner;
+use crate::stats::Counters;
+
+/// What others hold of a shard.
+#[derive(Debug)]
+pub(crate) struct Mailbox {
+    pub(crate) inbox: Inbox<Command>,
+    pub(crate) counters: Counters,
+}
+
+/// A connection's place in its shard. The generation tells a connection from a later one in the same slot.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct Key {
+    pub(crate) slot: u32,
+    pub(crate) generation: u32,
+}
+
+/// A shard's state. Created on any thread, then moved to its own.
+#[derive(Debug)]
+pub(crate) struct Shard {
+    index: usize,
+    hub: Arc<Inner>,
+    poller: Poller,
+    connections: Slab<Connection>,
+    /// The fields a delivery needs, by slot: four members to a cache line.
+    hot: Vec<Hot>,
+    generation: u32,
+    rooms: LocalRooms,
+    wheel: Wheel,
+    began: Instant,
+    tick: Duration,
+    /// What every connection of the shard reads into.
+    scratch: Box<[u8]>,
+    /// Frames in answer to the connection being read.
+    replies: Vec<u8>,
+    /// The payload being encoded.
+    payload: Vec<u8>,
+    inflater: Inflater,
+    deflater: Deflater,
+    /// Connections whose outbox must be tried at the end of the turn.
+    dirty: Vec<Key>,
+    /// Connections not read from until the congestion ends.
+    throttled: Vec<Key>,
+    /// Connections to end when the loop that found out is over.
+    doomed: Vec<(Key, Disconnect)>,
+    /// Connections whose stream has failed, likewise.
+    lost: Vec<Key>,
+    stopping: bool,
+}
+
+/// Bytes read at once. One buffer per shard, so it may be generous.
+const SCRATCH_BYTES: usize = 64 * 1024;
+
+/// How often the inbox is looked at again before the turn writes: commands that a turn causes (a join's
+/// announcement, say) still leave with it, and a flood cannot keep it from writing.
+const INBOX_ROUNDS: usize = 4;
+
+impl Shard {
+    pub(crate) fn new(index: usize, hub: Arc<Inner>) -> std::io::Result<Self> {
+        let config = &hub.config;
+        let deflater = Deflater::with_level(config.compression.level, config.compression.bytes_min);
+        let tick = lifecycle::tick_length(config);
+        Ok(Self {
+            index,
+            poller: Poller::new()?,
+            connections: Slab::new(),
+            hot: Vec::new(),
+            generation: 0,
+            rooms: LocalRooms::default(),
+            wheel: Wheel::new(),
+            began: Instant::now(),
+            tick,
+            scratch: vec![0; SCRATCH_BYTES].into_boxed_slice(),
+            replies: Vec::new(),
+            payload: Vec::new(),
+            inflater: Inflater::new(),
+            deflater,
+            dirty: Vec::new(),
+            throttled: Vec::new(),
+            doomed: Vec::new(),
+            lost: Vec::new(),
+            stopping: false,
+            hub,
+        })
+    }
+
+    /// Runs until told to stop and every connection has ended. Must be polled in a tokio runtime with time
+    /// and I/O enabled.
+    pub(crate) async fn run(mut self) {
+        if let Err(error) = self.poller.attach() {
+            tracing::error!(shard = self.index, %error, "cannot wait for sockets: the shard ends");
+            self.hub.shards[self.index].inbox.close();
+            return;
+        }
+        // The clock starts with the runtime's, which a test may have paused.
+        self.began = Instant::now();
+        let mut alarm = pin!(tokio::time::sleep(self.tick));
+        while !(self.stopping && self.connections.is_empty()) {
+            self.wait(alarm.as_mut()).await;
+            self.turn().await;
+            if Instant::now() >= alarm.deadline() {
+                self.ring();
+                alarm.as_mut().reset(Instant::now() + self.tick);
+            }
+        }
+        self.hub.shards[self.index].inbox.close();
+    }
+
+    /// Waits for a socket, a command or the clock.
+    async fn wait(&mut self, mut alarm: Pin<&mut Sleep>) {
+        std::future::poll_fn(|context| {
+            // Each is polled, so that each can wake; which was first does not matter, a turn looks at all.
+            let sockets = self.poller.poll_ready(context).is_ready();
+            let inbox = self.hub.shards[self.index].inbox.poll_ready(context).is_ready();
+            let alarm = alarm.as_mut().poll(context).is_ready();
+            if sockets || inbox || alarm { Poll::Ready(()) } else { Poll::Pending }
+        })
+        .await;
+        self.mailbox().inbox.stay_awake();
+    }
+
+    async fn turn(&mut self) {
+        self.read_sockets();
+        let mut batch = Vec::new();
+        for _ in 0..INBOX_ROUNDS {
+            if self.mailbox().inbox.take(&mut batch) {
+                self.hub.nudge_all();
+            }
+            if batch.is_empty() {
+                break;
+            }
+            for command in batch.drain(..) {
+                self.obey(command);
+            }
+        }
+        self.fan_out().await;
+        self.write_dirty();
+        self.bury_doomed();
+        self.release_throttled();
+    }
+
+    fn obey(&mut self, command: Command) {
+        match command {
+            Command::Attach(arrival) => self.attach(arrival),
+            Command::Evict { client, then } => self.evict(client, then),
+            Command::Activate { room, client, ticket } => self.activate(&room, client, ticket),
+            Command::Deliver { room, publication } => self.rooms.deliver(&room, publication),
+            Command::Push { client, frame, written } => self.push(client, frame, written),
+            Command::Join { client, room, done } => {
+                // Whoever asked may have stopped waiting.
+                let _ = done.send(self.join_for_api(client, room));
+            }
+            Command::Leave { client, room, done } => {
+                let _ = done.send(self.leave_for_api(client, &room));
+            }
+            Command::Close { client, disconnect } => self.begin_close(client, disconnect),
+            Command::Wake(client) => self.woken(client),
+            Command::Stop => self.stop(),
+        }
+    }
+
+    fn mailbox(&self) -> &Mailbox {
+        &self.hub.shards[self.index]
+    }
+
+    fn counters(&self) -> &Counters {
+        &self.mailbox().counters
+    }
+
+    fn connection(&mut self, key: Key) -> Option<&mut Connection> {
+        self.connections
+            .get_mut(key.slot as usize)
+            .filter(|connection| connection.generation == key.generation)
+    }
+
+    fn now(&self) -> Tick {
+        self.wheel.now()
+    }
+
+    /// Lets held-back publishers go on when nobody is behind any more.
+    fn release_throttled(&mut self) {
+        if self.throttled.is_empty() || self.hub.congestion.is_congested() {
+            return;
+        }
+        for key in std::mem::take(&mut self.throttled) {
+            self.resume(key);
+        }
+    }
+
+    fn bury_doomed(&mut self) {
+        for key in std::mem::take(&mut self.lost) {
+            self.lost(key);
+        }
+        for (key, disconnect) in std::mem::take(&mut self.doomed) {
+            self.begin_close(key, disconnect);
+        }
+    }
+
+    fn stop(&mut self) {
+        self.stopping = true;
+        let keys: Vec<Key> = self.connections.iter().map(|(slot, connection)| connection.key(slot)).collect();
+        for key in keys {
+            self.begin_close(key, Disconnect::GoingAway);
+        }
+    }
+}

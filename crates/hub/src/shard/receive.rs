@@ -1,0 +1,300 @@
+//! Bytes in: from a ready socket through the codec, one message at a time, until there is no more.
+//!
+//! Everything is read into the shard's one scratch buffer and decoded in place; a connection owns memory only
+//! for a message that is not complete. A connection that must wait (for its handler, or because shards are
+//! behind) keeps what it has not decoded and is not read from: the peer's own kernel holds it back.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+use bytes::Bytes;
+use outspoke_protocol::{Disconnect, Payload};
+use outspoke_websocket::{
+    CloseCode, CloseFrame, Decoder, Item, Opcode, ProtocolError, Role, encode_close, encode_frame,
+};
+
+use super::command::Command;
+use super::connection::{Phase, Stall};
+use super::{Key, Shard};
+use crate::stats::count;
+
+/// Reads of one socket per turn: a peer that sends faster must let the others have their turn.
+const READS_PER_TURN: usize = 8;
+
+/// Whether a connection is read further.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Flow {
+    Continue,
+    /// It waits; what is unread is kept.
+    Stalled,
+    /// It is closing or gone.
+    Ended,
+}
+
+impl Shard {
+    /// Serves every socket that is ready.
+    pub(super) fn read_sockets(&mut self) {
+        let mut ready = Vec::new();
+        self.poller.collect(&mut ready);
+        for readiness in ready {
+            if self.connection(readiness.key).is_none() {
+                continue;
+            }
+            if readiness.writable {
+                self.flush(readiness.key.slot);
+            }
+            if readiness.readable || readiness.ended {
+                self.read(readiness.key, readiness.ended);
+            }
+        }
+    }
+
+    /// Reads what the connection has. `to_the_end`: the end of the stream is waiting behind it.
+    pub(super) fn read(&mut self, key: Key, to_the_end: bool) {
+        for _ in 0..READS_PER_TURN {
+            let waker = match self.connection(key) {
+                None => return,
+                Some(connection) => {
+                    if let Some(stall) = &mut connection.stall {
+                        stall.readable = true;
+                        return;
+                    }
+                    self.waker_of(key.slot)
+                }
+            };
+            let mut scratch = std::mem::take(&mut self.scratch);
+            let read = self.connections[key.slot as usize].read(waker.as_ref(), &mut scratch);
+            let (go_on, len) = match read {
+                Poll::Ready(Ok(count)) if count > 0 => {
+                    self.receive(key, &mut scratch[..count]);
+                    (true, count)
+                }
+                Poll::Pending => (false, 0),
+                Poll::Ready(_) => {
+                    self.lost(key);
+                    (false, 0)
+                }
+            };
+            let short = len < scratch.len();
+            self.scratch = scratch;
+            // A short read has emptied the socket; its next byte is a new event. Streams must be polled until
+            // they are pending, or nobody wakes us.
+            if !go_on || (short && !to_the_end && waker.is_none()) {
+                return;
+            }
+        }
+        // Still more: go on next turn.
+        let _ = self.mailbox().inbox.push(Command::Wake(key), 0);
+    }
+
+    /// Decodes received bytes and acts on them.
+    pub(super) fn receive(&mut self, key: Key, input: &mut [u8]) {
+        let now = self.now();
+        let limits = self.hub.limits;
+        let Some(connection) = self.connection(key) else { return };
+        connection.heard = now;
+        if matches!(connection.phase, Phase::Closing { answered: true, .. }) {
+            return;
+        }
+        let mut decoder = std::mem::replace(&mut connection.decoder, Decoder::new(Role::Server, false));
+        let mut inflater = std::mem::take(&mut self.inflater);
+        let mut merge = false;
+        let (mut frames_read, len) = (0, input.len());
+        let mut frames = decoder.feed(input, &limits, &mut inflater);
+        let mut unread = Vec::new();
+        while let Some(item) = frames.next() {
+            frames_read += 1;
+            match self.act(key, item, &mut merge) {
+                Flow::Continue => {}
+                Flow::Stalled => {
+                    unread = frames.unread().to_vec();
+                    break;
+                }
+                Flow::Ended => break,
+            }
+        }
+        drop(frames);
+        self.inflater = inflater;
+        count(&self.counters().frames_read, frames_read);
+        count(&self.counters().bytes_read, len as u64);
+        if let Some(connection) = self.connection(key) {
+            connection.decoder = decoder;
+            if let Some(stall) = &mut connection.stall {
+                stall.unread = unread;
+            }
+            self.send_replies(key.slot, merge);
+        }
+        self.replies.clear();
+    }
+
+    /// Acts on one thing the peer said; a panic in it ends this connection and nothing else.
+    fn act(&mut self, key: Key, item: Result<Item<'_>, ProtocolError>, merge: &mut bool) -> Flow {
+        let item = match item {
+            Ok(item) => item,
+            Err(error) => return self.violated(key, error),
+        };
+        let connection = &self.connections[key.slot as usize];
+        if !connection.is_open() && !matches!(item, Item::Close(_)) {
+            return Flow::Continue;
+        }
+        match item {
+            Item::Text(text) if connection.echo => self.echo(key, Opcode::Text, text.as_bytes()),
+            Item::Binary(bytes) if connection.echo => self.echo(key, Opcode::Binary, bytes),
+            Item::Text(text) => self.guarded(key, Payload::Text(text), merge),
+            Item::Binary(bytes) => self.guarded(key, Payload::Binary(bytes), merge),
+            Item::Ping(payload) => self.pong(key, payload),
+            Item::Pong(_) => Flow::Continue,
+            Item::Close(frame) => self.closed_by_peer(key, frame),
+        }
+    }
+
+    fn guarded(&mut self, key: Key, payload: Payload<'_>, merge: &mut bool) -> Flow {
+        match catch_unwind(AssertUnwindSafe(|| self.request(key, payload, merge))) {
+            Ok(flow) => flow,
+            Err(_) => self.panicked(key),
+        }
+    }
+
+    pub(super) fn panicked(&mut self, key: Key) -> Flow {
+        count(&self.counters().panics, 1);
+        tracing::error!(
+            shard = self.index,
+            "a panic was contained: its connection is closed, the others go on"
+        );
+        self.begin_close(key, Disconnect::InternalError);
+        Flow::Ended
+    }
+
+    fn violated(&mut self, key: Key, error: ProtocolError) -> Flow {
+        count(&self.counters().protocol_errors, 1);
+        let disconnect = match error.close_code() {
+            CloseCode::TOO_BIG => Disconnect::MessageTooBig,
+            CloseCode::INVALID_PAYLOAD => Disconnect::InvalidData,
+            _ => Disconnect::ProtocolError,
+        };
+        tracing::debug!(%error, "the peer broke the protocol");
+        self.begin_close_because(key, disconnect, &error.to_string());
+        if let Some(connection) = self.connection(key)
+            && let Phase::Closing { answered, .. } = &mut connection.phase
+        {
+            // Nothing that follows can be understood.
+            *answered = true;
+            if connection.outbox.is_none() {
+                self.go_on_closing(key.slot);
+            }
+        }
+        Flow::Ended
+    }
+
+    fn echo(&mut self, key: Key, opcode: Opcode, payload: &[u8]) -> Flow {
+        match self.connections[key.slot as usize].compression {
+            Some(window) => {
+                let deflater = &mut self.deflater;
+                outspoke_websocket::encode_message(
+                    opcode,
+                    payload,
+                    deflater,
+                    window,
+                    None,
+                    &mut self.replies,
+                );
+            }
+            None => encode_frame(opcode, payload, &mut self.replies),
+        }
+        Flow::Continue
+    }
+
+    /// At most one pong waits for a peer that pings and does not read.
+    fn pong(&mut self, key: Key, payload: &[u8]) -> Flow {
+        let connection = &mut self.connections[key.slot as usize];
+        if connection.outbox.is_some() {
+            if connection.pong_queued {
+                return Flow::Continue;
+            }
+            connection.pong_queued = true;
+        }
+        encode_frame(Opcode::Pong, payload, &mut self.replies);
+        Flow::Continue
+    }
+
+    fn closed_by_peer(&mut self, key: Key, frame: Option<CloseFrame<'_>>) -> Flow {
+        let slot = key.slot;
+        let connection = &mut self.connections[slot as usize];
+        let code = frame.map(|frame| frame.code);
+        match &mut connection.phase {
+            Phase::Closing { answered, .. } => {
+                *answered = true;
+                if connection.outbox.is_none() {
+                    self.go_on_closing(slot);
+                }
+            }
+            Phase::Open => {
+                // Answers to what came before the close frame go before ours.
+                encode_close(code, "", &mut self.replies);
+                let farewell = std::mem::take(&mut self.replies);
+                self.depart(key, crate::hub::Departure::ByPeer(code.map(CloseCode::get)));
+                self.close_with(key, Bytes::from(farewell), true);
+            }
+        }
+        Flow::Ended
+    }
+
+    /// Something a connection waited for has happened: its handler, its stream, or its next turn to read.
+    pub(super) fn woken(&mut self, key: Key) {
+        let Some(connection) = self.connection(key) else { return };
+        if let Some(waker) = &connection.waker {
+            waker.rearm();
+        }
+        if connection.stall.as_ref().is_some_and(|stall| stall.handling.is_some()) {
+            self.poll_handler(key);
+        }
+        let Some(connection) = self.connection(key) else { return };
+        if connection.outbox.is_some() && connection.conn.socket().is_none() {
+            self.flush(key.slot);
+        }
+        self.read(key, true);
+    }
+
+    /// Goes on with a connection that had to wait.
+    pub(super) fn resume(&mut self, key: Key) {
+        let Some(connection) = self.connection(key) else { return };
+        let Some(stall) = connection.stall.take() else { return };
+        let Stall { mut unread, readable, .. } = *stall;
+        if !unread.is_empty() {
+            self.receive(key, &mut unread);
+        }
+        if let Some(connection) = self.connection(key) {
+            match &mut connection.stall {
+                Some(stall) => stall.readable |= readable,
+                None if readable => self.read(key, true),
+                None => {}
+            }
+        }
+    }
+
+    /// Polls the handler that a connection waits for.
+    pub(super) fn poll_handler(&mut self, key: Key) {
+        let hub = Arc::clone(&self.hub);
+        let index = self.index;
+        let Some(connection) = self.connection(key) else { return };
+        let waker = connection.waker(&hub, index, key.slot as usize);
+        let Some(stall) = &mut connection.stall else { return };
+        let Some(handling) = &mut stall.handling else { return };
+        let polled =
+            catch_unwind(AssertUnwindSafe(|| handling.as_mut().poll(&mut Context::from_waker(&waker))));
+        match polled {
+            Ok(Poll::Pending) => {}
+            Ok(Poll::Ready(outcome)) => {
+                let request = stall.request.take();
+                stall.handling = None;
+                self.respond(key.slot, request, outcome);
+                self.send_replies(key.slot, false);
+                self.resume(key);
+            }
+            Err(_) => {
+                self.panicked(key);
+            }
+        }
+    }
+}

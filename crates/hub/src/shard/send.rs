@@ -1,0 +1,253 @@
+//! Bytes out: straight to the socket where nothing waits before them, else through the outbox.
+
+use std::io::{self, IoSlice};
+use std::os::fd::{BorrowedFd, RawFd};
+use std::task::{Context, Poll};
+
+use bytes::Bytes;
+use outspoke_protocol::Disconnect;
+use rustix::net::SendFlags;
+use tokio::sync::oneshot;
+
+use super::connection::{Connection, Phase};
+use super::{Key, Shard};
+use crate::client::outbox::{Entry, Origin, Outbox};
+
+/// No signal when the peer is gone: the error says it.
+#[cfg(any(target_os = "linux", target_os = "android"))]
+const FLAGS: SendFlags = SendFlags::NOSIGNAL;
+#[cfg(not(any(target_os = "linux", target_os = "android")))]
+const FLAGS: SendFlags = SendFlags::empty();
+
+/// How far a write came.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Sent {
+    All,
+    /// Only so many bytes, maybe none.
+    Part(usize),
+    /// The connection is broken.
+    Failed,
+}
+
+/// One `send(2)` on a descriptor from [`Hot::direct`](super::connection::Hot::direct).
+#[allow(unsafe_code)]
+#[inline]
+pub(super) fn send_direct(socket: RawFd, bytes: &[u8]) -> Sent {
+    // SAFETY: a descriptor is in `Hot::direct` only while its `Connection`, which owns it, is in the slab:
+    // `attach` and `emptied` put it there, and `close_quietly`, the only place that removes a connection,
+    // clears it first. The shard is single-threaded, so none of this can happen during the call.
+    let socket = unsafe { BorrowedFd::borrow_raw(socket) };
+    loop {
+        return match rustix::net::send(socket, bytes, FLAGS) {
+            Ok(count) if count == bytes.len() => Sent::All,
+            Ok(count) => Sent::Part(count),
+            Err(rustix::io::Errno::INTR) => continue,
+            Err(rustix::io::Errno::AGAIN) => Sent::Part(0),
+            Err(_) => Sent::Failed,
+        };
+    }
+}
+
+impl Shard {
+    /// Sends the collected replies of a connection: at once, or with the rest of the turn if more for it may
+    /// be on the way.
+    pub(super) fn send_replies(&mut self, slot: u32, merge: bool) {
+        if self.replies.is_empty() {
+            return;
+        }
+        let mut replies = std::mem::take(&mut self.replies);
+        self.send_control(slot, &replies, merge);
+        replies.clear();
+        self.replies = replies;
+    }
+
+    fn send_control(&mut self, slot: u32, bytes: &[u8], merge: bool) {
+        let direct = self.hot[slot as usize].direct;
+        let written = if direct >= 0 && !merge {
+            match send_direct(direct, bytes) {
+                Sent::All => return,
+                Sent::Part(count) => count,
+                Sent::Failed => return self.lost_later(slot),
+            }
+        } else {
+            0
+        };
+        let entry = Entry { bytes: Bytes::copy_from_slice(&bytes[written..]), origin: Origin::Control };
+        self.queue(slot, entry, 0);
+        let key = self.connections[slot as usize].key(slot as usize);
+        let max = self.hub.config.outbox_bytes_max;
+        if self.connections[slot as usize].client.queued_bytes() > max {
+            self.doomed.push((key, Disconnect::SlowConsumer));
+        }
+        if direct < 0 || merge {
+            self.dirty.push(key);
+        }
+    }
+
+    /// Sends a pushed frame, for which the client is charged already.
+    pub(super) fn push(&mut self, key: Key, frame: Bytes, written: Option<oneshot::Sender<()>>) {
+        // Dropping `written` tells the sender that the connection has ended.
+        let Some(connection) = self.connection(key) else { return };
+        connection.client.release(frame.len());
+        if !connection.is_open() {
+            return;
+        }
+        let direct = self.hot[key.slot as usize].direct;
+        let sent = if direct >= 0 { send_direct(direct, &frame) } else { Sent::Part(0) };
+        match sent {
+            Sent::All => {
+                if let Some(written) = written {
+                    // Whoever asked may have stopped waiting.
+                    let _ = written.send(());
+                }
+            }
+            Sent::Part(count) => {
+                self.queue(key.slot, Entry { bytes: frame, origin: Origin::Push { written } }, count);
+                if direct < 0 {
+                    self.dirty.push(key);
+                }
+            }
+            Sent::Failed => self.lost_later(key.slot),
+        }
+    }
+
+    /// Appends to the outbox, of which `written` bytes are sent already.
+    pub(super) fn queue(&mut self, slot: u32, entry: Entry, written: usize) {
+        let now = self.now();
+        let connection = &mut self.connections[slot as usize];
+        connection.client.charge(entry.bytes.len() - written);
+        match &mut connection.outbox {
+            Some(outbox) => outbox.push(entry, written),
+            empty => {
+                let mut outbox = Box::new(Outbox::new(now));
+                outbox.push(entry, written);
+                *empty = Some(outbox);
+                self.hot[slot as usize].direct = -1;
+                self.look_at_write(slot);
+            }
+        }
+    }
+
+    /// Tries everything that was queued during the turn without having been tried.
+    pub(super) fn write_dirty(&mut self) {
+        let mut dirty = std::mem::take(&mut self.dirty);
+        for key in dirty.drain(..) {
+            if self.connection(key).is_some() {
+                self.flush(key.slot);
+            }
+        }
+        // What emptied outboxes have queued anew waits for its socket, or was sent.
+        if self.dirty.is_empty() {
+            self.dirty = dirty;
+        }
+    }
+
+    /// Writes from the outbox until it is empty or the connection takes no more.
+    pub(super) fn flush(&mut self, slot: u32) {
+        loop {
+            let now = self.now();
+            let waker = self.waker_of(slot);
+            let connection = &mut self.connections[slot as usize];
+            let Some(outbox) = connection.outbox.as_mut() else { return };
+            if outbox.is_empty() {
+                // Everything in it was dropped.
+                return self.emptied(slot);
+            }
+            let written = {
+                let mut slices = Outbox::no_slices();
+                let count = outbox.slices(&mut slices);
+                write(&mut *connection.conn, waker.as_ref(), &slices[..count])
+            };
+            match written {
+                Poll::Ready(Ok(count)) if count > 0 => {
+                    connection.client.release(count);
+                    outbox.advance(count, now);
+                    if outbox.is_empty() {
+                        return self.emptied(slot);
+                    }
+                }
+                Poll::Pending => return,
+                Poll::Ready(_) => return self.lost_later(slot),
+            }
+        }
+    }
+
+    /// Everything is written: deliveries may go straight to the socket again.
+    fn emptied(&mut self, slot: u32) {
+        let connection = &mut self.connections[slot as usize];
+        connection.pong_queued = false;
+        let skipped = connection.outbox.take().map(|outbox| outbox.skipped).unwrap_or_default();
+        match connection.phase {
+            Phase::Open => {
+                if let Some(socket) = connection.conn.socket() {
+                    self.hot[slot as usize].direct = std::os::fd::AsRawFd::as_raw_fd(&socket);
+                }
+                if !skipped.is_empty() {
+                    self.tell_gaps(slot, &skipped);
+                }
+            }
+            Phase::Closing { .. } => self.go_on_closing(slot),
+        }
+    }
+
+    /// The waker of a connection without a socket of its own; sockets wait in the poller.
+    pub(super) fn waker_of(&mut self, slot: u32) -> Option<std::task::Waker> {
+        let connection = &mut self.connections[slot as usize];
+        match connection.conn.socket() {
+            Some(_) => None,
+            None => Some(connection.waker(&self.hub, self.index, slot as usize)),
+        }
+    }
+}
+
+/// Writes to the socket if there is one, else to the stream.
+fn write(
+    conn: &mut dyn crate::conn::WsConn,
+    waker: Option<&std::task::Waker>,
+    slices: &[IoSlice<'_>],
+) -> Poll<io::Result<usize>> {
+    let Some(waker) = waker else { return write_socket(conn, slices) };
+    let mut context = Context::from_waker(waker);
+    let written = conn.poll_write(&mut context, slices);
+    if let Poll::Ready(Err(error)) = conn.poll_flush(&mut context) {
+        return Poll::Ready(Err(error));
+    }
+    written
+}
+
+fn write_socket(conn: &mut dyn crate::conn::WsConn, slices: &[IoSlice<'_>]) -> Poll<io::Result<usize>> {
+    let Some(socket) = conn.socket() else { return Poll::Ready(Err(io::ErrorKind::NotConnected.into())) };
+    loop {
+        return match rustix::net::sendmsg(
+            socket,
+            slices,
+            &mut rustix::net::SendAncillaryBuffer::default(),
+            FLAGS,
+        ) {
+            Err(rustix::io::Errno::INTR) => continue,
+            Err(rustix::io::Errno::AGAIN) => Poll::Pending,
+            written => Poll::Ready(written.map_err(io::Error::from)),
+        };
+    }
+}
+
+impl Connection {
+    /// Reads from the socket if there is one, else from the stream.
+    pub(super) fn read(
+        &mut self,
+        waker: Option<&std::task::Waker>,
+        buffer: &mut [u8],
+    ) -> Poll<io::Result<usize>> {
+        if let Some(waker) = waker {
+            return self.conn.poll_read(&mut Context::from_waker(waker), buffer);
+        }
+        let Some(socket) = self.conn.socket() else { return Poll::Ready(Ok(0)) };
+        loop {
+            return match rustix::io::read(socket, &mut *buffer) {
+                Err(rustix::io::Errno::INTR) => continue,
+                Err(rustix::io::Errno::AGAIN) => Poll::Pending,
+                count => Poll::Ready(count.map_err(io::Error::from)),
+            };
+        }
+    }
+}

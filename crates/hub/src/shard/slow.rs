@@ -1,0 +1,157 @@
+//! Members that read too slowly: what becomes of a room's messages for them.
+//!
+//! The room's policy decides only here, off the fast path: a member gets here when its socket did not take a
+//! delivery, and leaves when its outbox is empty. Whatever is not delivered is counted, and told to the client
+//! as a gap when it reads again.
+
+use outspoke_protocol::{Disconnect, Event, Gap};
+
+use super::Shard;
+use super::fanout::Batch;
+use crate::client::outbox::{Entry, Origin, Outbox, Skipped};
+use crate::config::SlowClient;
+use crate::stats::count;
+
+impl Shard {
+    /// Queues a delivery of which `written` bytes are sent already.
+    pub(super) fn queue_batch(&mut self, slot: u32, batch: &Batch, written: usize) {
+        let connection = &self.connections[slot as usize];
+        if !connection.is_open() {
+            return;
+        }
+        let untried = connection.outbox.is_none() && written == 0;
+        let over =
+            connection.client.queued_bytes() + batch.bytes.len() - written > self.hub.config.outbox_bytes_max;
+        // What is begun must be finished, whatever the policy.
+        if written > 0 {
+            self.queue(slot, batch.entry(), written);
+        } else if self.is_muted(slot, batch) {
+            self.skip(slot, batch, batch.logged(), true);
+        } else {
+            match self.hub.config.slow_client {
+                SlowClient::Conflate if batch.room != 0 => self.conflate(slot, batch),
+                _ if !over => self.queue(slot, batch.entry(), 0),
+                SlowClient::Disconnect => self.doom_slow(slot),
+                SlowClient::DropNewest => self.skip(slot, batch, batch.logged(), false),
+                SlowClient::DropOldest | SlowClient::Conflate => self.drop_oldest(slot, batch),
+                SlowClient::Resync => self.mute(slot, batch),
+            }
+        }
+        if untried {
+            let key = self.connections[slot as usize].key(slot as usize);
+            self.dirty.push(key);
+        }
+    }
+
+    fn doom_slow(&mut self, slot: u32) {
+        let key = self.connections[slot as usize].key(slot as usize);
+        self.doomed.push((key, Disconnect::SlowConsumer));
+    }
+
+    fn is_muted(&self, slot: u32, batch: &Batch) -> bool {
+        self.connections[slot as usize].outbox.as_ref().is_some_and(|outbox| outbox.is_muted(batch.room))
+    }
+
+    /// Makes space among the room's own messages; a neighbour room pays nothing.
+    fn drop_oldest(&mut self, slot: u32, batch: &Batch) {
+        let max = self.hub.config.outbox_bytes_max;
+        let queued = self.connections[slot as usize].client.queued_bytes();
+        let mut excess = (queued + batch.bytes.len()).saturating_sub(max);
+        self.drop_where(slot, batch, false, |_, len| {
+            let wanted = excess > 0;
+            excess = excess.saturating_sub(len);
+            wanted
+        });
+        if self.connections[slot as usize].client.queued_bytes() + batch.bytes.len() > max {
+            self.skip(slot, batch, batch.logged(), false);
+        } else {
+            self.queue(slot, batch.entry(), 0);
+        }
+    }
+
+    /// Keeps the newest message of each key; the rest of the batch is treated as usual.
+    fn conflate(&mut self, slot: u32, batch: &Batch) {
+        for single in batch.frames_alone() {
+            let key = single.frames[0].key;
+            if key != 0 {
+                self.drop_where(slot, &single, false, |held, _| held == key);
+            }
+            let queued = self.connections[slot as usize].client.queued_bytes();
+            if queued + single.bytes.len() > self.hub.config.outbox_bytes_max {
+                self.drop_oldest(slot, &single);
+            } else {
+                self.queue(slot, single.entry(), 0);
+            }
+        }
+    }
+
+    /// Drops everything of the room, and what follows until the outbox is empty.
+    fn mute(&mut self, slot: u32, batch: &Batch) {
+        self.drop_where(slot, batch, true, |_, _| true);
+        self.skip(slot, batch, batch.logged(), true);
+    }
+
+    /// Drops queued entries of the batch's room for which `drop`, told key and length, says so.
+    fn drop_where(
+        &mut self,
+        slot: u32,
+        batch: &Batch,
+        muted: bool,
+        mut drop: impl FnMut(u64, usize) -> bool,
+    ) {
+        let connection = &mut self.connections[slot as usize];
+        let Some(outbox) = connection.outbox.as_mut() else { return };
+        let (bytes, missed) = outbox.drop_where(|origin, len| match origin {
+            Origin::Room { room, key, .. } => *room == batch.room && drop(*key, len),
+            _ => false,
+        });
+        connection.client.release(bytes);
+        if missed > 0 {
+            outbox.skip(batch.room, missed, muted);
+            count(&self.counters().deliveries_skipped, missed);
+        }
+        // An outbox emptied by dropping is tried like one that was written: it may owe a gap.
+        if bytes > 0 {
+            let key = self.connections[slot as usize].key(slot as usize);
+            self.dirty.push(key);
+        }
+    }
+
+    fn skip(&mut self, slot: u32, batch: &Batch, missed: u32, muted: bool) {
+        let now = self.now();
+        let connection = &mut self.connections[slot as usize];
+        let outbox = connection.outbox.get_or_insert_with(|| Box::new(Outbox::new(now)));
+        self.hot[slot as usize].direct = -1;
+        outbox.skip(batch.room, u64::from(missed), muted);
+        count(&self.counters().deliveries_skipped, batch.frames.len() as u64);
+    }
+
+    /// Says what was missed, now that the client reads again.
+    pub(super) fn tell_gaps(&mut self, slot: u32, skipped: &[Skipped]) {
+        for gap in skipped.iter().filter(|gap| gap.missed > 0) {
+            let Some((room, to)) = self.rooms.position(gap.room) else { continue };
+            let Some(name) = room.name.clone() else { continue };
+            self.reply(slot, &Event::Gap(Gap { room: name, to, missed: gap.missed }));
+        }
+        self.send_replies(slot, false);
+    }
+}
+
+impl Batch {
+    fn entry(&self) -> Entry {
+        let key = if self.frames.len() == 1 { self.frames[0].key } else { 0 };
+        let origin = Origin::Room { room: self.room, messages: self.logged(), key };
+        Entry { bytes: self.bytes.clone(), origin }
+    }
+
+    /// Each frame as a batch of its own.
+    fn frames_alone(&self) -> impl Iterator<Item = Self> {
+        let mut start = 0;
+        self.frames.iter().filter_map(move |frame| {
+            let bytes = self.bytes.slice(start..frame.end);
+            start = frame.end;
+            let frames = vec![super::fanout::FrameOf { end: bytes.len(), ..*frame }];
+            (!bytes.is_empty()).then_some(Self { room: self.room, bytes, frames })
+        })
+    }
+}
