@@ -18,6 +18,8 @@ mod message;
 mod request;
 mod room;
 mod timestamp;
+#[cfg(feature = "transcript")]
+pub mod transcript;
 
 pub use code::{Disconnect, ErrorCode, Reconnect};
 pub use dialect::{Dialect, FrameKind, Payload};

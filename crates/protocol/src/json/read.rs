@@ -123,6 +123,7 @@ fn describe(value: &RawValue) -> &'static str {
         Some(b'"') => "a string",
         Some(b't' | b'f') => "a boolean",
         Some(b'n') => "null",
+        _ if text.parse::<i64>().is_ok() => "an integer",
         _ if text.bytes().all(|b| b.is_ascii_digit() || b == b'-') => "an integer beyond 64 bits",
         _ => "a number with a fraction or an exponent",
     }
