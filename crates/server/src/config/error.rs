@@ -9,6 +9,8 @@ use std::fmt;
 use super::kind::Input;
 use super::source::Source;
 
+/// Problems that are printed; whoever has more is not reading a configuration.
+pub(super) const PRINTED_MAX: usize = 50;
 /// Longest value that a message repeats.
 const VALUE_CHARS_MAX: usize = 60;
 
@@ -28,7 +30,7 @@ pub struct Problem {
 #[non_exhaustive]
 pub enum Fault {
     /// No setting has this key.
-    #[error("unknown key {}", plain(key))]
+    #[error("unknown key {}", short(key))]
     UnknownKey {
         /// The key as written, with its sections.
         key: String,
@@ -47,7 +49,7 @@ pub enum Fault {
         why: String,
     },
     /// A key that stands twice in the file.
-    #[error("{} is set twice, first on line {first}", plain(key))]
+    #[error("{} is set twice, first on line {first}", short(key))]
     Duplicate {
         /// The key.
         key: String,
@@ -87,8 +89,11 @@ impl std::error::Error for ConfigError {}
 
 impl fmt::Display for ConfigError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for problem in &self.problems {
+        for problem in self.problems.iter().take(PRINTED_MAX) {
             writeln!(f, "{problem}")?;
+        }
+        if self.problems.len() > PRINTED_MAX {
+            writeln!(f, "... and {} more", self.problems.len() - PRINTED_MAX)?;
         }
         if let Some(note) = &self.note {
             writeln!(f, "note: {note}")?;
@@ -113,9 +118,20 @@ pub(super) fn printable(input: &Input, secret: bool) -> Option<String> {
     }
 }
 
-/// A key from a file is as hostile as a value: no control characters, no endless line.
-fn plain(key: &str) -> String {
-    key.chars().take(VALUE_CHARS_MAX).flat_map(|c| c.escape_debug()).collect()
+fn short(key: &str) -> String {
+    plain(&key.chars().take(VALUE_CHARS_MAX).collect::<String>())
+}
+
+/// A name without what could drive a terminal: keys from a file are as hostile as values.
+pub(super) fn plain(name: &str) -> String {
+    let mut out = String::new();
+    for c in name.chars() {
+        match c {
+            '\'' | '"' | '\\' => out.push(c),
+            c => out.extend(c.escape_debug()),
+        }
+    }
+    out
 }
 
 /// Hides `user:password@` in everything that looks like a URL.

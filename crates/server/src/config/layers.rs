@@ -11,7 +11,7 @@ use std::io::{self, Read};
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use super::error::{Fault, Problem};
+use super::error::{Fault, PRINTED_MAX, Problem, plain};
 use super::kind::{Address, Input, Kind};
 use super::nearest::nearest;
 use super::source::Source;
@@ -128,7 +128,7 @@ impl Gathering<'_> {
         };
         let name: Arc<str> = match path.to_str() {
             Some("-") => "<stdin>".into(),
-            _ => path.display().to_string().escape_debug().to_string().into(),
+            _ => plain(&path.display().to_string()).into(),
         };
         match read_text(&path) {
             Ok(text) => {
@@ -166,6 +166,12 @@ impl Gathering<'_> {
     fn block(&mut self, file: &Arc<str>, section: &str, entries: Vec<Entry>) {
         let mut seen: HashMap<String, usize> = HashMap::new();
         for Entry { key, at, value } in entries {
+            if let Some((outer, leaf)) = key.rsplit_once('.').filter(|_| self.key(&key).is_some()) {
+                let hint =
+                    format!("a dot does not nest in YAML; write {leaf} on an indented line below {outer}:");
+                self.problem(place(file, at), Fault::UnknownKey { key: key.clone() }, hint);
+                continue;
+            }
             let path = if section.is_empty() { key } else { format!("{section}.{key}") };
             if let Some(first) = seen.get(&path) {
                 let fault = Fault::Duplicate { key: path, first: *first };
@@ -206,16 +212,18 @@ impl Gathering<'_> {
     }
 
     fn unknown_hint(&self, path: &str, is_block: bool) -> String {
+        const GENERAL: &str = "`outspoke config default` prints every key";
+        // Looking for near names costs time, and nobody reads that many hints.
+        if self.layers.problems.len() > PRINTED_MAX {
+            return GENERAL.to_owned();
+        }
         let sections = self.sections.iter().map(|section| section.path);
         if is_block && let Some(section) = nearest(path, sections) {
             return format!("did you mean the section {section}?");
         }
-        if self.key(path).is_some() {
-            return format!("nest it: {}", path.replace('.', ": "));
-        }
         match nearest(path, self.paths()) {
             Some(key) => format!("did you mean {key}?"),
-            None => "`outspoke config default` prints every key".to_owned(),
+            None => GENERAL.to_owned(),
         }
     }
 
