@@ -4,8 +4,10 @@
 //! in them are escaped, so that nobody can forge a line or drive the reader's terminal. What is logged is decided
 //! where it is logged: never payloads, never credentials.
 
+use std::backtrace::{Backtrace, BacktraceStatus};
 use std::fmt::{self, Write as _};
 use std::io::{self, IsTerminal as _};
+use std::panic::PanicHookInfo;
 
 use tracing::Subscriber;
 use tracing_subscriber::field::MakeExt as _;
@@ -63,19 +65,27 @@ pub enum LogError {
     AlreadySet(#[from] tracing_subscriber::util::TryInitError),
 }
 
-/// Sends log lines to standard error from now on, panics included.
+/// Sends log lines to standard error from now on. In JSON, panics become log lines too; for people, Rust's own
+/// report with its line breaks reads better.
 ///
 /// # Errors
 /// [`LogError`], if called twice or with a level that is none.
 pub fn init(settings: &Log) -> Result<Style, LogError> {
     let style = Style::detect(settings.format);
     subscriber(style, &settings.level, io::stderr)?.try_init()?;
-    std::panic::set_hook(Box::new(|panic| {
-        let message = panic.payload_as_str().unwrap_or("panic");
-        let place = panic.location().map(ToString::to_string);
-        tracing::error!(message, place, "a task panicked; this is a bug");
-    }));
+    if style == Style::Json {
+        std::panic::set_hook(Box::new(log_panic));
+    }
     Ok(style)
+}
+
+fn log_panic(panic: &PanicHookInfo<'_>) {
+    let message = panic.payload_as_str().unwrap_or("no message");
+    let place = panic.location().map(ToString::to_string);
+    // Captured only if RUST_BACKTRACE asks for it.
+    let backtrace = Backtrace::capture();
+    let backtrace = (backtrace.status() == BacktraceStatus::Captured).then(|| backtrace.to_string());
+    tracing::error!(panic = message, place, backtrace, "a task panicked; this is a bug");
 }
 
 fn subscriber<W>(style: Style, level: &str, writer: W) -> Result<impl Subscriber + Send + Sync, LogError>

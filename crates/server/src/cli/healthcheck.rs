@@ -284,8 +284,11 @@ mod tests {
 
     #[test]
     fn health_of_nobody_is_unreachable() {
-        let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
-        let target = Target { host: format!("127.0.0.1:{port}"), path: "/health".into() };
+        // Bound but not listening: the port is ours for the time of the test and refuses everybody.
+        let silent = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
+        silent.bind(&SocketAddr::from((Ipv4Addr::LOCALHOST, 0)).into()).unwrap();
+        let host = silent.local_addr().unwrap().as_socket().unwrap().to_string();
+        let target = Target { host, path: "/health".into() };
         assert!(matches!(target.check(soon()), Err(HealthError::Unreachable { .. })));
     }
 
