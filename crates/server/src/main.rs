@@ -1,3 +1,7 @@
-//! Wiring.
+//! The `outspoke` binary: hands over to [`outspoke::cli`].
 
-fn main() {}
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    outspoke::cli::main()
+}

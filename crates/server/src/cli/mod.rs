@@ -1,0 +1,184 @@
+//! The command line: verbs, flags, help texts, and the way from a verb to its exit code.
+//!
+//! Declares and dispatches; each verb with substance has a module. Results go to standard output, everything else
+//! to standard error.
+
+pub mod config;
+pub mod healthcheck;
+
+use std::ffi::OsString;
+use std::io::{self, Write as _};
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Args, Parser, Subcommand};
+
+use crate::config::{FileChoice, FlagValue, Sources};
+use crate::{exit, logging, serve};
+
+/// A self-hosted real-time messaging hub over WebSocket.
+///
+/// Without a command, `outspoke` serves: open the address it prints in two browser tabs and chat.
+#[derive(Debug, Parser)]
+#[command(name = "outspoke", version, args_conflicts_with_subcommands = true, after_help = exit::CODES_HELP)]
+pub struct Cli {
+    #[command(subcommand)]
+    command: Option<Command>,
+    #[command(flatten)]
+    settings: SettingsArgs,
+}
+
+/// The verbs.
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Run the server (this is also what happens without a command).
+    Serve(SettingsArgs),
+    /// Look over, print or begin a configuration.
+    #[command(subcommand)]
+    Config(config::ConfigCommand),
+    /// Ask a running server whether it is well; exits with 0 or 1, for container health checks.
+    Healthcheck(healthcheck::HealthcheckArgs),
+    /// Measure a running server: fan-out, latency, idle connections (outspoke bench --help).
+    #[command(disable_help_flag = true)]
+    Bench {
+        /// Arguments of the load generator.
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        args: Vec<OsString>,
+    },
+    /// Print the version.
+    Version,
+}
+
+/// Flags that choose the settings.
+#[derive(Debug, Clone, Default, Args)]
+pub struct SettingsArgs {
+    /// Configuration file; "-" reads standard input [env: OUTSPOKE_CONFIG] [default: config.yaml, if there is one]
+    #[arg(long, value_name = "FILE", conflicts_with = "no_config")]
+    config: Option<PathBuf>,
+
+    /// Read no configuration file
+    #[arg(long)]
+    no_config: bool,
+
+    /// Address to listen on, for example :9000 or 127.0.0.1:8080 [env: PORT for the port alone]
+    #[arg(long, value_name = "ADDRESS", allow_hyphen_values = true)]
+    addr: Option<String>,
+
+    /// Set one value, for example --set log.level=debug; may be repeated
+    #[arg(long, value_name = "KEY=VALUE", value_parser = key_and_value)]
+    set: Vec<(String, String)>,
+}
+
+fn key_and_value(text: &str) -> Result<(String, String), String> {
+    let (key, value) = text.split_once('=').ok_or("expected KEY=VALUE, for example log.level=debug")?;
+    if key.trim().is_empty() {
+        return Err("the key before = is missing; expected KEY=VALUE".to_owned());
+    }
+    Ok((key.trim().to_owned(), value.to_owned()))
+}
+
+impl SettingsArgs {
+    /// The sources these flags name, with the process's environment.
+    pub fn sources(&self) -> Sources {
+        let file = match (&self.config, self.no_config) {
+            (Some(path), _) => FileChoice::Named(path.clone()),
+            (None, true) => FileChoice::None,
+            (None, false) => FileChoice::Search,
+        };
+        Sources { file, env: std::env::vars_os().collect(), flags: self.flags() }
+    }
+
+    /// `--addr` after `--set`: the flag made for one setting wins over the general one.
+    fn flags(&self) -> Vec<FlagValue> {
+        let set = self.set.iter().map(|(key, value)| FlagValue {
+            flag: "--set".to_owned(),
+            key: key.clone(),
+            value: value.clone(),
+        });
+        let addr = self.addr.iter().map(|value| FlagValue {
+            flag: "--addr".to_owned(),
+            key: "server.addr".to_owned(),
+            value: value.clone(),
+        });
+        set.chain(addr).collect()
+    }
+}
+
+/// Reads the command line, does what it says, and gives the exit code.
+///
+/// Wrong use of the command line ends the process with code 2, `--help` and `--version` with 0.
+pub fn main() -> ExitCode {
+    let cli = Cli::parse();
+    exit::finish(run(cli))
+}
+
+fn run(cli: Cli) -> anyhow::Result<()> {
+    match cli.command.unwrap_or(Command::Serve(cli.settings)) {
+        Command::Serve(settings) => start(&settings),
+        Command::Config(command) => config::run(command),
+        Command::Healthcheck(args) => healthcheck::run(&args),
+        Command::Bench { args } => bench(args),
+        Command::Version => print(&format!("outspoke {}\n", env!("CARGO_PKG_VERSION"))),
+    }
+}
+
+fn start(settings: &SettingsArgs) -> anyhow::Result<()> {
+    let loaded = crate::config::load(&settings.sources())?;
+    logging::init(&loaded.config.log)?;
+    serve::run(loaded)
+}
+
+fn bench(_args: Vec<OsString>) -> anyhow::Result<()> {
+    // HOOK: hand `_args` to the load generator here.
+    anyhow::bail!("this build has no load generator")
+}
+
+/// Prints a result. Not `print!`, which panics when the reader of a pipe has gone.
+fn print(text: &str) -> anyhow::Result<()> {
+    let mut stdout = io::stdout().lock();
+    stdout.write_all(text.as_bytes())?;
+    Ok(stdout.flush()?)
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+    use clap::CommandFactory as _;
+
+    #[test]
+    fn command_line_declaration_is_sound() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn serving_is_the_default_verb_and_takes_the_same_flags() {
+        let bare = Cli::try_parse_from(["outspoke", "--addr", ":1", "--set", "a.b=c=d"]).unwrap();
+        assert!(bare.command.is_none());
+        assert_eq!(bare.settings.addr.as_deref(), Some(":1"));
+        assert_eq!(bare.settings.set, [("a.b".to_owned(), "c=d".to_owned())]);
+        let named = Cli::try_parse_from(["outspoke", "serve", "--addr", ":1"]).unwrap();
+        assert!(
+            matches!(named.command, Some(Command::Serve(settings)) if settings.addr.as_deref() == Some(":1"))
+        );
+    }
+
+    #[test]
+    fn bench_arguments_pass_through_untouched() {
+        let cli = Cli::try_parse_from(["outspoke", "bench", "fanout", "--help", "-n", "3"]).unwrap();
+        let Some(Command::Bench { args }) = cli.command else { unreachable!() };
+        assert_eq!(args, ["fanout", "--help", "-n", "3"]);
+        let cli = Cli::try_parse_from(["outspoke", "bench", "--help"]).unwrap();
+        assert!(matches!(cli.command, Some(Command::Bench { args }) if args == ["--help"]));
+    }
+
+    #[test]
+    fn wrong_use_is_refused_before_anything_happens() {
+        for line in
+            [&["--set", "novalue"][..], &["--set", "=x"], &["--config", "a", "--no-config"], &["frobnicate"]]
+        {
+            let error = Cli::try_parse_from(["outspoke"].iter().chain(line)).unwrap_err();
+            assert_eq!(error.exit_code(), exit::Exit::Usage as i32, "{line:?}");
+        }
+    }
+}

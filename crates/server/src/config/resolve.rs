@@ -1,0 +1,202 @@
+//! Turns what the layers wrote into typed values.
+//!
+//! Each section asks for its values one by one ([`super::table`]); every input of every layer is checked, also one
+//! that another layer overrides, because it would strike when the override goes. The result remembers, per key,
+//! what won and what it won over.
+
+use std::collections::{HashMap, HashSet};
+
+use super::error::{Fault, Problem, mask_userinfo, printable};
+use super::kind::{Form, Input, Kind, Refusal};
+use super::layers::Assignment;
+use super::source::Source;
+use super::table::Key;
+
+/// A setting as `config show` prints it.
+#[derive(Debug, Clone)]
+pub struct Setting {
+    /// The table entry.
+    pub key: Key,
+    /// The value as written, masked; several for a list.
+    pub items: Vec<String>,
+    /// Where the value came from.
+    pub source: Source,
+    /// What it won over, nearest first, the default left out.
+    pub over: Vec<Source>,
+}
+
+/// Reads values and gathers what is wrong with them.
+#[derive(Debug)]
+pub(super) struct Resolver {
+    assignments: HashMap<&'static str, Vec<Assignment>>,
+    pub(super) settings: Vec<Setting>,
+    pub(super) problems: Vec<Problem>,
+    bad: HashSet<&'static str>,
+}
+
+impl Resolver {
+    pub(super) fn new(assignments: HashMap<&'static str, Vec<Assignment>>) -> Self {
+        Self { assignments, settings: Vec::new(), problems: Vec::new(), bad: HashSet::new() }
+    }
+
+    /// The value of one key: that of the highest layer whose input is good.
+    pub(super) fn value<K: Kind>(&mut self, key: &Key) -> K::Value {
+        let default = Input::Scalar(key.default.to_owned());
+        let value = K::read_input(&default).map_err(|refusal| refusal.why);
+        let mut value = value.expect("a test reads every default");
+        let mut winner = Assignment { source: Source::Default, input: default };
+        let mut over = Vec::new();
+        for assignment in self.assignments.remove(key.path).unwrap_or_default() {
+            match read_in_range::<K>(key, &assignment.input) {
+                Ok(better) => {
+                    value = better;
+                    over.insert(0, std::mem::replace(&mut winner, assignment).source);
+                }
+                Err(refusal) => self.refused(key, assignment, refusal),
+            }
+        }
+        over.retain(|source| *source != Source::Default);
+        let items = shown(key, &winner.input);
+        self.settings.push(Setting { key: *key, items, source: winner.source, over });
+        value
+    }
+
+    fn refused(&mut self, key: &Key, Assignment { source, input }: Assignment, refusal: Refusal) {
+        self.bad.insert(key.path);
+        // A list may hold passwords; its kind names the bad item itself.
+        let value = if key.form == Form::List { None } else { printable(&input, key.secret) };
+        let fault = Fault::BadValue { key: key.path, value, why: refusal.why.into_owned() };
+        let hint = match refusal.hint {
+            Some(hint) => hint,
+            None => format!("write {}", key.accepted()),
+        };
+        self.problems.push(Problem { at: source, fault, hint });
+    }
+
+    /// Whether any layer wrote something unusable for this key, so that its value means nothing.
+    pub(super) fn is_bad(&self, path: &str) -> bool {
+        self.bad.contains(path)
+    }
+
+    /// Where the value of a key that was read came from.
+    pub(super) fn source(&self, path: &str) -> Source {
+        let setting = self.settings.iter().find(|setting| setting.key.path == path);
+        setting.map_or(Source::Default, |setting| setting.source.clone())
+    }
+}
+
+impl Key {
+    /// What is accepted, with the range and the meaning of zero.
+    pub fn accepted(&self) -> String {
+        let mut text = self.accepts.to_owned();
+        if let Some((min, max)) = self.range {
+            text.push_str(&format!(", from {min} to {max}"));
+        }
+        if let Some(zero) = self.zero {
+            text.push_str(&format!(" (0: {zero})"));
+        }
+        text
+    }
+}
+
+fn read_in_range<K: Kind>(key: &Key, input: &Input) -> Result<K::Value, Refusal> {
+    let value = K::read_input(input)?;
+    let (Some((min, max)), Some(size)) = (key.range, K::magnitude(&value)) else { return Ok(value) };
+    let bound = |text: &str| K::read(text).ok().as_ref().and_then(K::magnitude);
+    if size == 0 && key.zero.is_some() {
+        return Ok(value);
+    }
+    if bound(min).is_some_and(|min| size < min) {
+        return Err(Refusal { why: format!("is below the minimum of {min}").into(), hint: None });
+    }
+    if bound(max).is_some_and(|max| size > max) {
+        return Err(Refusal { why: format!("is above the maximum of {max}").into(), hint: None });
+    }
+    Ok(value)
+}
+
+fn shown(key: &Key, input: &Input) -> Vec<String> {
+    if key.secret {
+        return vec!["***".to_owned()];
+    }
+    let one = |text: &str| mask_userinfo(text).into_owned();
+    match (key.form, input) {
+        (Form::List, Input::Scalar(text)) => text.split(',').map(|item| one(item.trim())).collect(),
+        (Form::Quoted, _) => input.items().iter().map(|item| one(item)).collect(),
+        _ => input.items().iter().map(|item| one(item.trim())).collect(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::kind::{Text, Time};
+    use super::*;
+
+    const TOKEN: Key = Key {
+        path: "auth.token",
+        kind: Text::NAME,
+        accepts: Text::ACCEPTS,
+        form: Form::Quoted,
+        default: "",
+        doc: "",
+        range: None,
+        unit: None,
+        zero: None,
+        at_limit: None,
+        secret: true,
+    };
+
+    fn resolver(path: &'static str, inputs: &[(&str, &str)]) -> Resolver {
+        let assignment = |(name, text): &(&str, &str)| Assignment {
+            source: Source::Env((*name).to_owned()),
+            input: Input::Scalar((*text).to_owned()),
+        };
+        Resolver::new(HashMap::from([(path, inputs.iter().map(assignment).collect())]))
+    }
+
+    #[test]
+    fn secret_is_printed_neither_as_value_nor_in_a_complaint() {
+        let mut good = resolver("auth.token", &[("A", "hunter2")]);
+        assert_eq!(good.value::<Text>(&TOKEN), "hunter2");
+        assert_eq!(good.settings[0].items, ["***"]);
+
+        let mut bad = resolver("auth.token", &[("A", "hunter2\x07")]);
+        bad.value::<Text>(&TOKEN);
+        let text = bad.problems[0].to_string();
+        assert!(!text.contains("hunter2"), "{text}");
+        assert!(
+            text.contains("auth.token: the value (hidden: it is a secret) contains a control character"),
+            "{text}"
+        );
+    }
+
+    #[test]
+    fn highest_layer_wins_and_remembers_what_it_beat() {
+        let key = Key { path: "a.b", default: "1s", secret: false, ..TOKEN };
+        let mut resolver = resolver("a.b", &[("LOW", "2s"), ("HIGH", "3s")]);
+        assert_eq!(resolver.value::<Time>(&key).as_secs(), 3);
+        assert_eq!(resolver.settings[0].source, Source::Env("HIGH".into()));
+        assert_eq!(resolver.settings[0].over, [Source::Env("LOW".into())]);
+    }
+
+    #[test]
+    fn mistake_in_an_overridden_layer_is_still_reported() {
+        let key = Key { path: "a.b", default: "1s", secret: false, ..TOKEN };
+        let mut resolver = resolver("a.b", &[("LOW", "soon"), ("HIGH", "3s")]);
+        assert_eq!(resolver.value::<Time>(&key).as_secs(), 3);
+        assert_eq!(resolver.problems.len(), 1);
+        assert!(resolver.is_bad("a.b"));
+    }
+
+    #[test]
+    fn zero_passes_below_the_range_only_where_it_has_a_meaning() {
+        let key = Key { path: "a.b", default: "2s", range: Some(("1s", "1m")), secret: false, ..TOKEN };
+        let read = |key: &Key, text: &str| {
+            read_in_range::<Time>(key, &Input::Scalar(text.into())).map_err(|r| r.why)
+        };
+        assert_eq!(read(&key, "0"), Err("is below the minimum of 1s".into()));
+        assert_eq!(read(&key, "2m"), Err("is above the maximum of 1m".into()));
+        assert!(read(&Key { zero: Some("never"), ..key }, "0").is_ok());
+        assert!(read(&key, "1m").is_ok());
+    }
+}

@@ -1,0 +1,250 @@
+//! Log output on standard error: lines for people on a terminal, JSON otherwise.
+//!
+//! Set up once, after the configuration is read. Names and texts that clients chose reach the log; control characters
+//! in them are escaped, so that nobody can forge a line or drive the reader's terminal. What is logged is decided
+//! where it is logged: never payloads, never credentials.
+
+use std::backtrace::{Backtrace, BacktraceStatus};
+use std::fmt::{self, Write as _};
+use std::io::{self, IsTerminal as _};
+use std::panic::PanicHookInfo;
+
+use tracing::Subscriber;
+use tracing_subscriber::field::MakeExt as _;
+use tracing_subscriber::fmt::MakeWriter;
+use tracing_subscriber::fmt::format::{Writer, debug_fn};
+use tracing_subscriber::fmt::time::FormatTime;
+use tracing_subscriber::layer::SubscriberExt as _;
+use tracing_subscriber::util::SubscriberInitExt as _;
+use tracing_subscriber::{EnvFilter, Layer, Registry};
+
+use crate::config::LogFormat;
+use crate::config::settings::Log;
+
+/// How log lines are written, once the terminal has been looked at.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Style {
+    /// Lines for people.
+    Human {
+        /// Whether a person reads them as they appear.
+        terminal: bool,
+        /// Whether ANSI colours are welcome.
+        colour: bool,
+    },
+    /// One JSON object per line.
+    Json,
+}
+
+impl Style {
+    /// The style for standard error. Colour only on a terminal, and not if `NO_COLOR` is set or `TERM` is `dumb`.
+    pub fn detect(format: LogFormat) -> Self {
+        let terminal = io::stderr().is_terminal();
+        let plain = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty())
+            || std::env::var_os("TERM").is_some_and(|value| value == "dumb");
+        Self::choose(format, terminal, !plain)
+    }
+
+    fn choose(format: LogFormat, terminal: bool, colour: bool) -> Self {
+        match format {
+            LogFormat::Json => Self::Json,
+            LogFormat::Auto if !terminal => Self::Json,
+            LogFormat::Auto | LogFormat::Human => Self::Human { terminal, colour: colour && terminal },
+        }
+    }
+}
+
+/// Why logging could not be set up.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum LogError {
+    /// The filter library takes a stricter view of `log.level` than the configuration did.
+    #[error("log.level cannot be used; write a plain level such as info")]
+    Filter(#[from] tracing_subscriber::filter::ParseError),
+    /// Logging is set up once per process.
+    #[error("logging is already set up")]
+    AlreadySet(#[from] tracing_subscriber::util::TryInitError),
+}
+
+/// Sends log lines to standard error from now on. In JSON, panics become log lines too; for people, Rust's own
+/// report with its line breaks reads better.
+///
+/// # Errors
+/// [`LogError`], if called twice or with a level that is none.
+pub fn init(settings: &Log) -> Result<Style, LogError> {
+    let style = Style::detect(settings.format);
+    subscriber(style, &settings.level, io::stderr)?.try_init()?;
+    if style == Style::Json {
+        std::panic::set_hook(Box::new(log_panic));
+    }
+    Ok(style)
+}
+
+fn log_panic(panic: &PanicHookInfo<'_>) {
+    let message = panic.payload_as_str().unwrap_or("no message");
+    let place = panic.location().map(ToString::to_string);
+    // Captured only if RUST_BACKTRACE asks for it.
+    let backtrace = Backtrace::capture();
+    let backtrace = (backtrace.status() == BacktraceStatus::Captured).then(|| backtrace.to_string());
+    tracing::error!(panic = message, place, backtrace, "a task panicked; this is a bug");
+}
+
+fn subscriber<W>(style: Style, level: &str, writer: W) -> Result<impl Subscriber + Send + Sync, LogError>
+where
+    W: for<'w> MakeWriter<'w> + Send + Sync + 'static,
+{
+    let layer: Box<dyn Layer<Registry> + Send + Sync> = match style {
+        Style::Json => Box::new(
+            tracing_subscriber::fmt::layer()
+                .json()
+                .flatten_event(true)
+                .with_span_list(false)
+                .with_writer(writer),
+        ),
+        Style::Human { terminal, colour } => Box::new(
+            tracing_subscriber::fmt::layer()
+                .with_timer(Clock { time_only: terminal })
+                .fmt_fields(debug_fn(escaped_field).delimited(" "))
+                .with_ansi(colour)
+                .with_target(false)
+                .with_writer(writer),
+        ),
+    };
+    Ok(Registry::default().with(layer.with_filter(EnvFilter::try_new(level)?)))
+}
+
+/// Local time of day on a terminal, a full UTC timestamp elsewhere.
+struct Clock {
+    time_only: bool,
+}
+
+impl FormatTime for Clock {
+    fn format_time(&self, w: &mut Writer<'_>) -> fmt::Result {
+        if self.time_only {
+            write!(w, "{}", jiff::Zoned::now().strftime("%H:%M:%S%.3f"))
+        } else {
+            write!(w, "{:.3}", jiff::Timestamp::now())
+        }
+    }
+}
+
+fn escaped_field(w: &mut Writer<'_>, field: &tracing::field::Field, value: &dyn fmt::Debug) -> fmt::Result {
+    match field.name() {
+        "message" => write!(Escape(w), "{value:?}"),
+        name => write!(Escape(w), "{name}={value:?}"),
+    }
+}
+
+/// Escapes what could end a line, move a cursor or reorder text.
+struct Escape<'a, W>(&'a mut W);
+
+impl<W: fmt::Write> fmt::Write for Escape<'_, W> {
+    fn write_str(&mut self, text: &str) -> fmt::Result {
+        let mut rest = text;
+        while let Some(at) = rest.find(is_unprintable) {
+            let (clean, tail) = rest.split_at(at);
+            self.0.write_str(clean)?;
+            let mut chars = tail.chars();
+            if let Some(c) = chars.next() {
+                write!(self.0, "{}", c.escape_default())?;
+            }
+            rest = chars.as_str();
+        }
+        self.0.write_str(rest)
+    }
+}
+
+/// Control characters, line separators, and the marks that change the direction of text.
+fn is_unprintable(c: char) -> bool {
+    c.is_control()
+        || matches!(c, '\u{2028}' | '\u{2029}' | '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+    use std::sync::{Arc, Mutex};
+
+    #[derive(Clone, Default)]
+    struct Captured(Arc<Mutex<Vec<u8>>>);
+
+    impl io::Write for Captured {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            self.0.lock().unwrap().extend_from_slice(bytes);
+            Ok(bytes.len())
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    fn logged(style: Style, level: &str, act: impl FnOnce()) -> String {
+        let captured = Captured::default();
+        let writer = captured.clone();
+        let subscriber = subscriber(style, level, move || writer.clone()).unwrap();
+        tracing::subscriber::with_default(subscriber, act);
+        let bytes = captured.0.lock().unwrap().clone();
+        String::from_utf8(bytes).unwrap()
+    }
+
+    const HUMAN: Style = Style::Human { terminal: false, colour: false };
+    const HOSTILE: &str = "eve\n2026-01-01 ERROR forged\x1b[2J\u{9b}31m\u{202e}\r\x07";
+
+    /// A client's name may neither start a new line nor reach the terminal as a control sequence.
+    #[test]
+    fn human_log_escapes_control_characters_in_every_position() {
+        let text = logged(HUMAN, "info", || {
+            let span = tracing::info_span!("client", name = %HOSTILE);
+            let _entered = span.enter();
+            tracing::info!(user = %HOSTILE, quoted = HOSTILE, debug = ?HOSTILE, "hello {HOSTILE}");
+        });
+        assert_eq!(text.lines().count(), 1, "{text}");
+        assert!(text.trim_end_matches('\n').chars().all(|c| !is_unprintable(c)), "{text:?}");
+        assert!(
+            text.contains(r"hello eve\n2026-01-01 ERROR forged\u{1b}[2J\u{9b}31m\u{202e}\r\u{7}"),
+            "{text}"
+        );
+    }
+
+    #[test]
+    fn json_log_is_one_object_per_line_whatever_the_name() {
+        let text = logged(Style::Json, "info", || tracing::info!(user = %HOSTILE, count = 3, "hello"));
+        assert_eq!(text.lines().count(), 1, "{text}");
+        assert!(!text.contains('\x1b'), "{text:?}");
+        let event: serde_json::Value = serde_json::from_str(&text).unwrap();
+        assert_eq!(event["message"], "hello");
+        assert_eq!(event["count"], 3);
+        assert_eq!(event["user"], HOSTILE);
+        assert_eq!(event["level"], "INFO");
+    }
+
+    #[test]
+    fn log_level_and_its_exceptions_filter() {
+        let act = || {
+            tracing::debug!("hidden");
+            tracing::debug!(target: "outspoke_hub", "shown");
+        };
+        let text = logged(HUMAN, "info,outspoke_hub=debug", act);
+        assert!(text.contains("shown") && !text.contains("hidden"), "{text}");
+        assert_eq!(logged(HUMAN, "off", || tracing::error!("x")), "");
+    }
+
+    #[test]
+    fn log_style_follows_terminal_and_no_color() {
+        let human = |terminal, colour| Style::Human { terminal, colour };
+        assert_eq!(Style::choose(LogFormat::Auto, true, true), human(true, true));
+        assert_eq!(Style::choose(LogFormat::Auto, true, false), human(true, false));
+        assert_eq!(Style::choose(LogFormat::Auto, false, true), Style::Json);
+        assert_eq!(Style::choose(LogFormat::Human, false, true), human(false, false));
+        assert_eq!(Style::choose(LogFormat::Json, true, true), Style::Json);
+    }
+
+    #[test]
+    fn log_without_colour_has_no_escape_sequences() {
+        let text = logged(HUMAN, "info", || tracing::warn!(a = 1, "plain"));
+        assert!(!text.contains('\x1b'), "{text:?}");
+        let coloured = Style::Human { terminal: true, colour: true };
+        assert!(logged(coloured, "info", || tracing::warn!("colour")).contains('\x1b'));
+    }
+}

@@ -1,0 +1,259 @@
+//! Why the server did not start, each with its cure.
+//!
+//! Made by the listener, printed once by [`crate::exit`]. Looking up who holds a port reads `/proc` and is best
+//! effort: it finds only processes that this user may look into.
+
+use std::collections::HashSet;
+use std::fs;
+use std::io;
+
+use crate::config::{ListenAddr, Source};
+use crate::limits::{CURE, DescriptorLimit};
+
+/// Why the server did not start.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum StartError {
+    /// Another process listens there.
+    #[error("address {addr} is already in use{}{}", by(holder.as_ref()), from(setting))]
+    AddressInUse {
+        /// Where the server wanted to listen.
+        addr: ListenAddr,
+        /// Where that address was configured.
+        setting: Source,
+        /// Who listens there, if it can be seen.
+        holder: Option<Holder>,
+    },
+    /// The port is privileged.
+    #[error("no permission to listen on {addr}{}", from(setting))]
+    PermissionDenied {
+        /// Where the server wanted to listen.
+        addr: ListenAddr,
+        /// Where that address was configured.
+        setting: Source,
+    },
+    /// No interface of this machine has the address.
+    #[error("no network interface has the address {addr}{}", from(setting))]
+    AddressNotAvailable {
+        /// Where the server wanted to listen.
+        addr: ListenAddr,
+        /// Where that address was configured.
+        setting: Source,
+    },
+    /// The host name means nothing here.
+    #[error("the host of {addr}{} does not resolve to an address: {source}", from(setting))]
+    HostUnknown {
+        /// Where the server wanted to listen.
+        addr: ListenAddr,
+        /// Where that address was configured.
+        setting: Source,
+        /// What the resolver said.
+        source: io::Error,
+    },
+    /// Anything else that went wrong while listening.
+    #[error("cannot listen on {addr}{}: {source}", from(setting))]
+    Listen {
+        /// Where the server wanted to listen.
+        addr: ListenAddr,
+        /// Where that address was configured.
+        setting: Source,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// The limit on open files leaves no room for connections.
+    #[error("the limit of {} file descriptors leaves no room for connections", .0.soft)]
+    TooFewDescriptors(DescriptorLimit),
+}
+
+/// A process that listens on a port.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Holder {
+    /// Process id.
+    pub pid: u32,
+    /// The program's name.
+    pub name: String,
+}
+
+fn by(holder: Option<&Holder>) -> String {
+    holder.map(|Holder { pid, name }| format!(" by process {pid} ({name})")).unwrap_or_default()
+}
+
+fn from(setting: &Source) -> String {
+    match setting {
+        Source::Default => String::new(),
+        source => format!(" (server.addr from {source})"),
+    }
+}
+
+impl StartError {
+    /// The error for an address that could not be resolved.
+    pub fn resolve(addr: &ListenAddr, setting: Source, source: io::Error) -> Self {
+        Self::HostUnknown { addr: addr.clone(), setting, source }
+    }
+
+    /// The error for a listener that could not be bound. Looks up who holds the port.
+    pub fn bind(addr: &ListenAddr, setting: Source, source: io::Error) -> Self {
+        let addr = addr.clone();
+        match source.kind() {
+            io::ErrorKind::AddrInUse => {
+                let holder = port_holder(addr.port());
+                Self::AddressInUse { addr, setting, holder }
+            }
+            io::ErrorKind::PermissionDenied => Self::PermissionDenied { addr, setting },
+            io::ErrorKind::AddrNotAvailable => Self::AddressNotAvailable { addr, setting },
+            _ => Self::Listen { addr, setting, source },
+        }
+    }
+
+    /// What to do about it.
+    pub fn hint(&self) -> String {
+        match self {
+            Self::AddressInUse { addr, holder, .. } => {
+                let other = addr.with_port(addr.port().checked_add(1).unwrap_or(8080));
+                let stop = match holder {
+                    Some(holder) => format!("stop it (kill {})", holder.pid),
+                    None => format!("see who listens there (ss -ltnp 'sport = :{}')", addr.port()),
+                };
+                format!("{stop}, or choose another port: outspoke serve --addr {other}")
+            }
+            Self::PermissionDenied { addr, .. } if addr.port() < 1024 => format!(
+                "ports below 1024 need a privilege: choose a higher one (--addr {}), or allow it with \
+                 `setcap cap_net_bind_service=+ep $(command -v outspoke)` or systemd's \
+                 AmbientCapabilities=CAP_NET_BIND_SERVICE",
+                addr.with_port(8080)
+            ),
+            Self::PermissionDenied { addr, .. } => format!(
+                "a security policy forbids this port; choose another one (--addr {})",
+                addr.with_port(if addr.port() == 8080 { 8081 } else { 8080 })
+            ),
+            Self::AddressNotAvailable { addr, .. } => format!(
+                "use an address that `ip addr` lists, or all of them: outspoke serve --addr :{}",
+                addr.port()
+            ),
+            Self::HostUnknown { addr, .. } => {
+                format!(
+                    "correct the name, or listen on all interfaces: outspoke serve --addr :{}",
+                    addr.port()
+                )
+            }
+            Self::Listen { .. } => "choose another address with --addr".to_owned(),
+            Self::TooFewDescriptors(_) => CURE.to_owned(),
+        }
+    }
+}
+
+/// The process that listens on a TCP port, if this user may see it. Linux only; `None` elsewhere.
+pub fn port_holder(port: u16) -> Option<Holder> {
+    let tables = ["/proc/net/tcp", "/proc/net/tcp6"];
+    let sockets: HashSet<String> = tables
+        .iter()
+        .filter_map(|table| fs::read_to_string(table).ok())
+        .flat_map(|table| listening_inodes(&table, port))
+        .map(|inode| format!("socket:[{inode}]"))
+        .collect();
+    if sockets.is_empty() {
+        return None;
+    }
+    let processes = fs::read_dir("/proc").ok()?;
+    let mut pids = processes.flatten().filter_map(|entry| entry.file_name().to_str()?.parse::<u32>().ok());
+    let pid = pids.find(|pid| holds_any(*pid, &sockets))?;
+    let name = fs::read_to_string(format!("/proc/{pid}/comm")).unwrap_or_default();
+    Some(Holder { pid, name: name.trim_end().escape_debug().to_string() })
+}
+
+/// Inodes of the listening sockets on `port`; columns as proc(5) gives them: local address, state, inode.
+fn listening_inodes(table: &str, port: u16) -> Vec<u64> {
+    const LISTEN: &str = "0A";
+    let inode = |line: &str| {
+        let columns: Vec<&str> = line.split_whitespace().collect();
+        let local_port = u16::from_str_radix(columns.get(1)?.rsplit(':').next()?, 16).ok()?;
+        (local_port == port && *columns.get(3)? == LISTEN).then(|| columns.get(9)?.parse().ok())?
+    };
+    table.lines().skip(1).filter_map(inode).collect()
+}
+
+fn holds_any(pid: u32, sockets: &HashSet<String>) -> bool {
+    let Ok(descriptors) = fs::read_dir(format!("/proc/{pid}/fd")) else { return false };
+    descriptors
+        .flatten()
+        .filter_map(|entry| fs::read_link(entry.path()).ok())
+        .any(|target| target.to_str().is_some_and(|target| sockets.contains(target)))
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+    use std::net::TcpListener;
+
+    fn addr(text: &str) -> ListenAddr {
+        ListenAddr::parse(text).unwrap()
+    }
+
+    fn said(error: &StartError) -> String {
+        format!("{error}\n{}", error.hint())
+    }
+
+    #[test]
+    fn port_in_use_names_the_process_that_holds_it() {
+        let held = TcpListener::bind("127.0.0.1:0").unwrap();
+        let port = held.local_addr().unwrap().port();
+        let refused = TcpListener::bind(("127.0.0.1", port)).unwrap_err();
+        let wanted = addr(&format!("127.0.0.1:{port}"));
+        let error = StartError::bind(&wanted, Source::Env("PORT".into()), refused);
+        let StartError::AddressInUse { holder, .. } = &error else { unreachable!("{error}") };
+        if cfg!(target_os = "linux") {
+            assert_eq!(holder.as_ref().map(|holder| holder.pid), Some(std::process::id()));
+            let by = format!("address 127.0.0.1:{port} is already in use by process {}", std::process::id());
+            assert!(said(&error).starts_with(&by), "{error}");
+        }
+        assert!(said(&error).contains("(server.addr from env PORT)"));
+        assert!(said(&error).contains("choose another port: outspoke serve --addr 127.0.0.1:"));
+        drop(held);
+    }
+
+    #[test]
+    fn privileged_port_says_three_cures() {
+        let refused = io::Error::from(io::ErrorKind::PermissionDenied);
+        let error = StartError::bind(&addr(":80"), Source::Default, refused);
+        assert_eq!(
+            said(&error),
+            "no permission to listen on :80\n\
+             ports below 1024 need a privilege: choose a higher one (--addr :8080), or allow it with \
+             `setcap cap_net_bind_service=+ep $(command -v outspoke)` or systemd's \
+             AmbientCapabilities=CAP_NET_BIND_SERVICE"
+        );
+    }
+
+    #[test]
+    fn foreign_address_and_unknown_host_say_what_to_do() {
+        let refused = io::Error::from(io::ErrorKind::AddrNotAvailable);
+        let error = StartError::bind(&addr("203.0.113.9:8080"), Source::Default, refused);
+        assert_eq!(
+            said(&error),
+            "no network interface has the address 203.0.113.9:8080\n\
+             use an address that `ip addr` lists, or all of them: outspoke serve --addr :8080"
+        );
+        let unknown = io::Error::other("name not known");
+        let error = StartError::resolve(&addr("nowhere.invalid:80"), Source::Flag("--addr".into()), unknown);
+        assert!(said(&error).starts_with(
+            "the host of nowhere.invalid:80 (server.addr from flag --addr) does not resolve to an address: name not known"
+        ));
+    }
+
+    #[test]
+    fn too_few_descriptors_say_how_to_get_more() {
+        let error = StartError::TooFewDescriptors(DescriptorLimit { soft: 20, hard: 20 });
+        assert!(said(&error).contains("ulimit -n") && said(&error).contains("LimitNOFILE="));
+    }
+
+    #[test]
+    fn proc_table_yields_only_listening_sockets_of_the_port() {
+        let table = "  sl  local_address rem_address   st tx_queue rx_queue tr tm->when retrnsmt   uid  timeout inode\n\
+             0: 00000000:1F90 00000000:0000 0A 00000000:00000000 00:00000000 00000000  1000        0 4711 1 x 100 0\n\
+             1: 0100007F:1F90 0100007F:C000 01 00000000:00000000 00:00000000 00000000  1000        0 4712 1 x 100 0\n\
+             2: 0100007F:0050 00000000:0000 0A 00000000:00000000 00:00000000 00000000  1000        0 4713 1 x 100 0\n";
+        assert_eq!(listening_inodes(table, 8080), [4711]);
+        assert_eq!(listening_inodes("garbage\nmore garbage", 8080), Vec::<u64>::new());
+    }
+}
