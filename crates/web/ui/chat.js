@@ -23,6 +23,8 @@ const IN_FLIGHT_MAX = 16;
 const ACK_DOUBT_MS = 8_000;
 /** No acknowledgement for this long though it does: say so. */
 const ACK_LOST_MS = 30_000;
+/** @type {ReadonlySet<string>} */
+const NO_CLIENTS = new Set();
 
 /** Characters as the server counts them: code points, not UTF-16 units. @param {string} text */
 export const lengthOf = (text) => [...text].length;
@@ -47,6 +49,8 @@ export class Room {
   /** @type {Place | null} */
   place = null;
   draft = '';
+  /** Our own user id: the one that is never forgotten. */
+  self = '';
   #keys = 0;
 
   /** @param {string} name */
@@ -98,10 +102,10 @@ export class Room {
   /** @param {string} userId @param {string} name @param {number} at @param {(person: Person) => Partial<Person>} change */
   person(userId, name, at, change) {
     const people = new Map(this.people.peek());
-    const known = people.get(userId) ?? { userId, name, here: true, connections: 0, seenAt: at };
+    const known = people.get(userId) ?? { userId, name, here: true, clients: NO_CLIENTS, seenAt: at };
     people.set(userId, { ...known, name: name || known.name, seenAt: at, ...change(known) });
     if (people.size > PEOPLE_MAX) {
-      const oldest = [...people.values()].sort((a, b) => Number(a.here) - Number(b.here) || a.seenAt - b.seenAt)[0];
+      const oldest = [...people.values()].filter((p) => p.userId !== this.self).sort((a, b) => Number(a.here) - Number(b.here) || a.seenAt - b.seenAt)[0];
       if (oldest) people.delete(oldest.userId);
     }
     this.people.value = people;
@@ -109,7 +113,7 @@ export class Room {
 
   /** Nobody told us who left meanwhile. */
   forgetWhoIsHere() {
-    this.people.value = new Map([...this.people.peek()].map(([id, p]) => [id, { ...p, here: false, connections: 0 }]));
+    this.people.value = new Map([...this.people.peek()].map(([id, p]) => [id, { ...p, here: false, clients: NO_CLIENTS }]));
   }
 
   #key() {
@@ -155,6 +159,7 @@ export class Chat {
     this.connection = connection;
     this.me = me;
     this.session = randomId(12);
+    this.client = '';
     connection.onEvent = (event) => batch(() => this.#apply(event));
     effect(() => {
       const state = connection.state.value;
@@ -283,6 +288,7 @@ export class Chat {
         this.#cutOff();
         this.openMode.value = event.openMode === true;
         this.me = { userId: event.userId, name: event.username };
+        this.client = event.clientId;
         this.#roomRequests.clear();
         for (const name of this.rooms.peek().keys()) if (name !== this.home.peek()) this.#requestRoom('subscribe', name);
         break;
@@ -308,9 +314,10 @@ export class Chat {
     room.place = { epoch: event.epoch, offset: event.offset };
     room.members.value = event.members;
     room.forgetWhoIsHere();
+    room.self = this.me.userId;
     if (before && before.epoch !== event.epoch) this.#note(room, 'The server started afresh. Messages sent while you were disconnected are not shown.', 'gap');
     else if (before && before.offset < event.offset) this.#note(room, missedText(event.offset - before.offset, 'while you were disconnected'), 'gap');
-    room.person(this.me.userId, this.me.name, this.connection.env.now(), () => ({ here: true, connections: 1 }));
+    room.person(this.me.userId, this.me.name, this.connection.env.now(), () => ({ here: true, clients: new Set([this.client]) }));
     room.joined.value = true;
     this.#pump();
   }
@@ -334,7 +341,7 @@ export class Chat {
     if (mine) this.outbox.echoed(room.name, event.content, event.id);
     const seen = mine || (room.name === this.current.peek() && this.attending.peek());
     room.addMessage({ userId: event.userId, name: event.username, text: event.content, at, mine }, !seen);
-    room.person(event.userId, event.username, at, (p) => ({ here: true, connections: Math.max(1, p.connections) }));
+    room.person(event.userId, event.username, at, () => ({ here: true }));
     if (!mine) this.onHeard({ room: room.name, name: event.username, text: event.content });
   }
 
@@ -353,10 +360,13 @@ export class Chat {
     const at = timeOf(event.timestamp, this.connection.env.now());
     const joined = event.type === 'join';
     const mine = event.userId === this.me.userId;
+    if (event.clientId === this.client) return;
     if (room.members.peek() !== null) room.members.value = Math.max(1, (room.members.peek() ?? 0) + (joined ? 1 : -1));
-    room.person(event.userId, event.username, at, (p) => {
-      const connections = Math.max(0, p.connections + (joined ? 1 : -1));
-      return { connections, here: mine || connections > 0 };
+    room.person(event.userId, event.username, at, (person) => {
+      const clients = new Set(person.clients);
+      if (joined) clients.add(event.clientId ?? '');
+      else clients.delete(event.clientId ?? '');
+      return { clients, here: clients.size > 0 };
     });
     if (!mine) room.addPresence(event.username, joined, at);
   }

@@ -70,7 +70,7 @@ export class Connection {
   #silence = TIMES.silence;
   #heardAt = 0;
   #pings = 0;
-  /** @type {{ id: string, due: number } | null} */
+  /** @type {{ id: string, askedAt: number } | null} */
   #probe = null;
   #networkGone = false;
   /** @type {number | null} */
@@ -198,7 +198,7 @@ export class Connection {
     this.#arm(grace, (late) => {
       const { status } = this.state.peek();
       // Anything heard while online proves the socket; a browser that was offline needs the very answer.
-      if (status === 'online' && this.#probe && this.#heardAt >= this.#probe.due) {
+      if (status === 'online' && this.#probe && this.#heardAt > this.#probe.askedAt) {
         this.#probe = null;
         this.#watch();
       } else if (late > TIMES.slept) this.#ask(TIMES.graceInDoubt);
@@ -209,7 +209,7 @@ export class Connection {
   #sendPing() {
     if (this.#socket?.readyState !== 1) return;
     this.#pings += 1;
-    this.#probe = { id: `ping-${this.#pings}`, due: this.env.now() };
+    this.#probe = { id: `ping-${this.#pings}`, askedAt: this.env.now() };
     this.#socket.send(JSON.stringify({ type: 'ping', id: this.#probe.id }));
   }
 
@@ -236,7 +236,7 @@ export class Connection {
   /** @param {Cause} cause */
   #wait(cause) {
     if (this.#isStable()) this.#attempt = 0;
-    const delay = (this.#delayAsked ?? 0) + backoff(this.#attempt, this.env.random);
+    const delay = (this.#delayAsked ?? 0) + backoff(this.#attempt, () => this.env.random());
     this.#delayAsked = null;
     this.#attempt += 1;
     if (this.#networkGone) cause = 'network';

@@ -134,14 +134,19 @@ export function effect(body) {
 export function batch(run) {
   depth += 1;
   try { return run(); } finally {
-    if (depth === 1) {
-      for (const next of pending) {
-        pending.delete(next);
-        if (anySourceChanged(next)) next.run();
-      }
-    }
-    depth -= 1;
+    try { if (depth === 1) settle(); } finally { depth -= 1; }
   }
+}
+
+/** Runs what is pending until nothing is. One broken effect does not silence the others; its error goes to the caller. */
+function settle() {
+  /** @type {unknown[]} */
+  const errors = [];
+  for (const next of pending) {
+    pending.delete(next);
+    try { if (anySourceChanged(next)) next.run(); } catch (error) { errors.push(error); }
+  }
+  if (errors.length > 0) throw errors[0];
 }
 
 /** Runs `body` and returns what ends everything created in it. @param {() => void} body @returns {() => void} */

@@ -5,7 +5,7 @@
  * bottom; one tab stop, arrows inside; only text nodes, links made from `http(s)` addresses alone.
  */
 import { batch, computed, effect, signal } from './reactive.js';
-import { h, icon, list } from './dom.js';
+import { byId, h, icon, list } from './dom.js';
 
 /** @import { Chat } from './chat.js' */
 /** @import { Item, MessageItem, PresenceItem, Unsent } from './types.js' */
@@ -47,13 +47,18 @@ export function linked(text) {
   return parts;
 }
 
+/** @param {{ userId: string, name: string, mine: boolean, at?: number }} who */
+function author({ userId, name, mine, at }) {
+  return [avatar(userId, name),
+    h('div', { class: 'meta' }, h('bdi', { class: 'name' }, name), mine && h('span', { class: 'tag' }, 'you'), at !== undefined && time(at))];
+}
+
 /** @param {MessageItem} item */
 function messageRow(item) {
-  const name = h('bdi', { class: 'name' }, item.name);
   return h('li', { class: `message ${item.head ? 'head' : 'more'}${item.mine ? ' mine' : ''}`, tabIndex: -1 },
     item.head
-      ? [avatar(item.userId, item.name), h('div', { class: 'meta' }, name, item.mine && h('span', { class: 'tag' }, 'you'), time(item.at))]
-      : [h('span', { class: 'sr-only' }, name, ':'), h('span', { class: 'gutter' }, time(item.at))],
+      ? author(item)
+      : [h('span', { class: 'sr-only' }, h('bdi', null, item.name), ':'), h('span', { class: 'gutter' }, time(item.at))],
     h('p', { class: 'text', dir: 'auto' }, linked(item.text)));
 }
 
@@ -93,6 +98,12 @@ const UNSENT = {
   unsure: 'The connection broke: this may not have been sent.', refused: 'Not sent.',
 };
 
+/** The row, and the button with it, is gone after this: the focus goes where one writes. @param {() => void} act */
+function andBack(act) {
+  act();
+  byId('message').focus();
+}
+
 /** @param {Chat} chat @param {Unsent} entry */
 function unsentRow(chat, entry) {
   const stuck = entry.state === 'unsure' || entry.state === 'refused';
@@ -100,8 +111,8 @@ function unsentRow(chat, entry) {
     h('span', { class: 'gutter', 'aria-hidden': 'true' }, icon(stuck ? 'alert' : 'clock')),
     h('p', { class: 'text', dir: 'auto' }, linked(entry.text)),
     h('p', { class: 'state' }, entry.state === 'refused' ? `${UNSENT.refused} ${entry.why}` : entry.why || UNSENT[entry.state],
-      stuck && h('button', { type: 'button', class: 'link', onclick: () => chat.retry(entry.id) }, entry.state === 'unsure' ? 'Send again' : 'Try again'),
-      (stuck || entry.state === 'queued') && h('button', { type: 'button', class: 'link', onclick: () => chat.outbox.remove(entry.id) }, 'Delete')));
+      stuck && h('button', { type: 'button', class: 'link', onclick: () => andBack(() => chat.retry(entry.id)) }, entry.state === 'unsure' ? 'Send again' : 'Try again'),
+      (stuck || entry.state === 'queued') && h('button', { type: 'button', class: 'link', onclick: () => andBack(() => chat.outbox.remove(entry.id)) }, 'Delete')));
 }
 
 /** @param {Chat} chat */
@@ -117,7 +128,14 @@ export function timeline(chat) {
   const atBottom = signal(true);
   const items = h('ol', { class: 'items' });
   const unsent = h('ol', { class: 'items pending', 'aria-label': 'Messages not confirmed yet' });
-  const inner = h('div', { class: 'inner' }, welcomeCard(chat), items, unsent);
+  const mine = computed(() => chat.outbox.entries.value
+    .filter((entry) => entry.room === chat.room.name && !(entry.state === 'sending' && entry.messageId)));
+  const alone = computed(() => {
+    const last = chat.room.items.value.at(-1);
+    return mine.value.length > 0 && !(last?.kind === 'message' && last.mine);
+  });
+  const writer = h('div', { class: 'message head mine', hidden: () => !alone.value }, author({ ...chat.me, mine: true }));
+  const inner = h('div', { class: 'inner' }, welcomeCard(chat), items, writer, unsent);
   const log = h('div', {
     class: 'log', id: 'log', role: 'log', 'aria-live': 'off', tabIndex: 0,
     'aria-label': () => `Messages in ${chat.room.name}`,
@@ -129,8 +147,6 @@ export function timeline(chat) {
     atBottom.value = true;
   };
 
-  const mine = computed(() => chat.outbox.entries.value
-    .filter((entry) => entry.room === chat.room.name && !(entry.state === 'sending' && entry.messageId)));
   list(items, () => chat.room.items.value, (item) => item.key, row);
   list(unsent, () => mine.value, (entry) => entry.id, (entry) => unsentRow(chat, entry));
   effect(() => { unsent.hidden = mine.value.length === 0; });

@@ -12,7 +12,7 @@ export interface ChatEvent extends Partial<Place> {
   type: 'chat'; userId: string; username: string; content: string; timestamp: string; room?: string; id: string;
 }
 export interface SystemEvent { type: 'system'; content: string; timestamp: string; room?: string; id?: string }
-export interface PresenceEvent { type: 'join' | 'leave'; userId: string; username: string; timestamp: string; room?: string }
+export interface PresenceEvent { type: 'join' | 'leave'; userId: string; username: string; timestamp: string; room?: string; clientId?: string }
 export interface Ack extends Place { type: 'ack'; id: string; room: string; messageId: string; timestamp: string; duplicate?: boolean }
 export interface Refused {
   type: 'error'; id?: string; code: number; error: string; message: string; temporary: boolean; retryAfter?: number;
@@ -58,7 +58,8 @@ export interface Env {
   clearTimeout(timer: unknown): void;
 }
 
-export interface Person { userId: string; name: string; here: boolean; connections: number; seenAt: number }
+/** Somebody who came, left or spoke while we were there; `clients`: the connections we saw them come with. */
+export interface Person { userId: string; name: string; here: boolean; clients: ReadonlySet<string>; seenAt: number }
 
 export interface MessageItem {
   kind: 'message'; key: string; userId: string; name: string; text: string; at: number; mine: boolean; head: boolean;
