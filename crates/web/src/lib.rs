@@ -1,1 +1,199 @@
-//! The web chat as bytes.
+//! The web chat, as bytes ready to serve.
+//!
+//! The page's sources are in `ui/`: plain ES modules, which the browser runs as they are. `build.rs` puts them
+//! into this crate together with their compressed form, so the server needs no file beside its binary and the
+//! build needs no Node. Answering requests (conditional ones, `Accept-Encoding`) is the server's work.
+//!
+//! Invariants: an [`Asset`] that is `immutable` never changes under its address, because the address holds the
+//! hash of the whole build; the page itself is the only thing to be asked for anew.
+
+include!(concat!(env!("OUT_DIR"), "/assets.rs"));
+
+/// One file to serve.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Asset {
+    /// The content as it is.
+    pub bytes: &'static [u8],
+    /// The same, for clients that accept `gzip`; `None` where compression gains nothing.
+    pub gzip: Option<&'static [u8]>,
+    /// The `Content-Type`.
+    pub mime: &'static str,
+    /// A strong `ETag`, quotes included. It names the content, not its encoding: a compressed answer needs a
+    /// weak one (`W/` before it) or one of its own (RFC 9110 section 8.8.3).
+    pub etag: &'static str,
+    /// Whether the address holds the hash of the content, so that no one ever needs to ask again.
+    pub immutable: bool,
+}
+
+impl Asset {
+    /// The `Cache-Control` that goes with it.
+    #[must_use]
+    pub const fn cache_control(&self) -> &'static str {
+        if self.immutable { "public, max-age=31536000, immutable" } else { "no-cache" }
+    }
+}
+
+/// The page, for `/`.
+#[must_use]
+pub fn index() -> Asset {
+    INDEX
+}
+
+/// The hash of this build of the page: the second part of its assets' addresses.
+#[must_use]
+pub const fn build_hash() -> &'static str {
+    BUILD
+}
+
+/// The file at a request's path, such as `/assets/0123456789ab/ui/main.js`.
+///
+/// Anything else is `None`, also another build's hash: serving this build's file under it would put two
+/// builds into one page and keep it there for a year.
+#[must_use]
+pub fn asset(path: &str) -> Option<Asset> {
+    let name = path.strip_prefix("/assets/")?.strip_prefix(BUILD)?.strip_prefix("/ui/")?;
+    let at = ASSETS.binary_search_by(|(known, _)| (*known).cmp(name)).ok()?;
+    Some(ASSETS[at].1)
+}
+
+/// What every answer with the page or an asset carries.
+///
+/// The policy lets the page load only what this server serves, forbids inline scripts and styles, and turns
+/// on Trusted Types, with which a script cannot make markup of text at all. `connect-src 'self'` covers
+/// WebSockets to the same host and port (CSP level 3, section 6.7.2.8).
+#[must_use]
+pub fn security_headers() -> &'static [(&'static str, &'static str)] {
+    &[
+        (
+            "content-security-policy",
+            "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' blob:; \
+             connect-src 'self'; manifest-src 'self'; base-uri 'none'; form-action 'none'; \
+             frame-ancestors 'none'; require-trusted-types-for 'script'; trusted-types outspoke",
+        ),
+        ("x-content-type-options", "nosniff"),
+        ("cross-origin-opener-policy", "same-origin"),
+        ("cross-origin-resource-policy", "same-origin"),
+        ("referrer-policy", "no-referrer"),
+    ]
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use std::collections::BTreeSet;
+    use std::io::Read;
+
+    use super::{ASSETS, Asset, asset, build_hash, index, security_headers};
+
+    fn text(asset: Asset) -> &'static str {
+        std::str::from_utf8(asset.bytes).unwrap()
+    }
+
+    /// The addresses in the page, as a browser at `/` asks for them.
+    fn addresses_in_page() -> Vec<String> {
+        let page = text(index());
+        let quoted = page.split('"').skip(1).step_by(2);
+        quoted.filter(|value| value.starts_with("assets/")).map(|value| format!("/{value}")).collect()
+    }
+
+    #[test]
+    fn every_address_in_the_page_is_an_asset() {
+        let addresses = addresses_in_page();
+        assert!(addresses.len() > 5, "{addresses:?}");
+        for address in addresses {
+            assert!(asset(&address).is_some(), "{address}");
+        }
+        assert!(!text(index()).contains("{{"), "a placeholder is left");
+    }
+
+    /// A module that is imported and not preloaded costs a round trip before the page lives.
+    #[test]
+    fn every_imported_module_exists_and_is_preloaded() {
+        let preloaded: BTreeSet<_> = addresses_in_page().into_iter().collect();
+        for (name, module) in ASSETS.iter().filter(|(name, _)| name.ends_with(".js")) {
+            let imports = text(*module)
+                .lines()
+                .filter(|line| line.starts_with("import ") || line.starts_with("export * from"));
+            for line in imports {
+                let import = line.split("'./").nth(1).unwrap().trim_end_matches("';");
+                let address = format!("/assets/{}/ui/{import}", build_hash());
+                assert!(asset(&address).is_some(), "{name} imports {import}");
+                assert!(preloaded.contains(&address), "{import} is not preloaded");
+            }
+        }
+    }
+
+    /// More modules than this on the way to a living page were measured to be slow on a phone network.
+    #[test]
+    fn the_critical_path_has_at_most_ten_modules_and_forty_kilobytes() {
+        let page = text(index());
+        assert!(page.matches("modulepreload").count() <= 10);
+        let packed: usize = ASSETS.iter().map(|(_, asset)| asset.gzip.unwrap_or(asset.bytes).len()).sum();
+        assert!(packed + index().gzip.unwrap().len() <= 40 * 1024, "{packed} bytes");
+    }
+
+    #[test]
+    fn compressed_forms_inflate_to_the_plain_bytes() {
+        for (name, asset) in ASSETS {
+            let Some(packed) = asset.gzip else { continue };
+            let mut bytes = Vec::new();
+            flate2::read::GzDecoder::new(packed).read_to_end(&mut bytes).unwrap();
+            assert_eq!(bytes, asset.bytes, "{name}");
+        }
+    }
+
+    #[test]
+    fn asset_of_another_build_or_outside_the_folder_is_not_found() {
+        let here = format!("/assets/{}/ui", build_hash());
+        assert!(asset(&format!("{here}/main.js")).is_some());
+        for path in [
+            "/assets/000000000000/ui/main.js".to_owned(),
+            format!("{here}/"),
+            format!("{here}/../main.js"),
+            format!("{here}/types.d.ts"),
+            format!("{here}/index.html"),
+            format!("{here}main.js"),
+            "/main.js".to_owned(),
+            String::new(),
+        ] {
+            assert!(asset(&path).is_none(), "{path}");
+        }
+    }
+
+    #[test]
+    fn assets_are_kept_for_ever_and_the_page_is_asked_for_each_time() {
+        assert_eq!(index().cache_control(), "no-cache");
+        for (name, asset) in ASSETS {
+            assert!(asset.cache_control().ends_with("immutable"), "{name}");
+            assert!(asset.etag.starts_with('"') && asset.etag.ends_with('"'), "{name}");
+        }
+    }
+
+    /// The policy forbids inline scripts and styles: one in the page would silently not run.
+    #[test]
+    fn the_page_has_nothing_its_own_policy_forbids() {
+        let page = text(index());
+        for script in page.split("<script").skip(1) {
+            assert!(script.split('>').next().unwrap().contains("src="), "inline script");
+        }
+        for inline in ["<style", " style=", " onclick=", " onload=", "javascript:"] {
+            assert!(!page.contains(inline), "{inline}");
+        }
+        for (name, module) in ASSETS.iter().filter(|(name, _)| name.ends_with(".js")) {
+            for sink in
+                ["innerHTML =", "outerHTML", "insertAdjacentHTML", "document.write", "eval(", "new Function"]
+            {
+                assert!(!text(*module).contains(sink), "{name} has {sink}");
+            }
+        }
+    }
+
+    #[test]
+    fn security_headers_are_valid_header_values() {
+        for (name, value) in security_headers() {
+            assert!(name.bytes().all(|b| b.is_ascii_lowercase() || b == b'-'), "{name}");
+            assert!(value.bytes().all(|b| (b' '..=b'~').contains(&b)) && !value.contains("  "), "{value}");
+        }
+    }
+}

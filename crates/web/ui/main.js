@@ -1,0 +1,220 @@
+/**
+ * The page: who one is, where one is, and the parts put together.
+ *
+ * Reads the address, the storage and the browser's events; everything else gets them from here.
+ */
+import { computed, effect } from './reactive.js';
+import { append, byId, h } from './dom.js';
+import { Connection } from './connection.js';
+import { Chat, nameProblem } from './chat.js';
+import { Announcer } from './announcer.js';
+import { timeline } from './timeline.js';
+import { composer } from './composer.js';
+import { banner, bannerText, head, side } from './shell.js';
+
+/** @import { Env } from './types.js' */
+
+/** Storage that may be forbidden: then things are remembered until the page closes. @param {() => Storage} open */
+function memory(open) {
+  /** @type {Map<string, string>} */
+  const fallback = new Map();
+  /** @param {string} key @param {string | null} [value] @returns {string | null} */
+  return (key, value) => {
+    const name = `outspoke.${key}`;
+    try {
+      if (value === undefined) return open().getItem(name);
+      if (value === null) open().removeItem(name);
+      else open().setItem(name, value);
+    } catch {
+      if (value === undefined) return fallback.get(name) ?? null;
+      if (value === null) fallback.delete(name);
+      else fallback.set(name, value);
+    }
+    return value;
+  };
+}
+const browser = memory(() => localStorage);
+const tab = memory(() => sessionStorage);
+
+/** `crypto.randomUUID` needs HTTPS; this does not. @param {number} length */
+function randomId(length) {
+  const bytes = crypto.getRandomValues(new Uint8Array(length));
+  return Array.from(bytes, (byte) => (byte % 36).toString(36)).join('');
+}
+
+function userId() {
+  return browser('user') ?? browser('user', randomId(16)) ?? '';
+}
+
+/**
+ * This tab's own name. A duplicated tab copies the storage, and two tabs with one name would throw each
+ * other out: so it is taken out of the storage while the page lives and put back when it goes.
+ */
+function deviceId() {
+  const device = tab('device') ?? randomId(12);
+  tab('device', null);
+  addEventListener('pagehide', () => tab('device', device));
+  addEventListener('pageshow', (event) => { if (event.persisted) tab('device', null); });
+  return device;
+}
+
+/** @type {Env} */
+const env = {
+  open: (url) => /** @type {import('./types.js').Socket} */ (/** @type {unknown} */ (new WebSocket(url))),
+  now: () => Date.now(),
+  random: () => Math.random(),
+  setTimeout: (run, ms) => setTimeout(run, ms),
+  clearTimeout: (timer) => clearTimeout(/** @type {number} */ (timer)),
+};
+
+/** @param {string} name @param {string} device */
+function address(name, device) {
+  const url = new URL('ws', document.baseURI);
+  url.protocol = url.protocol === 'https:' ? 'wss:' : 'ws:';
+  url.hash = '';
+  url.search = new URLSearchParams({ userId: userId(), username: name, device }).toString();
+  return url.href;
+}
+
+function roomInAddress() {
+  try {
+    return decodeURIComponent(location.hash.slice(1));
+  } catch {
+    return '';
+  }
+}
+
+/** @param {string} theme */
+function setTheme(theme) {
+  browser('theme', theme === 'system' ? null : theme);
+  if (theme === 'system') delete document.documentElement.dataset.theme;
+  else document.documentElement.dataset.theme = theme;
+}
+
+function join() {
+  const form = byId('join');
+  const input = /** @type {HTMLInputElement} */ (byId('name'));
+  const problem = byId('name-problem');
+  input.value ||= browser('name') ?? '';
+  document.documentElement.dataset.view = 'join';
+  input.focus();
+  input.select();
+  const complain = (/** @type {string} */ text) => {
+    problem.textContent = text;
+    input.setAttribute('aria-invalid', text ? 'true' : 'false');
+  };
+  input.addEventListener('input', () => complain(''));
+  form.addEventListener('submit', (event) => {
+    event.preventDefault();
+    const name = input.value.trim().replace(/\s+/gu, ' ');
+    const wrong = nameProblem(name);
+    complain(wrong);
+    if (wrong) return input.focus();
+    browser('name', name);
+    tab('joined', '1');
+    enter(name);
+  });
+}
+
+/** @param {string} name */
+function enter(name) {
+  const device = deviceId();
+  const connection = new Connection(() => address(name, device), env);
+  const chat = new Chat(connection, { userId: userId(), name }, randomId);
+  const goTo = () => chat.open(roomInAddress() || chat.home.peek());
+  addEventListener('hashchange', goTo);
+  goTo();
+  show(chat);
+  followBrowser(connection, chat);
+  connection.connect();
+  document.documentElement.dataset.view = 'chat';
+  byId('message').focus();
+}
+
+/** @param {Chat} chat */
+function show(chat) {
+  const aside = side(chat, {
+    goTo: (room) => { location.hash = encodeURIComponent(room); },
+    signOut: () => {
+      tab('joined', null);
+      chat.connection.close();
+      location.reload();
+    },
+    theme: () => browser('theme') ?? 'system',
+    setTheme,
+  });
+  append(byId('chat'), [aside.slot, aside.sheet,
+    h('main', { class: 'main' }, head(chat, aside.open), h('div', { class: 'stage' }, banner(chat), timeline(chat)), composer(chat))]);
+  announce(chat);
+  keys(chat, aside.open);
+  effect(() => {
+    const unread = [...chat.rooms.value.values()].reduce((sum, room) => sum + room.unread.value, 0);
+    document.title = `${unread > 0 ? `(${unread}) ` : ''}${chat.room.name} · Outspoke`;
+  });
+  // A room that was left or refused has no address any more.
+  effect(() => {
+    const room = chat.current.value;
+    if (room === chat.home.value && location.hash.length > 1) history.replaceState(null, '', location.pathname + location.search);
+  });
+}
+
+/** @param {Chat} chat */
+function announce(chat) {
+  const region = byId('announcer');
+  const announcer = new Announcer((text) => {
+    region.append(h('p', null, text));
+    while (region.childElementCount > 3) region.firstElementChild?.remove();
+  }, env);
+  chat.onHeard = (what) => {
+    if (!what.room || what.room === chat.current.peek()) announcer.message(what);
+  };
+  let away = false;
+  const status = computed(() => chat.connection.state.value.status);
+  effect(() => {
+    if (status.value === 'online' && away) announcer.say('Back online.');
+    if (status.value === 'online') away = false;
+    else if (bannerText(chat.connection.state.peek())) away = true;
+  });
+}
+
+/** @param {Connection} connection @param {Chat} chat */
+function followBrowser(connection, chat) {
+  addEventListener('offline', () => connection.networkLost());
+  addEventListener('online', () => connection.networkFound());
+  // Chromium does not always say `visibilitychange` after a frozen page goes on: `resume` does.
+  for (const name of ['visibilitychange', 'resume']) {
+    document.addEventListener(name, () => { if (!document.hidden) connection.wake(); });
+  }
+  addEventListener('pageshow', (event) => { if (event.persisted) connection.wake(); });
+  addEventListener('beforeunload', (event) => {
+    if (chat.outbox.entries.peek().some((entry) => entry.state !== 'sent')) event.preventDefault();
+  });
+}
+
+/** @param {Chat} chat @param {() => void} openSide */
+function keys(chat, openSide) {
+  addEventListener('keydown', (event) => {
+    if (event.key === 'F6') nextPart(event.shiftKey ? -1 : 1);
+    else if (event.key === 'k' && (event.ctrlKey || event.metaKey)) {
+      openSide();
+      byId('room-name').focus();
+    } else if (event.altKey && (event.key === 'ArrowUp' || event.key === 'ArrowDown')) {
+      const names = [...chat.rooms.peek().keys()];
+      const at = names.indexOf(chat.current.peek()) + (event.key === 'ArrowUp' ? -1 : 1);
+      const name = names[(at + names.length) % names.length];
+      if (name !== undefined) location.hash = name === chat.home.peek() ? '' : encodeURIComponent(name);
+    } else return;
+    event.preventDefault();
+  });
+}
+
+/** F6 goes round the page's parts. @param {number} step */
+function nextPart(step) {
+  const parts = /** @type {HTMLElement[]} */ ([document.querySelector('.slot .rooms a'), byId('log'), byId('message')].filter(Boolean));
+  const here = parts.findIndex((part) => (part.closest('aside') ?? part).contains(document.activeElement));
+  parts[(Math.max(here, 0) + step + parts.length) % parts.length]?.focus();
+}
+
+const remembered = browser('name');
+if (tab('joined') && remembered && !nameProblem(remembered)) enter(remembered);
+else join();
