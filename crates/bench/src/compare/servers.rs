@@ -1,0 +1,294 @@
+//! The servers of a comparison: how each is started, found ready, and ended.
+//!
+//! A started server is a [`Running`]; dropping it ends the process, by its id, and waits for it.
+
+use std::env;
+use std::fs;
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail, ensure};
+use serde::Serialize;
+
+use super::case::Case;
+use crate::args::{self, ServerArgs};
+use crate::frame;
+use crate::net::{Event, Handler, Net};
+use crate::peer::PeerKind;
+use crate::process::Cores;
+use crate::session::{Session, TURN};
+use crate::stamp::{Finder, Stamp, Template};
+
+/// How long a server may take to start.
+const START: Duration = Duration::from_secs(15);
+
+/// How long a measurement waits for a server that does nothing.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// Who is compared.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum Contender {
+    Bare,
+    Outspoke,
+    Bun,
+}
+
+impl Contender {
+    pub(super) fn name(self) -> &'static str {
+        match self {
+            Self::Bare => "bare",
+            Self::Outspoke => "outspoke",
+            Self::Bun => "bun",
+        }
+    }
+}
+
+/// Starts servers on their core.
+pub(super) struct Launcher {
+    outspoke: Option<PathBuf>,
+    bun: Option<(PathBuf, PathBuf)>,
+    /// This program and the words before `compare`: how to reach its `bare-server`.
+    own: (PathBuf, Vec<String>),
+    server_core: Cores,
+    driver_core: Cores,
+    /// Size on the wire of Outspoke's deliveries.
+    pub(super) frame_bytes: usize,
+}
+
+impl Launcher {
+    pub(super) fn new(args: &args::Compare, server_core: Cores, driver_core: Cores) -> Result<Self> {
+        let absolute = |path: &Path| {
+            fs::canonicalize(path).with_context(|| format!("there is no file {}", path.display()))
+        };
+        let outspoke = args.outspoke_bin.as_deref().map(absolute).transpose()?;
+        let bun = match &args.bun {
+            Some(bun) => Some((absolute(bun)?, absolute(&args.bun_script)?)),
+            None => None,
+        };
+        let words = env::args().skip(1).take_while(|word| word != "compare").collect();
+        let own = (env::current_exe().context("cannot find this program's own file")?, words);
+        Ok(Self { outspoke, bun, own, server_core, driver_core, frame_bytes: 0 })
+    }
+
+    /// Who takes part in `case`.
+    pub(super) fn contenders(&self, case: Case) -> Vec<Contender> {
+        let outspoke = self.outspoke.is_some().then_some(Contender::Outspoke);
+        if case == Case::Slow {
+            // The bare loop drops who does not read at once, and Bun's bound is not ours: nothing to compare.
+            return outspoke.into_iter().collect();
+        }
+        let bun = self.bun.is_some().then_some(Contender::Bun);
+        [Some(Contender::Bare), outspoke, bun].into_iter().flatten().collect()
+    }
+
+    /// Starts a fresh server for `case` and waits until it answers.
+    pub(super) fn start(&self, server: Contender, case: Case) -> Result<Running> {
+        match server {
+            Contender::Bare => {
+                let (program, words) = &self.own;
+                let mut command = Command::new(program);
+                command.args(words).args(["bare-server", "--frame-bytes", &self.frame_bytes.to_string()]);
+                if case == Case::Fanout16 {
+                    command.arg("--batch");
+                }
+                self.start_announced(command, PeerKind::Raw)
+            }
+            Contender::Bun => {
+                let (bun, script) = self.bun.as_ref().context("no Bun was given")?;
+                let mut command = Command::new(bun);
+                command.arg(script).env("PORT", "0");
+                self.start_announced(command, PeerKind::Raw)
+            }
+            Contender::Outspoke => self.start_outspoke(),
+        }
+    }
+
+    /// Finds out how long Outspoke's deliveries are, so that the bare loop can send as much.
+    pub(super) fn learn_frame_size(&mut self) -> Result<()> {
+        if self.outspoke.is_some() {
+            let running = self.start_outspoke()?;
+            self.frame_bytes = delivery_size(&running)?;
+        }
+        Ok(())
+    }
+
+    fn start_outspoke(&self) -> Result<Running> {
+        let program = self.outspoke.as_ref().context("no Outspoke was given")?;
+        let folder = Folder::create()?;
+        let log = fs::File::create(folder.0.join("log")).context("cannot write a log")?;
+        // Free a moment ago; a server that cannot have it any more says so and the run fails.
+        let port =
+            TcpListener::bind("127.0.0.1:0").and_then(|l| l.local_addr()).context("no free port")?.port();
+        let mut command = Command::new(program);
+        command
+            .arg("serve")
+            .env("PORT", port.to_string())
+            .current_dir(&folder.0)
+            .stdin(Stdio::null())
+            .stdout(log.try_clone().context("cannot write a log")?)
+            .stderr(log);
+        let addr = SocketAddr::from(([127, 0, 0, 1], port));
+        let child = self.spawn(command)?;
+        let mut running = Running { child, addr, peer: PeerKind::Outspoke, folder: Some(folder) };
+        running.wait_until_healthy()?;
+        Ok(running)
+    }
+
+    /// Starts a server that says on its first line where it listens.
+    fn start_announced(&self, mut command: Command, peer: PeerKind) -> Result<Running> {
+        command.stdin(Stdio::null()).stdout(Stdio::piped());
+        let mut child = self.spawn(command)?;
+        let line = first_line(&mut child);
+        let addr =
+            line.as_ref().ok().and_then(|line| line.strip_prefix("listening on ")?.trim().parse().ok());
+        let mut running = Running { child, addr: SocketAddr::from(([127, 0, 0, 1], 0)), peer, folder: None };
+        match addr {
+            Some(addr) => running.addr = addr,
+            None => bail!("the server did not say where it listens, but {:?}", line?),
+        }
+        Ok(running)
+    }
+
+    /// Starts `command` on the servers' core: a process inherits the cores of the thread that starts it.
+    fn spawn(&self, mut command: Command) -> Result<Child> {
+        self.server_core.apply()?;
+        let child = command.spawn();
+        self.driver_core.apply()?;
+        child.with_context(|| format!("cannot start {}", command.get_program().display()))
+    }
+}
+
+fn first_line(child: &mut Child) -> Result<String> {
+    let stdout = child.stdout.take().context("the server's output is not piped")?;
+    let mut polled = [rustix::event::PollFd::new(&stdout, rustix::event::PollFlags::IN)];
+    let limit = rustix::event::Timespec { tv_sec: START.as_secs() as _, tv_nsec: 0 };
+    let ready = rustix::event::poll(&mut polled, Some(&limit)).context("cannot wait for the server")?;
+    ensure!(ready > 0, "the server said nothing for {START:?}");
+    let mut line = String::new();
+    BufReader::new(stdout).read_line(&mut line).context("cannot read what the server says")?;
+    Ok(line)
+}
+
+/// A server process that is ready.
+pub(super) struct Running {
+    child: Child,
+    addr: SocketAddr,
+    peer: PeerKind,
+    folder: Option<Folder>,
+}
+
+impl Running {
+    /// How a scenario reaches and observes it.
+    pub(super) fn args(&self) -> ServerArgs {
+        ServerArgs {
+            url: format!("ws://{}", self.addr),
+            peer: self.peer,
+            server_pid: Some(self.child.id()),
+            pin: None,
+            timeout: PATIENCE,
+            json: false,
+        }
+    }
+
+    fn wait_until_healthy(&mut self) -> Result<()> {
+        let begin = Instant::now();
+        loop {
+            if is_healthy(self.addr) {
+                return Ok(());
+            }
+            if let Some(status) = self.child.try_wait().context("cannot ask for the server's state")? {
+                bail!("the server ended ({status}) before it was ready: {}", self.last_words());
+            }
+            if begin.elapsed() > START {
+                bail!("GET /health was not answered for {START:?}: {}", self.last_words());
+            }
+            std::thread::sleep(Duration::from_millis(10));
+        }
+    }
+
+    fn last_words(&self) -> String {
+        let log = self.folder.as_ref().map(|folder| folder.0.join("log"));
+        let text = log.and_then(|log| fs::read_to_string(log).ok()).unwrap_or_default();
+        let lines: Vec<_> = text.lines().collect();
+        lines[lines.len().saturating_sub(10)..].join("\n")
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        // Both fail only if it has ended already.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+fn is_healthy(addr: SocketAddr) -> bool {
+    let answer = || -> std::io::Result<Vec<u8>> {
+        let mut stream = TcpStream::connect_timeout(&addr, Duration::from_secs(1))?;
+        stream.set_read_timeout(Some(Duration::from_secs(1)))?;
+        write!(stream, "GET /health HTTP/1.1\r\nHost: {addr}\r\nConnection: close\r\n\r\n")?;
+        let mut answer = Vec::new();
+        stream.take(4096).read_to_end(&mut answer)?;
+        Ok(answer)
+    };
+    answer().is_ok_and(|answer| answer.starts_with(b"HTTP/1.1 200"))
+}
+
+/// A folder of its own for a server's data, removed afterwards.
+struct Folder(PathBuf);
+
+impl Folder {
+    fn create() -> Result<Self> {
+        let since_epoch =
+            std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
+        let name = format!("outspoke-bench-{}-{}", std::process::id(), since_epoch.as_nanos());
+        let path = env::temp_dir().join(name);
+        fs::create_dir(&path).with_context(|| format!("cannot create {}", path.display()))?;
+        Ok(Self(path))
+    }
+}
+
+impl Drop for Folder {
+    fn drop(&mut self) {
+        // What cannot be removed stays in the system's folder for temporary files.
+        let _ = fs::remove_dir_all(&self.0);
+    }
+}
+
+/// Publishes one message to a room of one and measures its delivery.
+fn delivery_size(running: &Running) -> Result<usize> {
+    let mut session = Session::start(&running.args(), 1)?;
+    session.gather(1, 1)?;
+    let mut template = Template::new(128, session.peer.quotes_data());
+    let data = template.stamped(Stamp { group: 0, sequence: 0, time: 0 });
+    let text = session.peer.publish(0, data, None).to_vec();
+    session.net.send(0, &text)?;
+    let mut size = DeliverySize(Finder::new(), None);
+    let begin = Instant::now();
+    while size.1.is_none() {
+        session.net.turn(TURN, &mut size)?;
+        ensure!(begin.elapsed() < PATIENCE, "a message that was published did not come back");
+    }
+    size.1.context("unreachable: the loop ends when there is a size")
+}
+
+struct DeliverySize(Finder, Option<usize>);
+
+impl Handler for DeliverySize {
+    fn on_event(&mut self, _: &mut Net, _: usize, event: Event<'_>, _: u64) -> Result<()> {
+        match event {
+            Event::Message(payload) if self.0.find(payload).is_some() => {
+                let mut frame = Vec::new();
+                frame::push(&mut frame, frame::TEXT, payload);
+                self.1 = Some(frame.len());
+            }
+            Event::Closed(cause) => bail!("the server closed the connection: {cause}"),
+            _ => {}
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,8 @@
+//! The cases: each takes its arguments and gives a report.
+
+pub(crate) mod churn;
+pub(crate) mod echo;
+pub(crate) mod idle;
+pub(crate) mod relay;
+pub(crate) mod slow;
+pub(crate) mod window;

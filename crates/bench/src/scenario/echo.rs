@@ -1,0 +1,212 @@
+//! Request and reply, one in flight on each connection.
+//!
+//! `ping` asks for the cheapest reply there is; `publish` publishes with an acknowledgement, each connection in
+//! a room of its own. With a rate, each connection has its own schedule; a request that is due while the last
+//! one is unanswered goes out late, and its latency counts from when it was due.
+
+use std::time::Duration;
+
+use anyhow::{Result, bail, ensure};
+
+use crate::args::Echo as Args;
+use crate::net::{Event, Handler, Net};
+use crate::peer::{EchoMode, Heard, Peer, PeerKind};
+use crate::report::{self, Report};
+use crate::scenario::window::{Phase, Window};
+use crate::sequence::{Checker, Tally};
+use crate::session::{CONCURRENT, Progress, Session, TURN};
+use crate::stamp::{Stamp, Template};
+
+/// Runs `echo`.
+pub(crate) fn run(args: &Args) -> Result<Report> {
+    let count = args.connections as usize;
+    ensure!(
+        args.mode == EchoMode::Ping || args.server.peer == PeerKind::Outspoke,
+        "--mode publish needs acknowledgements, which a raw relay does not have"
+    );
+    let mut session = Session::start(&args.server, count)?;
+    match args.mode {
+        EchoMode::Ping => {
+            session.connect_all(count, CONCURRENT, |peer, slot| peer.echo_path(slot))?;
+            session.quiet(Duration::from_millis(150))?;
+        }
+        EchoMode::Publish => session.gather(args.connections, 1)?,
+    }
+    let mut echo = Echo::new(&session, args);
+    let stuck = echo.pump(&mut session)?;
+
+    let pace = args.load.rate.map_or_else(
+        || "one in flight on each".to_owned(),
+        |rate| format!("{} requests/s in all", report::grouped(rate)),
+    );
+    let asked = match args.mode {
+        EchoMode::Ping => "ping".to_owned(),
+        EchoMode::Publish => format!("publish of {} B with acknowledgement", args.load.size),
+    };
+    let mut report = Report::new("echo", args.server.peer, format!("{count} connections, {asked}, {pace}"));
+    let faults = echo.tally();
+    let found = echo.window.into_load(args.load.rate.is_some(), faults, 0);
+    report.problems = found.problems();
+    report.problems.extend(stuck);
+    report.load = Some(found);
+    Ok(report)
+}
+
+#[derive(Default)]
+struct Asker {
+    asked: u64,
+    answers: Checker,
+    busy: bool,
+    /// When the request in flight should have been sent.
+    sent: u64,
+}
+
+struct Echo {
+    peer: Peer,
+    mode: EchoMode,
+    template: Template,
+    askers: Vec<Asker>,
+    /// Nanoseconds between two requests of one connection; `None` in a closed loop.
+    interval: Option<f64>,
+    origin: u64,
+    /// Counts the schedule's slots over all connections: whose turn it is next.
+    turn: u64,
+    in_flight: usize,
+    answered: u64,
+    window: Window,
+}
+
+impl Echo {
+    fn new(session: &Session, args: &Args) -> Self {
+        let count = args.connections as usize;
+        Self {
+            peer: session.peer.clone(),
+            mode: args.mode,
+            template: Template::new(args.load.size, true),
+            askers: (0..count).map(|_| Asker::default()).collect(),
+            interval: args.load.rate.map(|rate| 1e9 * count as f64 / rate),
+            origin: session.net.now(),
+            turn: 0,
+            in_flight: 0,
+            answered: 0,
+            window: Window::after(&session.net, args.load.warm_up, args.load.duration, session.server),
+        }
+    }
+
+    fn pump(&mut self, session: &mut Session) -> Result<Option<String>> {
+        let mut progress = Progress::new(session.net.now(), session.timeout);
+        if self.interval.is_none() {
+            for slot in 0..self.askers.len() {
+                let now = session.net.now();
+                self.ask(&mut session.net, slot, now)?;
+            }
+        }
+        loop {
+            let wait = self.ask_due(&mut session.net)?;
+            session.net.turn(wait, self)?;
+            self.window.advance(&session.net)?;
+            if self.window.phase == Phase::Draining && self.in_flight == 0 {
+                return Ok(None);
+            }
+            let moving = if self.in_flight == 0 { session.net.now() } else { self.answered };
+            if progress.is_stuck(moving, session.net.now()) {
+                self.window.finish(&session.net)?;
+                let text = format!(
+                    "nothing was answered for {:?}: {} replies are missing",
+                    session.timeout, self.in_flight
+                );
+                return Ok(Some(text));
+            }
+        }
+    }
+
+    /// When connection `slot` should send its next request.
+    fn due(&self, slot: usize, interval: f64) -> u64 {
+        let share = slot as f64 / self.askers.len() as f64;
+        self.origin + ((self.askers[slot].asked as f64 + share) * interval) as u64
+    }
+
+    /// Sends what is due on connections that wait for nothing; returns how long nothing more is due.
+    fn ask_due(&mut self, net: &mut Net) -> Result<Duration> {
+        let Some(interval) = self.interval else { return Ok(TURN) };
+        while self.window.phase != Phase::Draining {
+            let slot = (self.turn % self.askers.len() as u64) as usize;
+            let due = self.origin + (self.turn as f64 * interval / self.askers.len() as f64) as u64;
+            let now = net.now();
+            if due > now {
+                let wait = due - now;
+                return Ok(
+                    Duration::from_nanos(if wait > 2_000_000 { wait - 1_000_000 } else { 0 }).min(TURN)
+                );
+            }
+            self.turn += 1;
+            let due = self.due(slot, interval);
+            if !self.askers[slot].busy && due <= now {
+                self.ask(net, slot, due)?;
+            }
+        }
+        Ok(TURN)
+    }
+
+    fn ask(&mut self, net: &mut Net, slot: usize, due: u64) -> Result<()> {
+        let asker = &mut self.askers[slot];
+        let number = asker.asked;
+        asker.asked += 1;
+        asker.busy = true;
+        asker.sent = due;
+        self.in_flight += 1;
+        let lag = net.now().saturating_sub(due);
+        self.window.sent(1, lag);
+        let text = match self.mode {
+            EchoMode::Ping => self.peer.ping(number),
+            EchoMode::Publish => {
+                let stamp = Stamp { group: slot as u32, sequence: number, time: due };
+                self.peer.publish(slot as u32, self.template.stamped(stamp), Some(number))
+            }
+        };
+        net.send(slot, text)
+    }
+
+    fn answer(&mut self, net: &mut Net, slot: usize, number: u64, now: u64) -> Result<()> {
+        let asker = &mut self.askers[slot];
+        if !asker.answers.accept(number).is_first() || !asker.busy {
+            return Ok(());
+        }
+        asker.busy = false;
+        self.in_flight -= 1;
+        self.answered += 1;
+        self.window.delivered(asker.sent, now);
+        if self.window.phase == Phase::Draining {
+            return Ok(());
+        }
+        match self.interval {
+            None => self.ask(net, slot, now),
+            Some(interval) => {
+                let due = self.due(slot, interval);
+                if due <= now { self.ask(net, slot, due) } else { Ok(()) }
+            }
+        }
+    }
+
+    fn tally(&self) -> Tally {
+        let mut tally = Tally::default();
+        self.askers.iter().for_each(|asker| tally.add(asker.answers.tally(asker.asked)));
+        tally
+    }
+}
+
+impl Handler for Echo {
+    fn on_event(&mut self, net: &mut Net, slot: usize, event: Event<'_>, now: u64) -> Result<()> {
+        match event {
+            Event::Message(payload) => match self.peer.hear(payload) {
+                Heard::Answer(number) => self.answer(net, slot, number, now),
+                Heard::Error(said) => bail!("the server refused a request: {said}"),
+                _ => Ok(()),
+            },
+            Event::Closed(cause) => {
+                bail!("the server closed connection {slot} in the middle of the run: {cause}")
+            }
+            Event::Open => Ok(()),
+        }
+    }
+}
