@@ -100,7 +100,7 @@ fn run(task: Task) -> Result<bool> {
             jobs.extend(checks::all());
             Ok(run_all(&ctx, &jobs))
         }
-        Task::Coverage => Ok(run_all(&ctx, &[suites::rust(None, true)])),
+        Task::Coverage => Ok(run_all(&ctx, &[suites::rust(None, true), checks::coverage()])),
         Task::Loom => Ok(run_all(&ctx, &[suites::loom()])),
         Task::Browser => Ok(run_all(&ctx, &[suites::browser()])),
         Task::Autobahn => Ok(run_all(&ctx, &[suites::conformance()])),

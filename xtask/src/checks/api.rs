@@ -20,11 +20,11 @@ const LIBRARIES: [&str; 3] = ["outspoke-hub", "outspoke-protocol", "outspoke-web
 
 /// Compares each library with its record.
 pub(super) fn run(ctx: &Context) -> Result<Notes> {
-    let log = Log::new(ctx, "api")?;
+    document(ctx)?;
     let mut differences = Vec::new();
     for library in LIBRARIES {
         let recorded = fs::read_to_string(record(ctx, library)).unwrap_or_default();
-        differences.extend(difference(library, &recorded, &listing(ctx, library, &log)?));
+        differences.extend(difference(library, &recorded, &listing(ctx, library)?));
     }
     if differences.is_empty() {
         return Ok(Notes::new());
@@ -38,11 +38,11 @@ pub(super) fn run(ctx: &Context) -> Result<Notes> {
 
 /// Records each library as it is.
 pub(crate) fn bless(ctx: &Context) -> Result<()> {
-    let log = Log::new(ctx, "api")?;
+    document(ctx)?;
     for library in LIBRARIES {
         let path = record(ctx, library);
         fs::create_dir_all(path.parent().context("a record lies in a folder")?)?;
-        fs::write(&path, listing(ctx, library, &log)?)?;
+        fs::write(&path, listing(ctx, library)?)?;
         println!("wrote {}", ctx.shorten(&path).display());
     }
     Ok(())
@@ -52,12 +52,17 @@ fn record(ctx: &Context, library: &str) -> PathBuf {
     ctx.root.join("docs/api").join(format!("{library}.txt"))
 }
 
+/// Makes rustdoc write what it knows as JSON. The whole workspace at once, as for the docs: the dependencies are compiled
+/// for both together.
+fn document(ctx: &Context) -> Result<()> {
+    let mut doc = ctx.cargo("doc");
+    doc.args(["--workspace", "--no-deps", "--lib"]);
+    wrapper::document_as_json(&mut doc)?;
+    Log::new(ctx, "api")?.run(&mut doc, minutes(15)).map(drop)
+}
+
 /// One public item a line.
-fn listing(ctx: &Context, library: &str, log: &Log) -> Result<String> {
-    let mut rustdoc = ctx.cargo("rustdoc");
-    rustdoc.args(["--lib", "--package", library]);
-    wrapper::document_as_json(&mut rustdoc)?;
-    log.run(&mut rustdoc, minutes(15))?;
+fn listing(ctx: &Context, library: &str) -> Result<String> {
     let json = ctx.target.join("doc").join(format!("{}.json", library.replace('-', "_")));
     let api = Builder::from_rustdoc_json(json)
         .omit_blanket_impls(true)

@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::process::Command;
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Context as _, Result, bail, ensure};
 
 use crate::context::Context;
 use crate::packages;
@@ -12,6 +12,7 @@ use crate::step::{Log, minutes};
 
 /// Installs exactly what the lock file of `folder` says.
 pub(super) fn install(ctx: &Context, folder: &Path, log: &Log) -> Result<()> {
+    ensure!(folder.join("package-lock.json").is_file(), "no lock file in {}", ctx.shorten(folder).display());
     let mut npm = ctx.command(packages::npm().ensure(ctx)?);
     npm.current_dir(folder).args(["ci", "--ignore-scripts", "--no-audit", "--no-fund", "--loglevel=error"]);
     log.run(&mut npm, minutes(10)).map(drop)

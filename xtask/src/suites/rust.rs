@@ -30,7 +30,11 @@ pub(super) fn run(ctx: &Context, tally: &mut Tally, filter: Option<&str>, measur
     }
     let mut test = test_command(ctx, &workspace, measured)?;
     test.arg("--no-fail-fast").args(filter.map(|filter| ["--", filter]).iter().flatten());
-    count(&log, &mut test, tally)
+    let notes = count(&log, &mut test, tally)?;
+    match filter {
+        Some(filter) if *tally == Tally::default() => bail!("no Rust test has `{filter}` in its name"),
+        _ => Ok(notes),
+    }
 }
 
 /// The tests of this crate, which hold the house rules.
