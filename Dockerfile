@@ -1,0 +1,31 @@
+# syntax=docker/dockerfile:1
+# One node of Outspoke: a static binary and nothing else.
+#
+#   docker build -t outspoke .
+#   docker run --rm -p 8080:8080 -v outspoke-data:/data outspoke
+
+FROM rust:1.95-bookworm AS build
+WORKDIR /src
+COPY . .
+# `crt-static` puts the C library into the binary, so that the image needs none. The target is named because the flag
+# must not reach build scripts and procedural macros, which are loaded dynamically.
+RUN --mount=type=cache,target=/usr/local/cargo/registry \
+    --mount=type=cache,target=/src/target \
+    host="$(rustc -vV | sed -n 's/^host: //p')" \
+    && RUSTFLAGS="-C target-feature=+crt-static" cargo build --release --locked --package outspoke --target "$host" \
+    && mkdir -p /image/data \
+    && cp "target/$host/release/outspoke" /image/outspoke \
+    && chown -R 65532:65532 /image/data
+
+FROM scratch
+COPY --from=build /image/ /
+# Any number but 0: the server needs no right but its port and its data folder.
+USER 65532:65532
+ENV OUTSPOKE_DATA__DIR=/data
+VOLUME /data
+EXPOSE 8080
+# SIGTERM, the default stop signal, drains: the server tells and closes every client. Give it its 30 s
+# (`docker stop --time 35`).
+HEALTHCHECK --interval=10s --timeout=4s --start-period=5s --retries=3 CMD ["/outspoke", "healthcheck"]
+ENTRYPOINT ["/outspoke"]
+CMD ["serve"]

@@ -1,0 +1,36 @@
+//! Loom models: what threads share in the hub, in every order they can meet in.
+//!
+//! `--cfg loom` swaps the primitives under the code, so everything is compiled apart, below `target/loom`; only the
+//! hub's `tests/loom_*.rs` are built there. Optimised, since a model runs its code thousands of times, but with debug
+//! assertions: they state the invariants that a model is there to break.
+
+use anyhow::{Result, ensure};
+
+use super::rust::count;
+use crate::context::Context;
+use crate::report::{Notes, Tally};
+use crate::step::Log;
+
+/// Runs every model.
+pub(super) fn run(ctx: &Context, tally: &mut Tally) -> Result<Notes> {
+    let models = models(ctx)?;
+    ensure!(!models.is_empty(), "no loom model under crates/hub/tests");
+    let mut test = ctx.cargo("test");
+    test.args(["--package=outspoke-hub", "--release", "--no-fail-fast"]);
+    test.args(models.iter().map(|model| format!("--test={model}")));
+    test.env("RUSTFLAGS", "--cfg loom").env("CARGO_TARGET_DIR", ctx.target.join("loom"));
+    test.env("CARGO_PROFILE_RELEASE_LTO", "off").env("CARGO_PROFILE_RELEASE_DEBUG_ASSERTIONS", "true");
+    count(&Log::new(ctx, "loom")?, &mut test, tally)
+}
+
+/// The names of the test files that hold models.
+fn models(ctx: &Context) -> Result<Vec<String>> {
+    let folder = ctx.root.join("crates/hub/tests");
+    let mut names = Vec::new();
+    for entry in folder.read_dir().into_iter().flatten() {
+        let name = entry?.file_name().to_string_lossy().into_owned();
+        names.extend(name.strip_suffix(".rs").filter(|stem| stem.starts_with("loom_")).map(str::to_owned));
+    }
+    names.sort();
+    Ok(names)
+}

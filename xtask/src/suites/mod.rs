@@ -1,0 +1,59 @@
+//! The test suites: what `cargo xtask test` runs.
+//!
+//! Each closes with one line of counts. A suite that cannot run here has failed, unless it says in a note why that is
+//! allowed and what ran in its place.
+
+mod browser;
+mod conformance;
+mod loom;
+mod node;
+mod release;
+mod rust;
+
+use crate::checks;
+use crate::report::Job;
+
+pub(crate) use rust::{COVERAGE_FOLDER, OBJECTS_FILE};
+
+/// Every suite, the one that `filter` names, or the Rust tests whose names contain it.
+pub(crate) fn matching(filter: Option<&str>, coverage: bool) -> Vec<Job> {
+    let all = all(coverage);
+    let Some(filter) = filter else { return all };
+    let named: Vec<Job> = all.into_iter().filter(|job| job.name == filter).collect();
+    if named.is_empty() { vec![rust(Some(filter), false)] } else { named }
+}
+
+fn all(coverage: bool) -> Vec<Job> {
+    let mut jobs = vec![rust(None, coverage)];
+    if coverage {
+        jobs.push(checks::coverage());
+    }
+    jobs.extend([repository(), loom(), browser(), conformance()]);
+    jobs
+}
+
+/// The Rust tests of every crate but this one; `measured` builds them to note which lines they reach.
+pub(crate) fn rust(filter: Option<&str>, measured: bool) -> Job {
+    let filter = filter.map(str::to_owned);
+    Job::tests("rust", move |ctx, tally| rust::run(ctx, tally, filter.as_deref(), measured))
+}
+
+/// The house rules: this crate's own tests.
+fn repository() -> Job {
+    Job::tests("repository", rust::repository)
+}
+
+/// What threads share, in every order they can meet in.
+pub(crate) fn loom() -> Job {
+    Job::tests("loom", loom::run)
+}
+
+/// The web chat, in Chromium.
+pub(crate) fn browser() -> Job {
+    Job::tests("browser", browser::run)
+}
+
+/// RFC 6455 and 7692, by the Autobahn suite.
+pub(crate) fn conformance() -> Job {
+    Job::tests("conformance", conformance::run)
+}

@@ -1,0 +1,120 @@
+//! Rust tests: `cargo test`, counted; optionally built so that they note which lines they reach.
+//!
+//! The measured build leaves its profiles and the list of its programs below `target/coverage/`, where
+//! [`crate::checks::coverage`] reads them. This crate is tested apart from the others: its dependencies would otherwise
+//! be able to switch on features in theirs.
+
+use std::fs;
+use std::path::PathBuf;
+use std::process::Command;
+
+use anyhow::{Context as _, Result, bail};
+use serde::Deserialize;
+
+use crate::context::Context;
+use crate::report::{Notes, Tally};
+use crate::step::{Log, minutes};
+use crate::wrapper;
+
+/// Where a measured run leaves its profiles, below the target directory.
+pub(crate) const COVERAGE_FOLDER: &str = "coverage";
+/// The programs that wrote the profiles, one path a line, in that folder.
+pub(crate) const OBJECTS_FILE: &str = "objects.txt";
+
+/// The workspace's tests, or those whose names contain `filter`.
+pub(super) fn run(ctx: &Context, tally: &mut Tally, filter: Option<&str>, measured: bool) -> Result<Notes> {
+    let log = Log::new(ctx, "rust")?;
+    let workspace = ["--workspace", "--exclude=xtask"];
+    if measured {
+        note_programs(ctx, &log, &workspace)?;
+    }
+    let mut test = test_command(ctx, &workspace, measured)?;
+    test.arg("--no-fail-fast").args(filter.map(|filter| ["--", filter]).iter().flatten());
+    let notes = count(&log, &mut test, tally)?;
+    match filter {
+        Some(filter) if *tally == Tally::default() => bail!("no Rust test has `{filter}` in its name"),
+        _ => Ok(notes),
+    }
+}
+
+/// The tests of this crate, which hold the house rules.
+pub(super) fn repository(ctx: &Context, tally: &mut Tally) -> Result<Notes> {
+    let log = Log::new(ctx, "repository")?;
+    count(&log, ctx.cargo("test").args(["--package=xtask", "--no-fail-fast"]), tally)
+}
+
+/// Runs a `cargo test` and adds its counts.
+pub(super) fn count(log: &Log, test: &mut Command, tally: &mut Tally) -> Result<Notes> {
+    let (status, output) = log.try_run(test, minutes(30))?;
+    let results: Vec<Tally> = output.lines().filter_map(test_result).collect();
+    results.iter().for_each(|&result| tally.add(result));
+    if status.success() {
+        return Ok(Notes::new());
+    }
+    for failed in output.lines().filter(|line| line.starts_with("test ") && line.ends_with(" ... FAILED")) {
+        println!("{failed}");
+    }
+    bail!("{}\n`cargo test` failed; all of it is in {}", log.tail(), log.path().display())
+}
+
+fn test_command(ctx: &Context, packages: &[&str], measured: bool) -> Result<Command> {
+    let mut test = ctx.cargo("test");
+    test.args(packages);
+    if measured {
+        wrapper::instrument(&mut test)?;
+        // One file per program, into which its runs are merged: tests start the server hundreds of times.
+        test.env("LLVM_PROFILE_FILE", ctx.target.join(COVERAGE_FOLDER).join("%m.profraw"));
+    }
+    Ok(test)
+}
+
+/// Builds the measured programs, empties the folder for their profiles and writes the list of them there.
+fn note_programs(ctx: &Context, log: &Log, packages: &[&str]) -> Result<()> {
+    let mut build = test_command(ctx, packages, true)?;
+    build.args(["--no-run", "--message-format=json-render-diagnostics"]);
+    let output = log.run(&mut build, minutes(30))?;
+    let folder = ctx.target.join(COVERAGE_FOLDER);
+    if folder.exists() {
+        fs::remove_dir_all(&folder)?;
+    }
+    fs::create_dir_all(&folder)?;
+    let programs: Vec<String> = output.lines().filter_map(executable).collect();
+    fs::write(folder.join(OBJECTS_FILE), programs.join("\n")).context("cannot write the list of programs")
+}
+
+/// The program that one line of cargo's JSON messages announces.
+fn executable(line: &str) -> Option<String> {
+    #[derive(Deserialize)]
+    struct Message {
+        executable: Option<PathBuf>,
+    }
+    let message: Message = serde_json::from_str(line).ok()?;
+    message.executable.map(|path| path.display().to_string())
+}
+
+/// Reads `test result: ok. 12 passed; 0 failed; 1 ignored; ...`.
+fn test_result(line: &str) -> Option<Tally> {
+    let (_, counts) = line.strip_prefix("test result: ")?.split_once(". ")?;
+    let mut tally = Tally::default();
+    for part in counts.split("; ") {
+        match part.split_once(' ') {
+            Some((count, "passed")) => tally.passed = count.parse().ok()?,
+            Some((count, "failed")) => tally.failed = count.parse().ok()?,
+            Some((count, "ignored")) => tally.skipped = count.parse().ok()?,
+            _ => {}
+        }
+    }
+    Some(tally)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn test_result_of_cargo_is_counted() {
+        let line = "test result: FAILED. 7 passed; 2 failed; 1 ignored; 0 measured; 3 filtered out; finished in 0.01s";
+        assert_eq!(test_result(line), Some(Tally { passed: 7, failed: 2, skipped: 1 }));
+        assert_eq!(test_result("test hub_broadcast_reaches_all ... ok"), None);
+    }
+}
