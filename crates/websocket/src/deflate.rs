@@ -82,20 +82,28 @@ impl Deflater {
             Window::Plain => return None,
         };
         let level = self.level;
-        let context =
-            slot.get_or_insert_with(|| Box::new(Compress::new_with_window_bits(level, false, bits)));
+        let mut context =
+            slot.take().unwrap_or_else(|| Box::new(Compress::new_with_window_bits(level, false, bits)));
         context.reset();
         if self.output.len() > KEPT_BYTES_MAX {
             self.output = Vec::new();
         }
-        // One byte less than the payload, plus the tail that is removed: more room could only fit a useless result.
-        let room = payload.len() - 1 + SYNC_TAIL.len();
+        let room = worst_case(payload.len());
         if self.output.len() < room {
             self.output.resize(room, 0);
         }
-        let length = deflate(context, payload, &mut self.output[..room])?;
-        Some(&self.output[..length])
+        let length = deflate(&mut context, payload, &mut self.output)?;
+        *slot = Some(context);
+        (length < payload.len()).then(|| &self.output[..length])
     }
+}
+
+/// Room for any result: a fixed Huffman code costs up to 9 bits a byte, blocks a few bytes each.
+///
+/// Giving less, to stop early where compression does not help, is not an option: zlib-rs 0.6 keeps the read position of
+/// output that it could not hand over across a reset, and panics some messages later.
+const fn worst_case(payload_bytes: usize) -> usize {
+    payload_bytes + payload_bytes / 8 + payload_bytes / 64 + 64
 }
 
 impl Default for Deflater {
@@ -104,13 +112,99 @@ impl Default for Deflater {
     }
 }
 
-/// The length of the compressed form without its tail, or `None` if the output is too small for it.
+/// The length of the compressed form without its tail; `None` if it is not whole, after which the context is unusable.
 fn deflate(context: &mut Compress, payload: &[u8], output: &mut [u8]) -> Option<usize> {
     let status = context.compress(payload, output, FlushCompress::Sync).ok()?;
     let length = context.total_out() as usize;
-    let complete = status == Status::Ok && context.total_in() == payload.len() as u64;
-    if !complete || length == output.len() && !output.ends_with(&SYNC_TAIL) {
+    // A full buffer may hide pending output.
+    if status != Status::Ok || context.total_in() != payload.len() as u64 || length == output.len() {
         return None;
     }
     output[..length].strip_suffix(&SYNC_TAIL).map(<[u8]>::len)
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+    use crate::Inflater;
+
+    const WINDOWS: [Window; 2] = [Window::Full, Window::Small];
+
+    /// Lengths around every bound in the code and in deflate, text and noise.
+    fn payloads() -> Vec<Vec<u8>> {
+        let mut random = fastrand::Rng::with_seed(7);
+        let lengths = [1, 2, 3, 4, 5, 31, 32, 125, 511, 512, 513, 1000, 16_383, 65_536, 200_000];
+        let mut payloads = Vec::new();
+        for length in lengths {
+            payloads.push(vec![b'a'; length]);
+            payloads.push((0..length).map(|_| random.u8(..)).collect());
+            payloads.push((0..length).map(|_| random.u8(144..)).collect());
+            payloads.push(b"the quick brown fox ".iter().copied().cycle().take(length).collect());
+        }
+        payloads
+    }
+
+    #[test]
+    fn deflater_at_every_level_and_window_makes_what_the_inflater_reads() {
+        let mut inflater = Inflater::new();
+        for level in 1..=9 {
+            for window in WINDOWS {
+                let mut deflater = Deflater::with_level(level, 0);
+                // Twice: the second round finds a used context.
+                for payload in payloads().iter().chain(&payloads()) {
+                    let Some(compressed) = deflater.compress(payload, window) else { continue };
+                    assert!(compressed.len() < payload.len());
+                    inflater.inflate(compressed, payload.len()).unwrap();
+                    assert_eq!(inflater.take_large().as_deref().unwrap_or(inflater.message()), payload);
+                }
+                assert!(deflater.full.is_some() || deflater.small.is_some(), "the context was kept");
+            }
+        }
+    }
+
+    /// A peer that asked for a small window remembers 512 bytes: a farther copy would end its connection. Noise that
+    /// repeats can only be compressed by copying from one repetition before.
+    #[test]
+    fn deflater_small_window_never_copies_from_farther_than_512_bytes() {
+        let mut random = fastrand::Rng::with_seed(1);
+        let mut repeated = |distance| {
+            let noise: Vec<u8> = (0..distance).map(|_| random.u8(..)).collect();
+            noise.repeat(20)
+        };
+        for level in 1..=9 {
+            let mut deflater = Deflater::with_level(level, 0);
+            let mut percent = |payload: &[u8], window| {
+                deflater.compress(payload, window).map_or(100, |small| small.len() * 100 / payload.len())
+            };
+            let near = percent(&repeated(200), Window::Small);
+            assert!(near < 60, "level {level}: {near} %");
+            for distance in [513, 514, 600, 1024, 20_000] {
+                let payload = repeated(distance);
+                let (small, full) = (percent(&payload, Window::Small), percent(&payload, Window::Full));
+                assert!(small > 85 && full < 20, "level {level}, distance {distance}: {small} %, {full} %");
+            }
+        }
+    }
+
+    #[test]
+    fn deflater_leaves_plain_what_is_short_or_would_grow() {
+        let mut deflater = Deflater::new();
+        assert_eq!(deflater.compress(&[b'a'; 511], Window::Full), None);
+        assert!(deflater.compress(&[b'a'; 512], Window::Full).is_some());
+        let mut random = fastrand::Rng::with_seed(3);
+        let noise: Vec<u8> = (0..4096).map(|_| random.u8(..)).collect();
+        assert_eq!(deflater.compress(&noise, Window::Full), None);
+        assert_eq!(deflater.compress(&[b'a'; 4096], Window::Plain), None);
+        assert_eq!(Deflater::with_level(0, 0).compress(&[b'a'; 4096], Window::Full), None);
+        assert_eq!(Deflater::with_level(1, 0).compress(b"", Window::Full), None);
+    }
+
+    #[test]
+    fn window_classes_follow_the_negotiated_bits() {
+        let classes: Vec<Window> = (8..=15).map(Window::of_bits).collect();
+        assert_eq!(classes[0], Window::Plain);
+        assert_eq!(classes[1..7], [Window::Small; 6]);
+        assert_eq!(classes[7], Window::Full);
+    }
 }
