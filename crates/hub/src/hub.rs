@@ -412,6 +412,12 @@ impl Hub {
         u8::try_from(index).ok()
     }
 
+    /// Shards, each with its own thread.
+    #[must_use]
+    pub fn shard_count(&self) -> usize {
+        self.inner.shards.len()
+    }
+
     /// Connections, those included that are just being attached or closed.
     #[must_use]
     pub fn client_count(&self) -> usize {

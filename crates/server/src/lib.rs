@@ -9,6 +9,7 @@ pub mod banner;
 pub mod cli;
 pub mod config;
 pub mod exit;
+mod http;
 pub mod limits;
 pub mod logging;
 pub mod serve;

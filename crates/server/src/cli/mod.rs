@@ -108,29 +108,40 @@ impl SettingsArgs {
 ///
 /// Wrong use of the command line ends the process with code 2, `--help` and `--version` with 0.
 pub fn main() -> ExitCode {
-    let cli = Cli::parse();
-    exit::finish(run(cli))
+    match run(Cli::parse()) {
+        Ok(code) => code,
+        Err(error) => exit::finish(Err(error)),
+    }
 }
 
-fn run(cli: Cli) -> anyhow::Result<()> {
+fn run(cli: Cli) -> anyhow::Result<ExitCode> {
     match cli.command.unwrap_or(Command::Serve(cli.settings)) {
-        Command::Serve(settings) => start(&settings),
-        Command::Config(command) => config::run(command),
-        Command::Healthcheck(args) => healthcheck::run(&args),
-        Command::Bench { args } => bench(args),
-        Command::Version => print(&format!("outspoke {}\n", env!("CARGO_PKG_VERSION"))),
+        Command::Serve(settings) => start(&settings)?,
+        Command::Config(command) => config::run(command)?,
+        Command::Healthcheck(args) => healthcheck::run(&args)?,
+        Command::Bench { args } => return bench(args),
+        Command::Version => print(&format!("outspoke {}\n", env!("CARGO_PKG_VERSION")))?,
     }
+    Ok(ExitCode::SUCCESS)
 }
 
 fn start(settings: &SettingsArgs) -> anyhow::Result<()> {
     let loaded = crate::config::load(&settings.sources())?;
-    logging::init(&loaded.config.log)?;
-    serve::run(loaded)
+    let style = logging::init(&loaded.config.log)?;
+    serve::run(&loaded, style)
 }
 
-fn bench(_args: Vec<OsString>) -> anyhow::Result<()> {
-    // HOOK: hand `_args` to the load generator here.
-    anyhow::bail!("this build has no load generator")
+/// The load generator's own command line, under the name that was typed.
+#[derive(Debug, Parser)]
+#[command(name = "outspoke bench", version)]
+struct BenchCli {
+    #[command(flatten)]
+    args: outspoke_bench::Args,
+}
+
+fn bench(args: Vec<OsString>) -> anyhow::Result<ExitCode> {
+    let cli = BenchCli::parse_from(std::iter::once(OsString::from("outspoke bench")).chain(args));
+    outspoke_bench::run(cli.args)
 }
 
 /// Prints a result. Not `print!`, which panics when the reader of a pipe has gone.

@@ -1,0 +1,34 @@
+//! Is the process alive, is it well, may it get connections?
+//!
+//! `/health` is for people and dashboards, `/healthz` for a liveness probe, `/readyz` for a load balancer.
+
+use axum::Json;
+use axum::extract::State;
+use axum::http::StatusCode;
+use axum::http::header::CACHE_CONTROL;
+use axum::response::IntoResponse;
+use outspoke_hub::Hub;
+use serde::Serialize;
+
+/// The answer of `/health`.
+#[derive(Debug, Serialize)]
+struct Health {
+    status: &'static str,
+    clients: usize,
+}
+
+pub(super) async fn health(State(hub): State<Hub>) -> impl IntoResponse {
+    ([(CACHE_CONTROL, "no-store")], Json(Health { status: "ok", clients: hub.client_count() }))
+}
+
+pub(super) async fn alive() -> impl IntoResponse {
+    ([(CACHE_CONTROL, "no-store")], Json(serde_json::json!({ "status": "ok" })))
+}
+
+pub(super) async fn ready(State(hub): State<Hub>) -> impl IntoResponse {
+    let (status, word) = match hub.is_accepting() {
+        true => (StatusCode::OK, "ready"),
+        false => (StatusCode::SERVICE_UNAVAILABLE, "stopping"),
+    };
+    (status, [(CACHE_CONTROL, "no-store")], Json(serde_json::json!({ "status": word })))
+}

@@ -1,0 +1,56 @@
+//! What the server answers over HTTP: the WebSocket endpoints, health, and the web chat.
+//!
+//! Bodies are JSON for programs and the page for people. The upgrade itself is the hub's service.
+
+mod health;
+mod page;
+
+use axum::Router;
+use axum::http::{StatusCode, Uri};
+use axum::response::IntoResponse;
+use axum::routing::{any_service, get};
+use outspoke_hub::{Hub, UpgradeOptions};
+
+use crate::config::settings::Server;
+
+/// Every route of the public listener.
+pub(crate) fn routes(hub: &Hub, server: &Server) -> Router {
+    let mut routes = Router::new()
+        .route("/health", get(health::health))
+        .route("/healthz", get(health::alive))
+        .route("/readyz", get(health::ready))
+        .with_state(hub.clone())
+        .route("/ws", any_service(hub.service_with(native_endpoint())))
+        .route("/gohub", any_service(hub.service_with(gohub_endpoint())))
+        .fallback(not_found);
+    if server.conformance_echo {
+        tracing::warn!("server.conformance_echo is on: /conformance/echo returns whatever it is sent");
+        let mut options = UpgradeOptions::default();
+        options.echo = true;
+        routes = routes.route("/conformance/echo", any_service(hub.service_with(options)));
+    }
+    if server.page {
+        routes = routes.route("/", get(page::index)).route("/assets/{*path}", get(page::asset));
+    }
+    routes
+}
+
+/// `/ws`: people chat here, so they have names.
+fn native_endpoint() -> UpgradeOptions {
+    let mut options = UpgradeOptions::default();
+    options.username_required = true;
+    options
+}
+
+/// `/gohub`: programs connect here and join what they need.
+fn gohub_endpoint() -> UpgradeOptions {
+    let mut options = UpgradeOptions::default();
+    options.dialect = Some("gohub".to_owned());
+    options.without_room = true;
+    options
+}
+
+async fn not_found(uri: Uri) -> impl IntoResponse {
+    let path: String = uri.path().chars().take(200).collect();
+    (StatusCode::NOT_FOUND, axum::Json(serde_json::json!({ "error": "not_found", "path": path })))
+}

@@ -1,0 +1,70 @@
+//! The web chat's files, from inside the binary.
+
+use axum::body::Body;
+use axum::http::header::{
+    ACCEPT_ENCODING, CACHE_CONTROL, CONTENT_ENCODING, CONTENT_TYPE, ETAG, IF_NONE_MATCH, VARY,
+};
+use axum::http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode, Uri};
+use outspoke_web::Asset;
+
+pub(super) async fn index(headers: HeaderMap) -> Response<Body> {
+    answer(&outspoke_web::index(), &headers)
+}
+
+pub(super) async fn asset(uri: Uri, headers: HeaderMap) -> Response<Body> {
+    match outspoke_web::asset(uri.path()) {
+        Some(asset) => answer(&asset, &headers),
+        None => {
+            // Of another build, most likely: nobody may keep this answer.
+            let mut response = Response::new(Body::from("no such file in this build\n"));
+            *response.status_mut() = StatusCode::NOT_FOUND;
+            response.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+            response
+        }
+    }
+}
+
+fn answer(asset: &Asset, request: &HeaderMap) -> Response<Body> {
+    // Weak, because it names the content in every encoding (RFC 9110 section 8.8.3).
+    let etag = format!("W/{}", asset.etag);
+    let known = request.get(IF_NONE_MATCH).is_some_and(|known| matches(known, asset.etag));
+    let (body, encoding) = match asset.gzip {
+        Some(gzip) if accepts_gzip(request) => (gzip, Some("gzip")),
+        _ => (asset.bytes, None),
+    };
+    let mut response = Response::new(if known { Body::empty() } else { Body::from(body) });
+    if known {
+        *response.status_mut() = StatusCode::NOT_MODIFIED;
+    }
+    let headers = response.headers_mut();
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static(asset.mime));
+    headers.insert(CACHE_CONTROL, HeaderValue::from_static(asset.cache_control()));
+    headers.insert(VARY, HeaderValue::from_static("accept-encoding"));
+    if let Ok(etag) = HeaderValue::try_from(etag) {
+        headers.insert(ETAG, etag);
+    }
+    if let Some(encoding) = encoding.filter(|_| !known) {
+        headers.insert(CONTENT_ENCODING, HeaderValue::from_static(encoding));
+    }
+    for (name, value) in outspoke_web::security_headers() {
+        headers.insert(HeaderName::from_static(name), HeaderValue::from_static(value));
+    }
+    response
+}
+
+/// Weak comparison against each tag of the list (RFC 9110 section 13.1.2).
+fn matches(known: &HeaderValue, etag: &str) -> bool {
+    let tags = known.to_str().unwrap_or_default().split(',').map(str::trim);
+    tags.into_iter().any(|tag| tag == "*" || tag.trim_start_matches("W/") == etag)
+}
+
+/// Whether gzip is listed and not refused with `q=0`.
+fn accepts_gzip(request: &HeaderMap) -> bool {
+    let listed = request.get_all(ACCEPT_ENCODING).iter().filter_map(|value| value.to_str().ok());
+    listed.flat_map(|value| value.split(',')).any(|coding| {
+        let mut parts = coding.split(';').map(str::trim);
+        let refused =
+            |weight: &str| matches!(weight.split_once('='), Some(("q", "0" | "0.0" | "0.00" | "0.000")));
+        parts.next().is_some_and(|name| name.eq_ignore_ascii_case("gzip")) && !parts.any(refused)
+    })
+}

@@ -1,0 +1,174 @@
+//! The accept loop: a task per HTTP connection, until it is upgraded, answered or too slow.
+//!
+//! Not `axum::serve`: headers have a time limit, a size limit and a count limit; the upgraded socket must be plain
+//! to be taken out; and a full descriptor table pauses accepting instead of spinning.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use axum::Router;
+use axum::extract::ConnectInfo;
+use hyper::Request;
+use hyper::body::Incoming;
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use outspoke_hub::Hub;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::watch;
+use tower_service::Service as _;
+
+use crate::config::settings::Server;
+use crate::limits::RESERVED;
+
+/// How long accepting pauses when descriptors or memory are short.
+const PAUSE: Duration = Duration::from_millis(20);
+
+/// Bounds on a request's header.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct HeaderLimits {
+    timeout: Duration,
+    bytes_max: usize,
+    fields_max: usize,
+}
+
+impl HeaderLimits {
+    pub(super) fn of(server: &Server) -> Self {
+        Self {
+            timeout: server.header_timeout,
+            bytes_max: server.header_bytes_max,
+            fields_max: server.headers_max,
+        }
+    }
+}
+
+/// Everything the loop needs.
+#[derive(Debug)]
+pub(super) struct Acceptor {
+    pub(super) listener: TcpListener,
+    pub(super) routes: Router,
+    pub(super) hub: Hub,
+    pub(super) descriptors_max: usize,
+    pub(super) limits: HeaderLimits,
+    pub(super) stopping: watch::Receiver<bool>,
+}
+
+/// Connections that speak HTTP at the moment.
+#[derive(Clone, Debug, Default)]
+pub(super) struct InFlight(Arc<AtomicUsize>);
+
+struct Ticket(InFlight);
+
+impl InFlight {
+    fn ticket(&self) -> Ticket {
+        self.0.fetch_add(1, Ordering::AcqRel);
+        Ticket(self.clone())
+    }
+
+    fn count(&self) -> usize {
+        self.0.load(Ordering::Acquire)
+    }
+
+    /// Waits until every request is answered. The caller sets the limit.
+    pub(super) async fn all_answered(&self) {
+        while self.count() > 0 {
+            tokio::time::sleep(PAUSE).await;
+        }
+    }
+}
+
+impl Drop for Ticket {
+    fn drop(&mut self) {
+        self.0.0.fetch_sub(1, Ordering::AcqRel);
+    }
+}
+
+impl Acceptor {
+    /// Accepts until told to stop; then closes the listener and gives what is still being answered.
+    pub(super) async fn run(self) -> InFlight {
+        let in_flight = InFlight::default();
+        let mut stopping = self.stopping.clone();
+        loop {
+            // Some descriptors stay free, so that health checks and refusals get through when the hub is full.
+            let open = self.hub.client_count() + in_flight.count();
+            let full = open + RESERVED as usize / 2 >= self.descriptors_max;
+            tokio::select! {
+                // Stopping goes first: a flood of connections must not keep the server from it.
+                biased;
+                () = told_to_stop(&mut stopping) => return in_flight,
+                () = tokio::time::sleep(PAUSE), if full => {}
+                accepted = self.listener.accept(), if !full => match accepted {
+                    Ok((stream, peer)) => self.begin(stream, peer, in_flight.ticket()),
+                    Err(error) => self.pause(&error).await,
+                },
+            }
+        }
+    }
+
+    fn begin(&self, stream: TcpStream, peer: SocketAddr, ticket: Ticket) {
+        let routes = self.routes.clone();
+        tokio::spawn(converse(stream, peer, routes, self.limits, self.stopping.clone(), ticket));
+    }
+
+    async fn pause(&self, error: &std::io::Error) {
+        // A connection that was gone before it was accepted is nobody's problem.
+        if error.kind() != std::io::ErrorKind::ConnectionAborted {
+            tracing::warn!(%error, "cannot accept a connection");
+            tokio::time::sleep(PAUSE).await;
+        }
+    }
+}
+
+/// Speaks HTTP on one connection until it ends or is upgraded.
+async fn converse(
+    stream: TcpStream,
+    peer: SocketAddr,
+    routes: Router,
+    limits: HeaderLimits,
+    mut stopping: watch::Receiver<bool>,
+    ticket: Ticket,
+) {
+    let _ticket = ticket;
+    // Answers are small; waiting to merge them would only delay them.
+    let _ = stream.set_nodelay(true);
+    let mut http = http1::Builder::new();
+    http.timer(TokioTimer::new())
+        .header_read_timeout(limits.timeout)
+        .max_headers(limits.fields_max)
+        .max_buf_size(limits.bytes_max);
+    let service = service_fn(move |mut request: Request<Incoming>| {
+        request.extensions_mut().insert(ConnectInfo(peer));
+        routes.clone().call(request)
+    });
+    let connection = http.serve_connection(TokioIo::new(stream), service);
+    let mut connection = std::pin::pin!(connection.with_upgrades());
+    let ended = tokio::select! {
+        ended = connection.as_mut() => ended,
+        () = told_to_stop(&mut stopping) => {
+            connection.as_mut().graceful_shutdown();
+            connection.await
+        }
+    };
+    if let Err(error) = ended {
+        // A client's mistakes and absences are no news; the level is for whoever looks for one.
+        tracing::debug!(error = %error_chain(&error), "an HTTP connection ended early");
+    }
+}
+
+/// Ready when the server stops. Also when whoever could say so is gone, which is the same.
+async fn told_to_stop(stopping: &mut watch::Receiver<bool>) {
+    let _ = stopping.wait_for(|stop| *stop).await;
+}
+
+fn error_chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        text.push_str(": ");
+        text.push_str(&cause.to_string());
+        source = cause.source();
+    }
+    text
+}

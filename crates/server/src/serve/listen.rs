@@ -1,0 +1,48 @@
+//! The listening socket.
+
+use std::io;
+use std::net::SocketAddr;
+
+use socket2::{Domain, Protocol, Socket, Type};
+use tokio::net::TcpListener;
+
+use crate::config::Source;
+use crate::config::settings::Server;
+use crate::startup::StartError;
+
+/// Binds the configured address, or the first of its addresses that works.
+///
+/// # Errors
+/// Why none works, told with what the operator can do.
+pub(super) fn bind(server: &Server, setting: Source) -> Result<TcpListener, StartError> {
+    let addr = &server.addr;
+    let candidates =
+        addr.socket_addrs().map_err(|error| StartError::resolve(addr, setting.clone(), error))?;
+    let backlog = i32::try_from(server.backlog).unwrap_or(i32::MAX);
+    let mut last = io::Error::new(io::ErrorKind::NotFound, "the name has no address");
+    for candidate in candidates {
+        match listen(candidate, backlog) {
+            Ok(listener) => return Ok(listener),
+            // The other family would listen beside whoever has the port, and get half of the connections.
+            Err(error) if error.kind() == io::ErrorKind::AddrInUse => {
+                return Err(StartError::bind(addr, setting, error));
+            }
+            Err(error) => last = error,
+        }
+    }
+    Err(StartError::bind(addr, setting, last))
+}
+
+fn listen(addr: SocketAddr, backlog: i32) -> io::Result<TcpListener> {
+    let socket = Socket::new(Domain::for_address(addr), Type::STREAM, Some(Protocol::TCP))?;
+    if addr.is_ipv6() {
+        // "[::]" takes IPv4 too, whatever the system's default.
+        socket.set_only_v6(false)?;
+    }
+    // A restarted server must not wait for its predecessor's connections to be forgotten.
+    socket.set_reuse_address(true)?;
+    socket.set_nonblocking(true)?;
+    socket.bind(&addr.into())?;
+    socket.listen(backlog)?;
+    TcpListener::from_std(socket.into())
+}

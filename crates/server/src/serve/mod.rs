@@ -1,0 +1,94 @@
+//! From a loaded configuration to a listening server, and back to a stopped one.
+//!
+//! Wiring, in this order: descriptors, hub, listener, routes, banner; then the accept loop until a signal; then
+//! the listener closes, requests in flight are answered, and the hub says goodbye to every client.
+
+mod accept;
+mod hub;
+mod listen;
+mod signals;
+
+use anyhow::Context as _;
+use tokio::sync::watch;
+
+use crate::banner::Banner;
+use crate::config::Loaded;
+use crate::http;
+use crate::limits::DescriptorLimit;
+use crate::logging::Style;
+use crate::startup::StartError;
+
+/// Threads that accept connections and answer HTTP; the shards have their own.
+const HTTP_THREADS_MAX: usize = 4;
+
+/// Serves until told to stop.
+///
+/// # Errors
+/// Whatever keeps the server from starting, with its cure.
+pub fn run(loaded: &Loaded, style: Style) -> anyhow::Result<()> {
+    let descriptors = DescriptorLimit::raise();
+    if !descriptors.is_usable() {
+        return Err(StartError::TooFewDescriptors(descriptors).into());
+    }
+    if let Some(warning) = descriptors.warning(loaded.config.server.connections_max) {
+        tracing::warn!("{warning}");
+    }
+    let threads =
+        std::thread::available_parallelism().map_or(1, std::num::NonZero::get).min(HTTP_THREADS_MAX);
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(threads)
+        .thread_name("outspoke-http")
+        .enable_all()
+        .build()
+        .context("cannot start the HTTP threads")?;
+    runtime.block_on(serve(loaded, style, descriptors))
+}
+
+async fn serve(loaded: &Loaded, style: Style, descriptors: DescriptorLimit) -> anyhow::Result<()> {
+    let config = &loaded.config;
+    // Before the hub: an address in use must not start and stop threads.
+    let listener = listen::bind(&config.server, loaded.source("server.addr"))?;
+    let bound = listener.local_addr()?;
+    // Before the banner: whoever reads it may send the signal at once.
+    let mut signals = signals::Signals::listen().context("cannot listen for signals")?;
+    let hub = outspoke_hub::Hub::builder().config(hub::config(config, descriptors)?).start()?;
+    let (stop, stopping) = watch::channel(false);
+    let routes = http::routes(&hub, &config.server);
+    let acceptor = accept::Acceptor {
+        listener,
+        routes,
+        hub: hub.clone(),
+        descriptors_max: usize::try_from(descriptors.soft).unwrap_or(usize::MAX),
+        limits: accept::HeaderLimits::of(&config.server),
+        stopping,
+    };
+    let accepting = tokio::spawn(acceptor.run());
+    Banner {
+        loaded,
+        bound,
+        shards: hub.shard_count(),
+        descriptors,
+        open_mode: hub.authenticator().is_open(),
+    }
+    .announce(style);
+
+    let signal = signals.next().await;
+    let patience = config.server.shutdown_timeout;
+    tracing::info!(signal, clients = hub.client_count(), timeout = ?patience, "stopping; a second signal ends at once");
+    // No grace for who insists; nothing stored is lost by it.
+    tokio::spawn(async move {
+        signals.next().await;
+        std::process::exit(signals::SECOND_SIGNAL);
+    });
+    let _ = stop.send(true);
+    // Closes the listener; requests in flight go on.
+    let in_flight = accepting.await.context("the accept loop failed")?;
+    let all_gone = hub.shutdown(patience).await;
+    drop(tokio::time::timeout(std::time::Duration::from_secs(1), in_flight.all_answered()).await);
+    if all_gone {
+        tracing::info!("stopped; every client was told");
+    } else {
+        tracing::warn!(clients = hub.client_count(), "stopped; connections that remained were cut");
+    }
+    Ok(())
+}
