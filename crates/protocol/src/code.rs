@@ -13,13 +13,13 @@ pub enum Reconnect {
 }
 
 macro_rules! errors {
-    ($($(#[$doc:meta])* $variant:ident = $number:literal, $name:literal, temporary: $temporary:literal;)*) => {
+    ($($(#[doc = $doc:literal])+ $variant:ident = $number:literal, $name:literal, temporary: $temporary:literal;)*) => {
         /// Why a request was refused: what a program acts on. A person reads [`crate::Refusal::detail`].
         #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
         #[non_exhaustive]
         #[repr(u16)]
         pub enum ErrorCode {
-            $($(#[$doc])* $variant = $number,)*
+            $($(#[doc = $doc])+ $variant = $number,)*
         }
 
         impl ErrorCode {
@@ -36,6 +36,12 @@ macro_rules! errors {
             #[must_use]
             pub const fn name(self) -> &'static str {
                 match self { $(Self::$variant => $name,)* }
+            }
+
+            /// What the code means, in a sentence or two: the variant's own documentation.
+            #[must_use]
+            pub const fn meaning(self) -> &'static str {
+                match self { $(Self::$variant => concat!($($doc),+).trim_ascii(),)* }
             }
 
             /// Whether the same request may succeed later, unchanged.
@@ -95,7 +101,7 @@ errors! {
 }
 
 macro_rules! disconnects {
-    ($($(#[$doc:meta])* $variant:ident = $code:literal, $name:literal, $reconnect:ident, $reason:literal;)*) => {
+    ($($(#[doc = $doc:literal])+ $variant:ident = $code:literal, $name:literal, $reconnect:ident, $reason:literal;)*) => {
         /// Why the server ends a connection.
         ///
         /// Below 4000 the numbers are RFC 6455's (section 7.4.1). From 4000 to 4499 a client reconnects, from
@@ -104,7 +110,7 @@ macro_rules! disconnects {
         #[non_exhaustive]
         #[repr(u16)]
         pub enum Disconnect {
-            $($(#[$doc])* $variant = $code,)*
+            $($(#[doc = $doc])+ $variant = $code,)*
         }
 
         impl Disconnect {
@@ -127,6 +133,12 @@ macro_rules! disconnects {
             #[must_use]
             pub const fn reason(self) -> &'static str {
                 match self { $(Self::$variant => $reason,)* }
+            }
+
+            /// What the code means, in a sentence or two: the variant's own documentation.
+            #[must_use]
+            pub const fn meaning(self) -> &'static str {
+                match self { $(Self::$variant => concat!($($doc),+).trim_ascii(),)* }
             }
 
             /// Whether the client should come back.

@@ -106,18 +106,18 @@ impl ModelHub {
             Command::Publish { room, kind, body } => {
                 let room = match room {
                     Some(room) => room_name(&room)?,
-                    None => self.clients[name].default_room.clone().ok_or_else(|| {
-                        Refusal::new(
-                            ErrorCode::RoomRequired,
-                            "name a room: this connection has no default one",
-                        )
-                    })?,
+                    None => self.clients[name]
+                        .default_room
+                        .clone()
+                        .ok_or_else(|| Refusal::new(ErrorCode::RoomRequired, "which room?"))?,
                 };
+                if !self.rooms_of(name).contains(&room) {
+                    return Err(Refusal::new(ErrorCode::NotSubscribed, "subscribe first"));
+                }
                 self.publish(name, id, room, kind, &body);
             }
             Command::Custom { name: unknown, .. } => {
-                let detail = format!("no handler for messages of type {unknown:?}");
-                return Err(Refusal::new(ErrorCode::UnknownType, detail));
+                return Err(Refusal::new(ErrorCode::UnknownType, format!("no handler for type {unknown:?}")));
             }
             other => panic!("the model does not know {other:?}"),
         }

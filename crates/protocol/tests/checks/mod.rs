@@ -1,0 +1,134 @@
+//! What must hold for every frame, whoever makes it: the property tests here and the fuzz targets.
+//!
+//! Depends on nothing but the crate's public face and `serde_json`, which is also the oracle.
+
+use bytes::Bytes;
+use outspoke_protocol::{
+    Body, BodyRef, ClientId, Command, Dialect, Epoch, Event, Kind, Message, MessageId, Payload, Position,
+    Publisher, Refusal, Request, RequestId, RoomName, Timestamp, UserId, dialects,
+};
+use serde_json::{Value, value::RawValue};
+
+/// Decodes the frame and checks what came out, whichever way it went.
+///
+/// # Panics
+/// When a promise of the dialects is broken.
+pub(crate) fn check_frame(dialect: &dyn Dialect, payload: Payload<'_>) {
+    match dialect.decode(payload) {
+        Ok(request) => check_request(dialect, payload, &request),
+        Err(refusal) => check_refusal(dialect, refusal),
+    }
+}
+
+/// Refusals can be written down, are short, and name the request they answer.
+fn check_refusal(dialect: &dyn Dialect, refusal: Refusal) {
+    assert!(!refusal.detail.is_empty() && refusal.detail.len() < 600, "{refusal}");
+    let request = refusal.request.clone();
+    let (code, detail) = (refusal.code, refusal.detail.to_string());
+    let value = encode(dialect, &Event::Refused(refusal));
+    let error = if dialect.name() == "gohub" { &value["data"] } else { &value };
+    assert_eq!(error["code"], code.number());
+    assert_eq!(error["message"], detail);
+    check_echo(dialect, &value, request.as_ref());
+}
+
+fn check_request(dialect: &dyn Dialect, payload: Payload<'_>, request: &Request<'_>) {
+    let Payload::Text(text) = payload else { panic!("a binary frame was read") };
+    check_echo(dialect, &encode(dialect, &Event::Pong { request: request.id.clone() }), request.id.as_ref());
+    if let Some(RequestId::Text(id)) = &request.id {
+        assert!(id.len() <= 64);
+    }
+    match &request.command {
+        Command::Publish { kind, body, room } => {
+            assert!(matches!(kind, Kind::Chat | Kind::Data));
+            check_is_in_frame(text, room.as_deref());
+            check_published(kind.clone(), body);
+        }
+        Command::Custom { name, data } => {
+            assert!((1..=64).contains(&name.len()));
+            assert!(!dialects::SERVER_TYPES.contains(&name.as_ref()), "{name}");
+            check_is_in_frame(text, Some(name));
+            if let Some(data) = data {
+                check_strict_parse(data);
+            }
+        }
+        Command::Subscribe { room, .. } | Command::Unsubscribe { room } => {
+            check_is_in_frame(text, Some(room))
+        }
+        _ => {}
+    }
+}
+
+/// The texts that came out are somewhere in the frame, as another parser reads it.
+fn check_is_in_frame(frame: &str, wanted: Option<&str>) {
+    fn has(value: &Value, wanted: &str) -> bool {
+        match value {
+            Value::String(text) => text == wanted,
+            Value::Array(items) => items.iter().any(|item| has(item, wanted)),
+            Value::Object(fields) => fields.values().any(|item| has(item, wanted)),
+            _ => false,
+        }
+    }
+    // Deeper or larger than the oracle reads, in fields that nobody uses, is fine.
+    if let (Some(wanted), Ok(value)) = (wanted, serde_json::from_str::<Value>(frame)) {
+        assert!(has(&value, wanted), "{wanted:?} is not in {frame}");
+    }
+}
+
+/// What one client may publish, every receiver must be able to read, in every dialect.
+fn check_published(kind: Kind, body: &BodyRef<'_>) {
+    let body = match body {
+        BodyRef::Text(text) => Body::Text(text.as_ref().into()),
+        BodyRef::Json(data) => {
+            check_strict_parse(data);
+            Body::Json(Bytes::copy_from_slice(data.get().as_bytes()))
+        }
+        BodyRef::Binary(bytes) => Body::Binary(Bytes::copy_from_slice(bytes)),
+    };
+    let message = Message {
+        id: MessageId::from_u128(7),
+        room: RoomName::new("lobby", 5).ok(),
+        position: Some(Position { epoch: Epoch::from_u64(1), offset: 1 }),
+        kind,
+        from: Some(Publisher {
+            user: UserId::new("user123"),
+            name: "Alice".into(),
+            client: ClientId::from_u128(9),
+        }),
+        ts: Timestamp::from_millis(0),
+        body,
+    };
+    for dialect in dialects::standard() {
+        let value = encode(dialect.as_ref(), &Event::Message(message.clone()));
+        let inner = if dialect.name() == "gohub" { &value["data"] } else { &value };
+        match &message.body {
+            Body::Text(text) => assert_eq!(inner["content"], text.as_str()),
+            Body::Json(json) => {
+                assert_eq!(inner["data"], serde_json::from_slice::<Value>(json).expect("was parsed before"));
+            }
+            _ => {}
+        }
+    }
+}
+
+/// `serde_json` is as strict as receivers get: 128 levels, doubles only, whole surrogate pairs.
+fn check_strict_parse(data: &RawValue) {
+    serde_json::from_str::<Value>(data.get()).unwrap_or_else(|error| panic!("{error}: {data}"));
+}
+
+fn check_echo(dialect: &dyn Dialect, value: &Value, request: Option<&RequestId>) {
+    let echoed = if dialect.name() == "gohub" { &value["message_id"] } else { &value["id"] };
+    match request {
+        Some(RequestId::Number(number)) => assert_eq!(echoed, number),
+        Some(RequestId::Text(text)) => assert_eq!(echoed, text.as_str()),
+        None if dialect.name() == "gohub" => assert_eq!(echoed, 0),
+        None => assert!(echoed.is_null()),
+    }
+}
+
+/// The event as one line of valid JSON, parsed back. Control characters inside would be no JSON.
+pub(crate) fn encode(dialect: &dyn Dialect, event: &Event) -> Value {
+    let mut out = Vec::new();
+    dialect.encode(event, &mut out).expect("both dialects have a word for everything");
+    serde_json::from_slice(&out).unwrap_or_else(|error| panic!("{error}: {}", String::from_utf8_lossy(&out)))
+}
