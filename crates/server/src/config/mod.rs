@@ -1,7 +1,7 @@
 //! The server's settings: defaults, then the YAML file, then the environment, then flags.
 //!
 //! [`load`] merges the layers into a typed [`Config`], and remembers where each value came from. The road of a value:
-//! [`layers`] gathers what was written where, [`resolve`] turns it into types by the table in [`settings`], [`rules`]
+//! `layers` gathers what was written where, `resolve` turns it into types by the table in [`settings`], `rules`
 //! compares settings with each other. All problems are reported together ([`error`]).
 //!
 //! Only the binary reads configuration; the libraries below it get typed values.
