@@ -69,7 +69,8 @@ pub fn load(sources: &Sources) -> Result<Loaded, ConfigError> {
         return Ok(Loaded { config, file: layers.file, settings: resolver.settings });
     }
     problems.sort_by(|a, b| a.at.cmp(&b.at));
-    let note = layers.implicit.then(|| {
+    let in_file = problems.iter().any(|problem| matches!(problem.at, Source::File { .. }));
+    let note = (layers.implicit && in_file).then(|| {
         format!("{IMPLICIT_FILE} was read because it is in the working directory; --no-config ignores it")
     });
     Err(ConfigError { problems, note })
