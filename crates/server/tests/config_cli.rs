@@ -51,6 +51,10 @@ note: config.yaml was read because it is in the working directory; --no-config i
 1 problem in the configuration
 "
     );
+
+    fs::write(folder.path().join("config.yaml"), "server: {}\n").unwrap();
+    let (_, _, stderr) = run(folder.path(), &["config", "check", "--set", "a.b=c"]);
+    assert!(!stderr.contains("note:"), "the file is not to blame: {stderr}");
 }
 
 #[test]

@@ -1,7 +1,7 @@
 //! `outspoke healthcheck`: one HTTP/1.1 request over a plain socket, for containers without curl.
 //!
 //! Needs no runtime and no HTTP library. The deadline covers everything from resolving to the status line; of the
-//! answer only the status line is read, at most [`ANSWER_BYTES_MAX`] bytes.
+//! answer only the status line is read, at most 1 KiB.
 
 use std::io::{self, Read, Write};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream, ToSocketAddrs};

@@ -1,6 +1,6 @@
 //! The kinds of value a setting can have: how each is written, read and refused.
 //!
-//! Used by [`super::table`] (documentation) and [`super::resolve`] (reading). All layers write values as text, so
+//! Used by [`super::table`] (documentation) and `resolve` (reading). All layers write values as text, so
 //! a kind reads text and nothing else: `"3m"` means the same in the file, in a variable and on the command line.
 //! Ranges and cross-key rules are not decided here.
 
@@ -259,11 +259,46 @@ impl Kind for Text {
     }
 
     fn read_input(input: &Input) -> Result<String, Refusal> {
-        match input {
-            Input::Scalar(text) => Self::read(text),
-            Input::Null => Err(no_value().hint("write \"\" if you mean the empty text")),
-            Input::List(_) | Input::Nested => Err(Refusal::new("takes one text, not a list or a block")),
+        whole_text(input).and_then(Self::read)
+    }
+}
+
+/// One text, blanks at its ends included.
+fn whole_text(input: &Input) -> Result<&str, Refusal> {
+    match input {
+        Input::Scalar(text) => Ok(text),
+        Input::Null => Err(no_value().hint("write \"\" if you mean the empty text")),
+        Input::List(_) | Input::Nested => Err(Refusal::new("takes one text, not a list or a block")),
+    }
+}
+
+/// The name of a room, or nothing for none.
+#[derive(Debug)]
+pub enum Room {}
+
+impl Kind for Room {
+    type Value = String;
+    const NAME: &'static str = "room name";
+    const ACCEPTS: &'static str = "a name without control characters, or \"\" for none";
+    const FORM: Form = Form::Quoted;
+
+    /// The hub's rules for room names, so that a bad one is found with its line and column.
+    fn read(text: &str) -> Result<String, Refusal> {
+        let invisible = |c: char| {
+            c.is_control()
+                || matches!(c, '\u{200b}'..='\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2060}'..='\u{2069}' | '\u{feff}')
+        };
+        if text.contains(invisible) {
+            return Err(Refusal::new("contains a control character or an invisible one"));
         }
+        if text.trim() != text {
+            return Err(Refusal::new("has a blank at its start or end"));
+        }
+        Ok(text.to_owned())
+    }
+
+    fn read_input(input: &Input) -> Result<String, Refusal> {
+        whole_text(input).and_then(Self::read)
     }
 }
 
@@ -434,13 +469,13 @@ choice! {
     SlowClient("policy", "disconnect, drop_oldest, drop_newest, conflate or resync") {
         /// Close it with a code that allows a reconnect; nothing is lost in silence.
         Disconnect = "disconnect",
-        /// Forget the oldest waiting messages.
+        /// Make space by dropping the oldest waiting messages of the room.
         DropOldest = "drop_oldest",
-        /// Forget the messages that do not fit.
+        /// Drop the messages that do not fit.
         DropNewest = "drop_newest",
-        /// Keep only the newest message of each key.
+        /// Keep only the newest waiting message of each sort and sender.
         Conflate = "conflate",
-        /// Skip ahead and tell the client what it missed.
+        /// Drop what waits and tell the client how much it missed.
         Resync = "resync",
     }
 }
@@ -520,6 +555,16 @@ mod tests {
             ["", "inof", "INFO", "debug,", "outspoke_hub=debug", "info,debug", "info,=debug", "info,a b=warn"]
         {
             assert!(Level::read(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn room_name_is_visible_text_or_nothing() {
+        for text in ["", "lobby", "team é", "a/b:c"] {
+            assert_eq!(Room::read_input(&Input::Scalar(text.into())).as_deref(), Ok(text));
+        }
+        for text in [" lobby", "lobby ", "a\nb", "a\u{202e}b", "\u{feff}lobby"] {
+            assert!(Room::read_input(&Input::Scalar(text.into())).is_err(), "{text:?}");
         }
     }
 

@@ -1,7 +1,7 @@
 //! The server's settings: defaults, then the YAML file, then the environment, then flags.
 //!
 //! [`load`] merges the layers into a typed [`Config`], and remembers where each value came from. The road of a value:
-//! [`layers`] gathers what was written where, [`resolve`] turns it into types by the table in [`settings`], [`rules`]
+//! `layers` gathers what was written where, `resolve` turns it into types by the table in [`settings`], `rules`
 //! compares settings with each other. All problems are reported together ([`error`]).
 //!
 //! Only the binary reads configuration; the libraries below it get typed values.
@@ -69,7 +69,8 @@ pub fn load(sources: &Sources) -> Result<Loaded, ConfigError> {
         return Ok(Loaded { config, file: layers.file, settings: resolver.settings });
     }
     problems.sort_by(|a, b| a.at.cmp(&b.at));
-    let note = layers.implicit.then(|| {
+    let in_file = problems.iter().any(|problem| matches!(problem.at, Source::File { .. }));
+    let note = (layers.implicit && in_file).then(|| {
         format!("{IMPLICIT_FILE} was read because it is in the working directory; --no-config ignores it")
     });
     Err(ConfigError { problems, note })

@@ -57,7 +57,8 @@ impl Rules<'_> {
         if interval.is_zero() {
             return;
         }
-        if config.heartbeat.pong_timeout <= interval {
+        let pong_timeout = config.heartbeat.pong_timeout;
+        if !pong_timeout.is_zero() && pong_timeout <= interval {
             let what = format!("{} must be longer than {}", self.named(pong), self.named(ping));
             self.broken(&[ping, pong], what, "otherwise clients are closed before they can answer the ping");
         }

@@ -1,13 +1,13 @@
 //! Every setting of the server: type, default, meaning, range.
 //!
 //! The one list. The reader, `config.yaml`, `docs/operating/configuration.md` and `config show` all come from it;
-//! a test fails when the two files lag behind. Rules between settings are in [`super::rules`].
+//! a test fails when the two files lag behind. Rules between settings are in `rules`.
 
 use std::path::PathBuf;
 use std::time::Duration;
 
 use super::address::ListenAddr;
-use super::kind::{Address, Count, Flag, Folder, Level, LogFormat, Size, SlowClient, Text, Time, Urls};
+use super::kind::{Address, Count, Flag, Folder, Level, LogFormat, Room, Size, SlowClient, Text, Time, Urls};
 use super::resolve::Resolver;
 use super::table::{Section, SectionInfo, section};
 
@@ -77,7 +77,7 @@ section! {
         write_timeout: Duration as Time = "3m" {
             range: Some(("100ms", "1d")),
             zero: Some("for ever; only limits.outbox_bytes_max ends such a client"),
-            at_limit: Some("the client is disconnected and may reconnect"),
+            at_limit: Some("the client is closed with code 4001 and may reconnect"),
         }
 
         /// How long a client may take to send its complete request header.
@@ -109,7 +109,7 @@ section! {
 
         /// Number of shards: threads that each own a part of the connections.
         shards: usize as Count = "0" {
-            range: Some(("1", "1024")),
+            range: Some(("1", "64")),
             unit: Some("threads"),
             zero: Some("one per core"),
         }
@@ -119,7 +119,7 @@ section! {
             range: Some(("1", "100_000_000")),
             unit: Some("connections"),
             zero: Some("as many as the limit on file descriptors allows"),
-            at_limit: Some("further connections wait in the backlog or are refused"),
+            at_limit: Some("further clients are refused with status 503"),
         }
 
         /// Send buffer that the kernel keeps per connection. With the system's default, megabytes can wait for
@@ -155,14 +155,15 @@ section! {
         /// How often each client is pinged.
         ping_interval: Duration as Time = "54s" {
             range: Some(("100ms", "1h")),
-            zero: Some("no pings, and pong_timeout does not apply"),
+            zero: Some("no pings"),
         }
 
         /// A connection from which nothing (no pong, no message) arrived for this long is closed. Longer than
         /// ping_interval, so that an answer can arrive in time.
         pong_timeout: Duration as Time = "60s" {
             range: Some(("200ms", "1d")),
-            at_limit: Some("the client is disconnected and may reconnect"),
+            zero: Some("never"),
+            at_limit: Some("the client is closed with code 4002 and may reconnect"),
         }
     }
 }
@@ -173,7 +174,7 @@ section! {
         /// Size of one message from a client, after decompression and over all of its fragments.
         message_bytes_max: usize as Size = "8KiB" {
             range: Some(("128B", "64MiB")),
-            at_limit: Some("the connection is closed with WebSocket code 1009"),
+            at_limit: Some("the client is closed with code 1009"),
         }
 
         /// Length of a chat text in characters.
@@ -187,14 +188,14 @@ section! {
         username_chars_max: usize as Count = "50" {
             range: Some(("1", "1000")),
             unit: Some("characters"),
-            at_limit: Some("the connection is refused"),
+            at_limit: Some("the client is refused before the upgrade"),
         }
 
         /// Length of a user id in bytes.
         user_id_bytes_max: usize as Count = "128" {
             range: Some(("1", "1024")),
             unit: Some("bytes"),
-            at_limit: Some("the connection is refused"),
+            at_limit: Some("the client is refused before the upgrade"),
         }
 
         /// Length of a room name in bytes.
@@ -244,7 +245,7 @@ section! {
     /// How rooms behave.
     Rooms at "rooms" {
         /// Room that a client is in from the start. "" for none; a client can also ask for none with ?join=none.
-        default: String as Text = "lobby" {}
+        default: String as Room = "lobby" {}
 
         /// Tell the members of a room who joins and who leaves.
         announce: bool as Flag = "true" {}
@@ -253,12 +254,13 @@ section! {
         announce_members_max: usize as Count = "1000" {
             range: Some(("1", "100_000_000")),
             unit: Some("clients"),
-            zero: Some("announced in rooms of any size"),
+            zero: Some("never announced, as with rooms.announce: false"),
         }
 
-        /// What happens to a client whose outbox is full: disconnect (it may reconnect; nothing is lost in silence),
-        /// drop_oldest, drop_newest, conflate (keep only the newest message of each key), or resync (skip ahead and
-        /// tell the client what it missed).
+        /// What happens to the messages for a client whose outbox is full: disconnect closes the client with code
+        /// 4000, it may reconnect, and nothing is lost in silence; drop_oldest makes space by dropping the oldest
+        /// messages of the room; drop_newest drops what does not fit; conflate keeps the newest message of each sort
+        /// and sender; resync drops what waits and tells the client how much it missed.
         slow_client: SlowClient as SlowClient = "disconnect" {}
     }
 }

@@ -1,6 +1,6 @@
 //! The table of settings: one declaration makes the typed struct, its reader and its reference entry.
 //!
-//! [`super::settings`] is written in this module's [`section!`] macro. Because the three come from one place, a
+//! [`super::settings`] is written in this module's `section!` macro. Because the three come from one place, a
 //! setting cannot exist without documentation, a default, or a reader.
 
 use super::kind::Form;
