@@ -6,19 +6,19 @@ import { connect, createServer } from 'node:net';
 export async function startProxy(target) {
   const pairs = new Set();
   let refusing = false;
-  let swallowing = false;
+  const deaf = new Set();
   const server = createServer((near) => {
     if (refusing) return near.resetAndDestroy();
     const far = connect(target, '127.0.0.1');
     const pair = [near, far];
     pairs.add(pair);
-    near.on('data', (bytes) => { if (!swallowing) far.write(bytes); });
-    far.on('data', (bytes) => { if (!swallowing) near.write(bytes); });
+    near.on('data', (bytes) => { if (!deaf.has(pair)) far.write(bytes); });
+    far.on('data', (bytes) => { if (!deaf.has(pair)) near.write(bytes); });
     for (const [one, other] of [[near, far], [far, near]]) {
       one.on('error', () => {});
       one.on('close', () => {
         pairs.delete(pair);
-        if (!swallowing) other.destroy();
+        if (!deaf.has(pair)) other.destroy();
       });
     }
   }).listen(0, '127.0.0.1');
@@ -33,14 +33,11 @@ export async function startProxy(target) {
         far.destroy();
       }
     },
-    /** Keeps every connection open and passes nothing on, as a network does that is silently gone. */
-    swallow() { swallowing = true; },
-    mend() {
-      refusing = false;
-      swallowing = false;
-    },
+    /** Keeps the connections there are open and passes nothing on, as a network does that is silently gone. */
+    swallow() { for (const pair of pairs) deaf.add(pair); },
+    mend() { refusing = false; },
     async stop() {
-      for (const [near, far] of pairs) {
+      for (const [near, far] of [...pairs, ...deaf]) {
         near.destroy();
         far.destroy();
       }

@@ -101,8 +101,7 @@ test('a socket that is silently dead is found when the network comes back, and r
   const ben = await visit({ name: 'Ben' });
   await ana.page.context().setOffline(true);
   await ana.banner.waitFor();
-  proxy.cut();
-  proxy.mend();
+  proxy.swallow();
   await ana.page.context().setOffline(false);
   await ana.online();
   await ana.say('found');
