@@ -1,0 +1,153 @@
+import assert from 'node:assert/strict';
+import { test } from 'node:test';
+import { startProxy } from '../lib/proxy.js';
+import { startServer } from '../lib/server.js';
+import { scene, world } from '../lib/world.js';
+
+const here = world();
+
+/** A scene with a breakable line between one person and the server. */
+function brokenScene(play) {
+  return async () => {
+    const proxy = await startProxy(here.server.port);
+    try {
+      await scene(here, (stage) => play({ ...stage, proxy }))();
+    } finally {
+      await proxy.stop();
+    }
+  };
+}
+
+test('the offline banner stands within 100 ms of the browser\'s offline event, and the socket is kept', brokenScene(async ({ visit, proxy }) => {
+  const ana = await visit({ name: 'Ana', url: proxy.url });
+  const ben = await visit({ name: 'Ben' });
+  const sockets = [];
+  ana.page.on('websocket', (socket) => sockets.push(socket));
+  await ana.page.evaluate(() => {
+    window.offlineShownAfter = new Promise((done) => {
+      addEventListener('offline', () => {
+        const at = performance.now();
+        const look = () => {
+          const banner = document.querySelector('.banner');
+          if (banner && !banner.hidden && banner.getBoundingClientRect().height > 0) done(performance.now() - at);
+          else requestAnimationFrame(look);
+        };
+        look();
+      }, { capture: true });
+    });
+  });
+  await ana.page.context().setOffline(true);
+  const after = await ana.page.evaluate(() => window.offlineShownAfter);
+  assert.ok(after <= 100, `${after} ms`);
+  await ana.banner.getByText('You are offline.').waitFor();
+  await ana.page.locator('.chip.status', { hasText: 'Offline' }).waitFor();
+  await ana.say('written offline');
+  await ana.banner.getByText('1 message waits to be sent.').waitFor();
+  await ana.page.locator('.unsent.queued', { hasText: 'Not sent yet' }).waitFor();
+  await ana.page.context().setOffline(false);
+  await ben.sees('written offline');
+  await ana.banner.waitFor({ state: 'hidden' });
+  assert.deepEqual(sockets, [], 'no new socket was needed');
+  assert.deepEqual(await ana.texts(), ['written offline']);
+}));
+
+test('a cut line: what was written meanwhile arrives, all of it, once and in order; what was missed is said', brokenScene(async ({ visit, proxy }) => {
+  const ana = await visit({ name: 'Ana', url: proxy.url });
+  const ben = await visit({ name: 'Ben' });
+  await ana.say('before');
+  await ben.sees('before');
+  await ana.sees('before');
+  proxy.cut();
+  await ana.banner.waitFor();
+  for (let n = 1; n <= 5; n += 1) await ana.say(`during ${n}`);
+  await ben.say('Ana cannot see this');
+  await ben.sees('Ana cannot see this');
+  assert.deepEqual(await ana.unsent(), ['during 1', 'during 2', 'during 3', 'during 4', 'during 5']);
+  proxy.mend();
+  await ana.banner.getByRole('button', { name: 'Try now' }).click({ timeout: 1_000 }).catch(() => { /* it was quicker */ });
+  await ben.sees('during 5');
+  await ana.sees('during 5');
+  const during = [1, 2, 3, 4, 5].map((n) => `during ${n}`);
+  assert.deepEqual(await ben.texts(), ['before', 'Ana cannot see this', ...during]);
+  assert.deepEqual(await ana.texts(), ['before', ...during]);
+  assert.deepEqual(await ana.unsent(), []);
+  await ana.seesLine('1 message was sent while you were disconnected and is not shown.');
+  await ana.banner.waitFor({ state: 'hidden' });
+}));
+
+test('a message that was on its way when the line broke is marked, and sent again by hand only', brokenScene(async ({ visit, proxy }) => {
+  const ana = await visit({ name: 'Ana', url: proxy.url });
+  const ben = await visit({ name: 'Ben' });
+  proxy.swallow();
+  await ana.say('into the void');
+  await ana.page.locator('.unsent.sending').waitFor();
+  proxy.cut();
+  proxy.mend();
+  const row = ana.page.locator('.unsent.unsure', { hasText: 'this may not have been sent' });
+  await row.waitFor();
+  await ana.online();
+  await ben.say('line is back');
+  await ana.sees('line is back');
+  assert.deepEqual(await ben.texts(), ['line is back']);
+  await row.getByRole('button', { name: 'Send again' }).click();
+  await ben.sees('into the void');
+  await ana.sees('into the void');
+  assert.deepEqual(await ben.texts(), ['line is back', 'into the void']);
+  assert.deepEqual(await ana.unsent(), []);
+}));
+
+test('a socket that is silently dead is found when the network comes back, and replaced', brokenScene(async ({ visit, proxy }) => {
+  const ana = await visit({ name: 'Ana', url: proxy.url });
+  const ben = await visit({ name: 'Ben' });
+  await ana.page.context().setOffline(true);
+  await ana.banner.waitFor();
+  proxy.swallow();
+  await ana.page.context().setOffline(false);
+  await ana.online();
+  await ana.say('found');
+  await ben.sees('found');
+}));
+
+test('the same identity in a second place: the first says so, and does not fight', scene(here, async ({ visit }) => {
+  const storage = {
+    local: { 'outspoke.user': 'same-user', 'outspoke.name': 'Ana' },
+    session: { 'outspoke.device': 'same-device', 'outspoke.joined': '1' },
+  };
+  const first = await visit({ storage });
+  await first.online();
+  const second = await visit({ storage });
+  await second.online();
+  await first.banner.getByText('opened somewhere else').waitFor();
+  await first.page.locator('.chip.status', { hasText: 'Disconnected' }).waitFor();
+  const opened = [];
+  first.page.on('websocket', (socket) => opened.push(socket.url()));
+  await first.page.evaluate(() => { for (const name of ['offline', 'online', 'pageshow']) dispatchEvent(new Event(name)); });
+  await first.page.evaluate(() => document.dispatchEvent(new Event('visibilitychange')));
+  await second.say('still the one');
+  await second.sees('still the one');
+  assert.deepEqual(opened, []);
+  await first.banner.getByRole('button', { name: 'Reconnect here' }).click();
+  await first.online();
+  await second.banner.getByText('opened somewhere else').waitFor();
+}));
+
+test('a server that stops and starts again is waited for, with a countdown', async () => {
+  const first = await startServer();
+  let second;
+  try {
+    await scene({ ...here, server: first }, async ({ visit }) => {
+      const ana = await visit({ name: 'Ana' });
+      await first.stop();
+      await ana.banner.waitFor();
+      await ana.say('kept for you');
+      await ana.page.locator('.countdown', { hasText: /Next try in \d+ s\.|Reconnecting …/u }).waitFor();
+      second = await startServer({ port: first.port });
+      await ana.online();
+      await ana.sees('kept for you');
+      await ana.seesLine('The server started afresh.');
+    })();
+  } finally {
+    await first.stop();
+    await second?.stop();
+  }
+});
