@@ -172,11 +172,15 @@ impl Net {
         let conn = &mut self.conns[slot];
         *conn = Conn { stage: Stage::Connecting, unsent: request.into_bytes(), ..Conn::default() };
         let mut stream = stream;
-        // On loopback the connection is usually there already, and this saves one turn of the loop. Failures
-        // show up as an event.
-        if let Ok(sent) = stream.write(&conn.unsent) {
-            self.traffic.bytes_out += sent as u64;
-            conn.unsent.drain(..sent);
+        // On loopback the connection is usually there already, and this saves one turn of the loop. If it
+        // failed already, this call takes the error from the socket, and no event would tell it again.
+        match stream.write(&conn.unsent) {
+            Ok(sent) => {
+                self.traffic.bytes_out += sent as u64;
+                conn.unsent.drain(..sent);
+            }
+            Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::NotConnected) => {}
+            Err(error) => bail!(cannot_connect(&self.target, &error)),
         }
         self.poll
             .registry()
@@ -288,7 +292,7 @@ impl Net {
                 Ok(false) => return Ok(()),
                 Ok(true) => conn.stage = Stage::Upgrading,
                 Err(error) => {
-                    let why = format!("cannot connect to {}: {error}; is the server running?", self.target);
+                    let why = cannot_connect(&self.target, &error);
                     return self.closed(slot, Closed::Refused(why), handler);
                 }
             }
@@ -418,6 +422,10 @@ impl Net {
         let now = self.now();
         handler.on_event(self, slot, Event::Closed(cause), now)
     }
+}
+
+fn cannot_connect(target: &Target, error: &io::Error) -> String {
+    format!("cannot connect to {target}: {error}; is the server running?")
 }
 
 /// Shortens a server's answer for an error text.

@@ -149,7 +149,7 @@ impl Peer {
         match text_field(payload, b"\"type\":\"") {
             Some(b"subscribed") => Heard::Joined,
             Some(b"unsubscribed") => Heard::Left,
-            Some(b"pong" | b"ack" | b"published") => {
+            Some(b"pong" | b"ack") => {
                 text_field(payload, b"\"id\":\"").and_then(number).map_or(Heard::Other, Heard::Answer)
             }
             Some(b"error") => Heard::Error(String::from_utf8_lossy(payload).into_owned()),

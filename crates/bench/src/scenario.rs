@@ -6,3 +6,7 @@ pub(crate) mod idle;
 pub(crate) mod relay;
 pub(crate) mod slow;
 pub(crate) mod window;
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod faults;

@@ -193,5 +193,6 @@ impl Handler for Entering {
 /// Different for each run, so that runs do not meet in the same rooms.
 fn nonce() -> u64 {
     let since_epoch = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
-    (since_epoch.as_nanos() as u64) << 8 ^ u64::from(std::process::id())
+    // 32 bits, since names travel in every delivery and should not make it longer than they must.
+    u64::from(since_epoch.as_micros() as u32 ^ std::process::id().rotate_left(16))
 }
