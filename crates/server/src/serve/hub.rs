@@ -39,11 +39,7 @@ pub(super) fn config(settings: &Config, descriptors: DescriptorLimit) -> anyhow:
         inbox_bytes_max: limits.inbox_bytes_max,
         slow_client: slow_client(rooms.slow_client),
         announce: rooms.announce,
-        announce_members_max: if rooms.announce_members_max == 0 {
-            usize::MAX
-        } else {
-            rooms.announce_members_max
-        },
+        announce_members_max: rooms.announce_members_max,
         compression: CompressionConfig {
             enabled: compression.enabled,
             bytes_min: compression.min_bytes,
