@@ -18,7 +18,8 @@ mod message;
 mod request;
 mod room;
 mod timestamp;
-#[cfg(feature = "transcript")]
+// For the tests and documents of this repository, and no part of what the crate promises.
+#[doc(hidden)]
 pub mod transcript;
 
 pub use code::{Disconnect, ErrorCode, Reconnect};

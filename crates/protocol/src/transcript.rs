@@ -2,7 +2,7 @@
 //!
 //! The format, and the placeholders for what nobody can know in advance, are described in
 //! `transcripts/README.md`. This module reads a transcript and compares what a server really sent with it;
-//! how the bytes travel is the test's affair. Compiled with the feature `transcript` only.
+//! how the bytes travel is the test's affair. Public for tests elsewhere in the repository, and not documented.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::fmt;
