@@ -18,7 +18,7 @@ pub(super) fn run(ctx: &Context, tally: &mut Tally) -> Result<Notes> {
     suite
         .current_dir(&folder)
         .args(["test", "--silent"])
-        .env("OUTSPOKE", release::build(ctx)?)
+        .env("OUTSPOKE_BIN", release::build(ctx)?)
         .env("CHROMIUM", chromium);
     node::count(&log, &mut suite, tally)
 }
