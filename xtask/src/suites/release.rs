@@ -15,7 +15,7 @@ use crate::step::{Guard, Log, minutes};
 const READY_WITHIN: Duration = Duration::from_secs(20);
 
 /// Builds `outspoke` in release mode, at most once per change, and returns its path.
-pub(super) fn build(ctx: &Context) -> Result<PathBuf> {
+pub(crate) fn build(ctx: &Context) -> Result<PathBuf> {
     let mut build = ctx.cargo("build");
     build.args(["--release", "--package=outspoke"]);
     Log::new(ctx, "release")?.run(&mut build, minutes(30))?;
