@@ -7,6 +7,7 @@
 // A command-line tool: standard output is where its answers go.
 #![allow(clippy::print_stdout, clippy::print_stderr)]
 
+mod by_hand;
 mod checks;
 mod context;
 mod packages;
@@ -71,6 +72,14 @@ enum Task {
         #[arg(long)]
         bless: bool,
     },
+    /// Compares Outspoke with the bare loop and with Bun: `outspoke bench compare` with these arguments.
+    Bench {
+        /// As in `outspoke bench compare --help`.
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        args: Vec<String>,
+    },
+    /// Takes the README's pictures of the web chat.
+    Screenshot,
     /// Lists what the suites need from the system and from registries, and whether it is there.
     Deps,
 }
@@ -112,6 +121,8 @@ fn run(task: Task) -> Result<bool> {
         )),
         Task::Api { bless: true } => checks::bless(&ctx).map(|()| true),
         Task::Api { bless: false } => Ok(run_all(&ctx, &[checks::api()])),
+        Task::Bench { args } => by_hand::bench(&ctx, &args),
+        Task::Screenshot => by_hand::screenshot(&ctx),
         Task::Deps => packages::list(&ctx).map(|()| true),
     }
 }

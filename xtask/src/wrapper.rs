@@ -1,9 +1,10 @@
-//! This program standing in for `rustc` or `rustdoc`, to give flags to our own crates and to no other.
+//! This program standing in for `rustc` or `rustdoc`, to give flags to our own crates and to no others.
 //!
 //! `RUSTFLAGS` would reach every dependency and rebuild them all in another directory. Cargo calls a
 //! `RUSTC_WORKSPACE_WRAPPER` for workspace members only and keeps what it makes apart from the plain build, so that
 //! coverage shares one target directory, and all compiled dependencies, with the plain tests. For the same reason rustdoc
-//! is wrapped: `RUSTC_BOOTSTRAP` in cargo's own environment would rebuild every dependency that looks at it.
+//! is wrapped: `RUSTC_BOOTSTRAP` in cargo's own environment would rebuild every dependency that looks at it. And `--cfg
+//! loom` is not for everybody either: there are crates that mean something of their own by it, and no longer compile.
 
 use std::env;
 use std::ffi::OsString;
@@ -15,6 +16,7 @@ use anyhow::{Context as _, Result};
 /// Says which of the two this program is.
 const ROLE: &str = "OUTSPOKE_XTASK_ROLE";
 const COVERAGE: &str = "rustc-coverage";
+const LOOM: &str = "rustc-loom";
 const JSON: &str = "rustdoc-json";
 
 /// Makes `cargo` instrument the workspace's members, and only them.
@@ -23,7 +25,14 @@ pub(crate) fn instrument(cargo: &mut Command) -> Result<()> {
     Ok(())
 }
 
-/// Makes `cargo rustdoc` write JSON, a format that only nightly offers or `RUSTC_BOOTSTRAP` unlocks.
+/// Makes `cargo` compile the packages named on its command line, and only them, with `--cfg loom`. Cargo itself sees the
+/// flag too, so that `[target.'cfg(loom)'.dependencies]` are there.
+pub(crate) fn model(cargo: &mut Command) -> Result<()> {
+    cargo.env("RUSTC_WRAPPER", env::current_exe()?).env(ROLE, LOOM);
+    Ok(())
+}
+
+/// Makes `cargo doc` write JSON, a format that only nightly offers or `RUSTC_BOOTSTRAP` unlocks.
 pub(crate) fn document_as_json(cargo: &mut Command) -> Result<()> {
     cargo.env("RUSTDOC", env::current_exe()?).env(ROLE, JSON);
     Ok(())
@@ -42,22 +51,25 @@ pub(crate) fn run_if_called_as_one() -> Option<ExitCode> {
 }
 
 fn become_compiler(role: &str) -> Result<std::convert::Infallible> {
-    let mut args: Vec<OsString> = env::args_os().skip(1).collect();
-    let mut command = if role == JSON {
-        let mut rustdoc = Command::new("rustdoc");
-        rustdoc.env("RUSTC_BOOTSTRAP", "1");
-        rustdoc
-    } else {
-        anyhow::ensure!(!args.is_empty(), "cargo gave no compiler to run");
-        Command::new(args.remove(0))
+    let mut args = env::args_os().skip(1);
+    let program = match role {
+        JSON => "rustdoc".into(),
+        _ => args.next().context("cargo gave no compiler to run")?,
     };
-    let compiles = args.iter().any(|arg| arg == "--crate-name");
-    command.args(args);
-    if compiles && role == JSON {
-        command.args(["-Zunstable-options", "--output-format=json"]);
-    } else if compiles {
-        command.args(["-Cinstrument-coverage", "--cfg=coverage"]);
-    }
+    let args: Vec<OsString> = args.collect();
+    let has = |flag: &str| args.iter().any(|arg| arg == flag);
+    // Without a crate's name cargo only asks for the version.
+    let added: &[&str] = match role {
+        JSON if has("--crate-name") => &["-Zunstable-options", "--output-format=json"],
+        COVERAGE if has("--crate-name") => &["-Cinstrument-coverage", "--cfg=coverage"],
+        LOOM if has("--print=cfg") || env::var_os("CARGO_PRIMARY_PACKAGE").is_some() => &["--cfg=loom"],
+        _ => &[],
+    };
+    let mut compiler = Command::new(program);
     // The compiler's own children are no compilers.
-    Err(command.env_remove(ROLE).exec()).context("cannot run the compiler")
+    compiler.args(&args).args(added).env_remove(ROLE);
+    if role == JSON {
+        compiler.env("RUSTC_BOOTSTRAP", "1");
+    }
+    Err(compiler.exec()).context("cannot run the compiler")
 }

@@ -61,7 +61,7 @@ fn fmt(ctx: &Context) -> Result<Notes> {
 
 fn clippy(ctx: &Context) -> Result<Notes> {
     let mut clippy = ctx.cargo("clippy");
-    clippy.args(["--workspace", "--all-targets", "--", "-Dwarnings"]);
+    clippy.args(["--workspace", "--all-targets", "--keep-going", "--", "-Dwarnings"]);
     Log::new(ctx, "clippy")?.run(&mut clippy, minutes(30)).map(|_| Notes::new())
 }
 

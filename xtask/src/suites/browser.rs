@@ -1,4 +1,4 @@
-//! The web chat in a real browser: `e2e/browser/`, against the release binary.
+//! The web chat: its types by `tsc`, then `e2e/browser/` in a real Chromium against the release binary.
 
 use anyhow::Result;
 
@@ -6,7 +6,7 @@ use super::{node, release};
 use crate::context::Context;
 use crate::packages;
 use crate::report::{Notes, Tally};
-use crate::step::Log;
+use crate::step::{Log, minutes};
 
 /// Runs the suite.
 pub(super) fn run(ctx: &Context, tally: &mut Tally) -> Result<Notes> {
@@ -14,11 +14,12 @@ pub(super) fn run(ctx: &Context, tally: &mut Tally) -> Result<Notes> {
     let folder = ctx.root.join("e2e/browser");
     let chromium = packages::chromium().ensure(ctx)?;
     node::install(ctx, &folder, &log)?;
+    log.run(ctx.command("npm").current_dir(&folder).args(["run", "--silent", "check"]), minutes(5))?;
     let mut suite = ctx.command("npm");
     suite
         .current_dir(&folder)
         .args(["test", "--silent"])
-        .env("OUTSPOKE", release::build(ctx)?)
+        .env("OUTSPOKE_BIN", release::build(ctx)?)
         .env("CHROMIUM", chromium);
     node::count(&log, &mut suite, tally)
 }

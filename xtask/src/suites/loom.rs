@@ -1,8 +1,8 @@
 //! Loom models: what threads share in the hub, in every order they can meet in.
 //!
-//! `--cfg loom` swaps the primitives under the code, so everything is compiled apart, below `target/loom`; only the
-//! hub's `tests/loom_*.rs` are built there. Optimised, since a model runs its code thousands of times, but with debug
-//! assertions: they state the invariants that a model is there to break.
+//! `--cfg loom` swaps the primitives under the hub's code; the hub is compiled apart, below `target/loom`, and only its
+//! `tests/loom_*.rs` are built there. Optimised, since a model runs its code thousands of times, and with
+//! debug assertions, which state the invariants that a model is there to break.
 
 use anyhow::{Result, ensure};
 
@@ -10,16 +10,19 @@ use super::rust::count;
 use crate::context::Context;
 use crate::report::{Notes, Tally};
 use crate::step::Log;
+use crate::wrapper;
 
 /// Runs every model.
 pub(super) fn run(ctx: &Context, tally: &mut Tally) -> Result<Notes> {
     let models = models(ctx)?;
     ensure!(!models.is_empty(), "no loom model under crates/hub/tests");
     let mut test = ctx.cargo("test");
-    test.args(["--package=outspoke-hub", "--release", "--no-fail-fast"]);
+    test.args(["--package=outspoke-hub", "--no-fail-fast"]);
     test.args(models.iter().map(|model| format!("--test={model}")));
-    test.env("RUSTFLAGS", "--cfg loom").env("CARGO_TARGET_DIR", ctx.target.join("loom"));
-    test.env("CARGO_PROFILE_RELEASE_LTO", "off").env("CARGO_PROFILE_RELEASE_DEBUG_ASSERTIONS", "true");
+    test.env("CARGO_TARGET_DIR", ctx.target.join("loom"));
+    wrapper::model(&mut test)?;
+    // For our own crates: those below them keep what the workspace's profile says.
+    test.env("CARGO_PROFILE_DEV_OPT_LEVEL", "3");
     count(&Log::new(ctx, "loom")?, &mut test, tally)
 }
 

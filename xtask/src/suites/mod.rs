@@ -13,6 +13,8 @@ mod rust;
 use crate::checks;
 use crate::report::Job;
 
+pub(crate) use node::install as install_npm;
+pub(crate) use release::build as release_binary;
 pub(crate) use rust::{COVERAGE_FOLDER, OBJECTS_FILE};
 
 /// Every suite, the one that `filter` names, or the Rust tests whose names contain it.

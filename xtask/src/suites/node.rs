@@ -11,7 +11,7 @@ use crate::report::{Notes, Tally};
 use crate::step::{Log, minutes};
 
 /// Installs exactly what the lock file of `folder` says.
-pub(super) fn install(ctx: &Context, folder: &Path, log: &Log) -> Result<()> {
+pub(crate) fn install(ctx: &Context, folder: &Path, log: &Log) -> Result<()> {
     ensure!(folder.join("package-lock.json").is_file(), "no lock file in {}", ctx.shorten(folder).display());
     let mut npm = ctx.command(packages::npm().ensure(ctx)?);
     npm.current_dir(folder).args(["ci", "--ignore-scripts", "--no-audit", "--no-fund", "--loglevel=error"]);

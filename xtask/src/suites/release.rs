@@ -1,16 +1,65 @@
-//! The release binary, as users build it: what the suites that come in from outside talk to.
+//! The release binary, as users build it, and a running server of it: what the suites that come in from outside talk to.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+use std::thread::sleep;
+use std::time::{Duration, Instant};
 
-use anyhow::Result;
+use anyhow::{Result, bail};
+use serde::Deserialize;
+use tempfile::TempDir;
 
 use crate::context::Context;
-use crate::step::{Log, minutes};
+use crate::step::{Guard, Log, minutes};
+
+/// How long a server may take to say that it is ready.
+const READY_WITHIN: Duration = Duration::from_secs(20);
 
 /// Builds `outspoke` in release mode, at most once per change, and returns its path.
-pub(super) fn build(ctx: &Context) -> Result<PathBuf> {
+pub(crate) fn build(ctx: &Context) -> Result<PathBuf> {
     let mut build = ctx.cargo("build");
     build.args(["--release", "--package=outspoke"]);
     Log::new(ctx, "release")?.run(&mut build, minutes(30))?;
     Ok(ctx.target.join("release/outspoke"))
+}
+
+/// A server with a port and a folder of its own; it ends when this is dropped.
+#[derive(Debug)]
+pub(super) struct Server {
+    /// Host and port.
+    pub(super) address: String,
+    _process: Guard,
+    _folder: TempDir,
+}
+
+impl Server {
+    /// Starts `program` with `settings`, each `key=value`, and waits until it says where it listens.
+    pub(super) fn start(ctx: &Context, program: &Path, settings: &[&str]) -> Result<Self> {
+        let folder = tempfile::tempdir()?;
+        let log = Log::new(ctx, "server")?;
+        let mut serve = ctx.command(program);
+        serve.args(["serve", "--no-config", "--addr=127.0.0.1:0", "--set=log.format=json"]);
+        serve.args(settings.iter().map(|setting| format!("--set={setting}"))).current_dir(folder.path());
+        let mut process = log.spawn(&mut serve)?;
+        let deadline = Instant::now() + READY_WITHIN;
+        while Instant::now() < deadline && process.is_running() {
+            if let Some(address) = log.text()?.lines().find_map(address) {
+                return Ok(Self { address, _process: process, _folder: folder });
+            }
+            sleep(Duration::from_millis(20));
+        }
+        bail!("{}\nthe server did not say that it is ready", log.tail())
+    }
+}
+
+/// The address in the log line that says that the server is ready.
+fn address(line: &str) -> Option<String> {
+    #[derive(Deserialize)]
+    struct Line {
+        fields: Fields,
+    }
+    #[derive(Deserialize)]
+    struct Fields {
+        address: String,
+    }
+    serde_json::from_str::<Line>(line).ok().map(|line| line.fields.address)
 }
