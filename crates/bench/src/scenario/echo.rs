@@ -14,7 +14,7 @@ use crate::peer::{EchoMode, Heard, Peer, PeerKind};
 use crate::report::{self, Report};
 use crate::scenario::window::{Phase, Window};
 use crate::sequence::{Checker, Tally};
-use crate::session::{CONCURRENT, Progress, Session, TURN};
+use crate::session::{CONCURRENT, Progress, Session, TURN, until};
 use crate::stamp::{Stamp, Template};
 
 /// Runs `echo`.
@@ -129,15 +129,15 @@ impl Echo {
     /// Sends what is due on connections that wait for nothing; returns how long nothing more is due.
     fn ask_due(&mut self, net: &mut Net) -> Result<Duration> {
         let Some(interval) = self.interval else { return Ok(TURN) };
-        while self.window.phase != Phase::Draining {
+        for _ in 0..self.askers.len() {
+            if self.window.phase == Phase::Draining {
+                return Ok(TURN);
+            }
             let slot = (self.turn % self.askers.len() as u64) as usize;
             let due = self.origin + (self.turn as f64 * interval / self.askers.len() as f64) as u64;
             let now = net.now();
             if due > now {
-                let wait = due - now;
-                return Ok(
-                    Duration::from_nanos(if wait > 2_000_000 { wait - 1_000_000 } else { 0 }).min(TURN)
-                );
+                return Ok(until(due - now));
             }
             self.turn += 1;
             let due = self.due(slot, interval);
@@ -145,7 +145,7 @@ impl Echo {
                 self.ask(net, slot, due)?;
             }
         }
-        Ok(TURN)
+        Ok(Duration::ZERO)
     }
 
     fn ask(&mut self, net: &mut Net, slot: usize, due: u64) -> Result<()> {
