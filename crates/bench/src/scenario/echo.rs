@@ -105,7 +105,7 @@ impl Echo {
             let wait = self.ask_due(&mut session.net)?;
             session.net.turn(wait, self)?;
             self.window.advance(&session.net)?;
-            if self.window.phase == Phase::Draining && self.in_flight == 0 {
+            if self.window.phase == Phase::Draining && self.in_flight == 0 && self.has_asked_all() {
                 return Ok(None);
             }
             let moving = if self.in_flight == 0 { session.net.now() } else { self.answered };
@@ -130,12 +130,11 @@ impl Echo {
     fn ask_due(&mut self, net: &mut Net) -> Result<Duration> {
         let Some(interval) = self.interval else { return Ok(TURN) };
         for _ in 0..self.askers.len() {
-            if self.window.phase == Phase::Draining {
+            let slot = (self.turn % self.askers.len() as u64) as usize;
+            let (now, due) = (net.now(), self.due_of_turn(interval));
+            if !self.window.wants(due) {
                 return Ok(TURN);
             }
-            let slot = (self.turn % self.askers.len() as u64) as usize;
-            let due = self.origin + (self.turn as f64 * interval / self.askers.len() as f64) as u64;
-            let now = net.now();
             if due > now {
                 return Ok(until(due - now));
             }
@@ -148,6 +147,15 @@ impl Echo {
         Ok(Duration::ZERO)
     }
 
+    /// When the connection whose turn it is should send.
+    fn due_of_turn(&self, interval: f64) -> u64 {
+        self.origin + (self.turn as f64 * interval / self.askers.len() as f64) as u64
+    }
+
+    fn has_asked_all(&self) -> bool {
+        self.interval.is_none_or(|interval| !self.window.wants(self.due_of_turn(interval)))
+    }
+
     fn ask(&mut self, net: &mut Net, slot: usize, due: u64) -> Result<()> {
         let asker = &mut self.askers[slot];
         let number = asker.asked;
@@ -156,7 +164,7 @@ impl Echo {
         asker.sent = due;
         self.in_flight += 1;
         let lag = net.now().saturating_sub(due);
-        self.window.sent(1, lag);
+        self.window.sent(1, due, lag);
         let text = match self.mode {
             EchoMode::Ping => self.peer.ping(number),
             EchoMode::Publish => {
@@ -176,16 +184,8 @@ impl Echo {
         self.in_flight -= 1;
         self.answered += 1;
         self.window.delivered(asker.sent, now);
-        if self.window.phase == Phase::Draining {
-            return Ok(());
-        }
-        match self.interval {
-            None => self.ask(net, slot, now),
-            Some(interval) => {
-                let due = self.due(slot, interval);
-                if due <= now { self.ask(net, slot, due) } else { Ok(()) }
-            }
-        }
+        let due = self.interval.map_or(now, |interval| self.due(slot, interval));
+        if due <= now && self.window.wants(due) { self.ask(net, slot, due) } else { Ok(()) }
     }
 
     fn tally(&self) -> Tally {

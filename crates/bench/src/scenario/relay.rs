@@ -170,7 +170,7 @@ impl Relay {
             let wait = self.publish_due(&mut session.net)?;
             session.net.turn(wait, self)?;
             self.watch_memory(session.net.now())?;
-            if self.window.phase == Phase::Draining && self.outstanding == 0 {
+            if self.window.phase == Phase::Draining && self.outstanding == 0 && self.has_sent_all() {
                 return Ok(None);
             }
             // With nothing outstanding the wait is for the schedule, not for the server.
@@ -226,11 +226,11 @@ impl Relay {
         self.window.advance(net)?;
         for _ in 0..BURST {
             let Some(schedule) = &mut self.schedule else { return Ok(TURN) };
-            if self.window.phase == Phase::Draining {
+            let (now, due) = (net.now(), schedule.due());
+            if !self.window.wants(due) {
                 self.flush_publishers(net)?;
                 return Ok(TURN);
             }
-            let (now, due) = (net.now(), schedule.due());
             if due > now {
                 self.flush_publishers(net)?;
                 return Ok(until(due - now));
@@ -238,13 +238,17 @@ impl Relay {
             let group = (schedule.next % self.groups.len() as u64) as usize;
             schedule.next += 1;
             self.publish(net, group, due);
-            self.window.sent(1, now - due);
+            self.window.sent(1, due, now - due);
             if self.groups.len() > 1 {
                 net.flush(group * self.plan.members as usize)?;
             }
         }
         self.flush_publishers(net)?;
         Ok(Duration::ZERO)
+    }
+
+    fn has_sent_all(&self) -> bool {
+        self.schedule.as_ref().is_none_or(|schedule| !self.window.wants(schedule.due()))
     }
 
     fn flush_publishers(&mut self, net: &mut Net) -> Result<()> {
@@ -258,7 +262,7 @@ impl Relay {
         for _ in 0..self.plan.in_flight {
             self.publish(net, group, now);
         }
-        self.window.sent(u64::from(self.plan.in_flight), 0);
+        self.window.sent(u64::from(self.plan.in_flight), now, 0);
         net.flush(group * self.plan.members as usize)
     }
 
