@@ -159,11 +159,6 @@ impl Net {
         self.conns[slot].stage == Stage::Open
     }
 
-    /// Bytes of `slot` that the kernel did not take yet.
-    pub(crate) fn unsent(&self, slot: usize) -> usize {
-        self.conns[slot].unsent.len()
-    }
-
     /// Starts to connect `slot` and to upgrade at `path`; an [`Event::Open`] or [`Event::Closed`] follows.
     pub(crate) fn open(&mut self, slot: usize, path: &str) -> Result<()> {
         let stream = connect::start(self.target.addr, &mut self.sources)

@@ -14,7 +14,7 @@ use crate::peer::{EchoMode, Heard, Peer, PeerKind};
 use crate::report::{self, Report};
 use crate::scenario::window::{Phase, Window};
 use crate::sequence::{Checker, Tally};
-use crate::session::{CONCURRENT, Progress, Session, TURN};
+use crate::session::{CONCURRENT, Progress, Session, TURN, until};
 use crate::stamp::{Stamp, Template};
 
 /// Runs `echo`.
@@ -105,7 +105,7 @@ impl Echo {
             let wait = self.ask_due(&mut session.net)?;
             session.net.turn(wait, self)?;
             self.window.advance(&session.net)?;
-            if self.window.phase == Phase::Draining && self.in_flight == 0 {
+            if self.window.phase == Phase::Draining && self.in_flight == 0 && self.has_asked_all() {
                 return Ok(None);
             }
             let moving = if self.in_flight == 0 { session.net.now() } else { self.answered };
@@ -129,15 +129,14 @@ impl Echo {
     /// Sends what is due on connections that wait for nothing; returns how long nothing more is due.
     fn ask_due(&mut self, net: &mut Net) -> Result<Duration> {
         let Some(interval) = self.interval else { return Ok(TURN) };
-        while self.window.phase != Phase::Draining {
+        for _ in 0..self.askers.len() {
             let slot = (self.turn % self.askers.len() as u64) as usize;
-            let due = self.origin + (self.turn as f64 * interval / self.askers.len() as f64) as u64;
-            let now = net.now();
+            let (now, due) = (net.now(), self.due_of_turn(interval));
+            if !self.window.wants(due) {
+                return Ok(TURN);
+            }
             if due > now {
-                let wait = due - now;
-                return Ok(
-                    Duration::from_nanos(if wait > 2_000_000 { wait - 1_000_000 } else { 0 }).min(TURN)
-                );
+                return Ok(until(due - now));
             }
             self.turn += 1;
             let due = self.due(slot, interval);
@@ -145,7 +144,16 @@ impl Echo {
                 self.ask(net, slot, due)?;
             }
         }
-        Ok(TURN)
+        Ok(Duration::ZERO)
+    }
+
+    /// When the connection whose turn it is should send.
+    fn due_of_turn(&self, interval: f64) -> u64 {
+        self.origin + (self.turn as f64 * interval / self.askers.len() as f64) as u64
+    }
+
+    fn has_asked_all(&self) -> bool {
+        self.interval.is_none_or(|interval| !self.window.wants(self.due_of_turn(interval)))
     }
 
     fn ask(&mut self, net: &mut Net, slot: usize, due: u64) -> Result<()> {
@@ -156,7 +164,7 @@ impl Echo {
         asker.sent = due;
         self.in_flight += 1;
         let lag = net.now().saturating_sub(due);
-        self.window.sent(1, lag);
+        self.window.sent(1, due, lag);
         let text = match self.mode {
             EchoMode::Ping => self.peer.ping(number),
             EchoMode::Publish => {
@@ -176,16 +184,8 @@ impl Echo {
         self.in_flight -= 1;
         self.answered += 1;
         self.window.delivered(asker.sent, now);
-        if self.window.phase == Phase::Draining {
-            return Ok(());
-        }
-        match self.interval {
-            None => self.ask(net, slot, now),
-            Some(interval) => {
-                let due = self.due(slot, interval);
-                if due <= now { self.ask(net, slot, due) } else { Ok(()) }
-            }
-        }
+        let due = self.interval.map_or(now, |interval| self.due(slot, interval));
+        if due <= now && self.window.wants(due) { self.ask(net, slot, due) } else { Ok(()) }
     }
 
     fn tally(&self) -> Tally {

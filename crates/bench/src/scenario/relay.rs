@@ -17,14 +17,14 @@ use crate::process::{Memory, Process};
 use crate::report::{self, Report};
 use crate::scenario::window::{Phase, Window};
 use crate::sequence::{Checker, Tally};
-use crate::session::{Progress, Session, TURN};
+use crate::session::{Progress, Session, TURN, until};
 use crate::stamp::{Finder, Stamp, Template};
 
 /// How long to listen after the last delivery, to catch repeated ones.
 const AFTERMATH: Duration = Duration::from_millis(100);
 
-/// Below this, waiting is done by polling: the event queue's own timer is too coarse.
-const SPIN: u64 = 2_000_000;
+/// Publishes in a row before arrivals get their turn, when the schedule is ahead of the driver.
+const BURST: usize = 256;
 
 /// How often memory is read while it is watched.
 const MEMORY_EVERY: u64 = 200_000_000;
@@ -170,7 +170,7 @@ impl Relay {
             let wait = self.publish_due(&mut session.net)?;
             session.net.turn(wait, self)?;
             self.watch_memory(session.net.now())?;
-            if self.window.phase == Phase::Draining && self.outstanding == 0 {
+            if self.window.phase == Phase::Draining && self.outstanding == 0 && self.has_sent_all() {
                 return Ok(None);
             }
             // With nothing outstanding the wait is for the schedule, not for the server.
@@ -224,25 +224,31 @@ impl Relay {
             return Ok(TURN);
         }
         self.window.advance(net)?;
-        loop {
+        for _ in 0..BURST {
             let Some(schedule) = &mut self.schedule else { return Ok(TURN) };
-            if self.window.phase == Phase::Draining {
+            let (now, due) = (net.now(), schedule.due());
+            if !self.window.wants(due) {
+                self.flush_publishers(net)?;
                 return Ok(TURN);
             }
-            let (now, due) = (net.now(), schedule.due());
             if due > now {
                 self.flush_publishers(net)?;
-                let wait = if due - now > SPIN { due - now - SPIN / 2 } else { 0 };
-                return Ok(Duration::from_nanos(wait).min(TURN));
+                return Ok(until(due - now));
             }
             let group = (schedule.next % self.groups.len() as u64) as usize;
             schedule.next += 1;
             self.publish(net, group, due);
-            self.window.sent(1, now - due);
-            if self.groups.len() > 1 || net.unsent(0) > 1 << 16 {
+            self.window.sent(1, due, now - due);
+            if self.groups.len() > 1 {
                 net.flush(group * self.plan.members as usize)?;
             }
         }
+        self.flush_publishers(net)?;
+        Ok(Duration::ZERO)
+    }
+
+    fn has_sent_all(&self) -> bool {
+        self.schedule.as_ref().is_none_or(|schedule| !self.window.wants(schedule.due()))
     }
 
     fn flush_publishers(&mut self, net: &mut Net) -> Result<()> {
@@ -256,7 +262,7 @@ impl Relay {
         for _ in 0..self.plan.in_flight {
             self.publish(net, group, now);
         }
-        self.window.sent(u64::from(self.plan.in_flight), 0);
+        self.window.sent(u64::from(self.plan.in_flight), now, 0);
         net.flush(group * self.plan.members as usize)
     }
 
@@ -273,7 +279,7 @@ impl Relay {
     #[inline]
     fn delivered(&mut self, net: &mut Net, slot: usize, stamp: Stamp, now: u64) -> Result<()> {
         let index = slot / self.plan.members as usize;
-        if stamp.group as usize != index {
+        if stamp.group as usize != index || stamp.sequence >= self.groups[index].sent {
             self.foreign += 1;
             return Ok(());
         }

@@ -28,7 +28,7 @@ pub(crate) struct Window {
     pub(crate) phase: Phase,
     due: u64,
     length: u64,
-    /// Send times between these have their latency recorded.
+    /// Messages that should be sent between these are counted, with their latency.
     from: u64,
     to: u64,
     server: Option<Process>,
@@ -107,9 +107,15 @@ impl Window {
         Ok(())
     }
 
-    /// Counts messages that were just sent, `lag` nanoseconds late.
-    pub(crate) fn sent(&mut self, messages: u64, lag: u64) {
-        if self.phase == Phase::Measuring {
+    /// Whether a message that is due then is still to be sent. Those that were due within the window are, however
+    /// late the driver is: leaving them out would hide just the moments in which it was slow.
+    pub(crate) fn wants(&self, due: u64) -> bool {
+        self.phase != Phase::Draining || due < self.to && self.to != u64::MAX
+    }
+
+    /// Counts messages that were just sent, `lag` nanoseconds after they were due.
+    pub(crate) fn sent(&mut self, messages: u64, due: u64, lag: u64) {
+        if due >= self.from && due < self.to {
             self.messages += messages;
             self.lag.record(lag);
         }
