@@ -132,7 +132,7 @@ def run_client_group(arguments, wstest, folder, cases):
     url = f"ws://127.0.0.1:{port}"
     spec = write_spec(folder, cases, url=url)
     with (folder / "wstest.log").open("w") as log, (folder / "client.log").open("w") as client_log:
-        server = subprocess.Popen([wstest, "-m", "fuzzingserver", "-s", spec, "-w", "0"], stdout=log, stderr=log,
+        server = subprocess.Popen([wstest, "-m", "fuzzingserver", "-s", spec, "-u", "0"], stdout=log, stderr=log,
                                   cwd=folder)
         try:
             wait_for_port(port, server)

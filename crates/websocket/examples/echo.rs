@@ -152,9 +152,9 @@ impl Echo {
             }
             self.turn(&mut scratch[..count], &mut on_text)?;
         }
-        // The close handshake is done, or failed: no more data is written. Wait for the peer to see it.
+        // Goodbye was said: no more data is written. Wait for the peer to end the connection, in whatever way.
         self.stream.shutdown(std::net::Shutdown::Write)?;
-        while self.stream.read(&mut scratch)? > 0 {}
+        while self.stream.read(&mut scratch).is_ok_and(|count| count > 0) {}
         Ok(())
     }
 

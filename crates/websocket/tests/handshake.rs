@@ -44,7 +44,8 @@ fn upgrade_of_the_rfc_example_gets_the_rfc_answer() {
 /// What proxies and browsers make of the fields.
 #[test]
 fn upgrade_in_every_usual_spelling_is_accepted() {
-    let spellings: &[(&[&str], &[(&str, &str)])] = &[
+    type Fields<'a> = &'a [(&'a str, &'a str)];
+    let spellings: &[(&[&str], Fields<'_>)] = &[
         (&["Connection"], &[("Connection", "keep-alive, Upgrade")]),
         (&["Connection"], &[("Connection", "keep-alive"), ("Connection", "upgrade")]),
         (&["Connection"], &[("Connection", " ,, UPGRADE ,")]),

@@ -165,7 +165,7 @@ proptest! {
         }
         let mut ours = Receiver::server(LIMIT);
         ours.feed(&wire);
-        support::assert_agreement(&ours, &tungstenite_peer::decode(&wire, LIMIT), "tungstenite");
+        support::assert_agreement(&mut ours, &tungstenite_peer::decode(&wire, LIMIT), "tungstenite");
     }
 
     #[test]
@@ -217,7 +217,7 @@ fn tungstenite_agrees_with_the_corpus() {
         let mut ours = Receiver::server(corpus::MESSAGE_BYTES_MAX);
         ours.feed(&case.bytes);
         let theirs = tungstenite_peer::decode(&case.bytes, corpus::MESSAGE_BYTES_MAX);
-        support::assert_agreement(&ours, &theirs, &format!("{}: tungstenite", case.name));
+        support::assert_agreement(&mut ours, &theirs, &format!("{}: tungstenite", case.name));
     }
 }
 

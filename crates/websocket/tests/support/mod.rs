@@ -162,15 +162,24 @@ pub mod tungstenite_peer {
 ///
 /// Known differences, and why ours holds:
 /// - We refuse as soon as a violation is certain; the peer at the end of the frame or message (`End::Open` there).
-/// - We demand the shortest length form (RFC 6455 section 5.2); the peers do not.
-pub fn assert_agreement(ours: &Receiver, theirs: &(Vec<Event>, End<()>), peer: &str) {
+/// - We demand the shortest length form (RFC 6455 section 5.2), in control frames too; tungstenite does not.
+/// - We judge the length and the order of frames once the header is whole; a peer may do so before.
+pub fn assert_agreement(ours: &mut Receiver, theirs: &(Vec<Event>, End<()>), peer: &str) {
     let (events, end) = theirs;
-    let stricter = matches!(ours.error, Some(ProtocolError::LengthNotMinimal));
+    let stricter =
+        matches!(ours.error, Some(ProtocolError::LengthNotMinimal | ProtocolError::ControlTooLong));
     if stricter {
         assert!(events.starts_with(&ours.events), "{peer} read {events:?}, we {:?}", ours.events);
         return;
     }
     assert_eq!(&ours.events, events, "{peer} ends {end:?}, we {:?}", ours.end());
+    if (ours.end(), end) == (End::Open, &End::Refused(())) && !ours.decoder.is_idle() {
+        // The rest of the header; what is too much of it can only be an unmasked frame.
+        ours.feed(&[0; 12]);
+        let refused = ours.error.is_some_and(|error| error != ProtocolError::Unmasked);
+        assert!(refused, "{peer} refuses, we do not: {:?}", ours.error);
+        return;
+    }
     let agreed = matches!(
         (ours.end(), end),
         (End::Refused(_), End::Refused(()) | End::Open) | (End::Closed, End::Closed) | (End::Open, End::Open)
