@@ -96,7 +96,7 @@ impl Shard {
         // Known from here on: whoever finds the client by its id finds its place too.
         let _ = client.key.set(key);
         self.hub.registry.insert(&client);
-        entry.insert(Connection {
+        entry.insert(Box::new(Connection {
             conn,
             decoder: Decoder::new(Role::Server, compression.is_some()),
             generation: self.generation,
@@ -115,7 +115,7 @@ impl Shard {
             waker: None,
             client,
             _place: place,
-        });
+        }));
         if self.hot.len() <= slot {
             self.hot.resize(slot + 1, Hot::NOTHING);
         }

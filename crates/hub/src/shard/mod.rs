@@ -58,7 +58,8 @@ pub(crate) struct Shard {
     index: usize,
     hub: Arc<Inner>,
     poller: Poller,
-    connections: Slab<Connection>,
+    /// Boxed: a slab that doubles in place would leave its former self behind, a third of all memory.
+    connections: Slab<Box<Connection>>,
     /// The fields a delivery needs, by slot: four members to a cache line.
     hot: Vec<Hot>,
     generation: u32,
@@ -205,9 +206,8 @@ impl Shard {
     }
 
     fn connection(&mut self, key: Key) -> Option<&mut Connection> {
-        self.connections
-            .get_mut(key.slot as usize)
-            .filter(|connection| connection.generation == key.generation)
+        let connection = self.connections.get_mut(key.slot as usize)?;
+        (connection.generation == key.generation).then_some(connection)
     }
 
     fn now(&self) -> Tick {

@@ -280,7 +280,7 @@ impl Shard {
     /// Makes a member of a client whose join has come up in the room's order.
     pub(super) fn activate(&mut self, room: &Arc<Room>, key: Key, ticket: u32) {
         let held = |held: &&mut Membership| held.room.id == room.id && held.ticket == ticket;
-        let known = |connection: &&mut Connection| connection.generation == key.generation;
+        let known = |connection: &&mut Box<Connection>| connection.generation == key.generation;
         let Some(connection) = self.connections.get_mut(key.slot as usize).filter(known) else { return };
         let form = Form { dialect: connection.dialect, compression: connection.compression };
         let Some(membership) = connection.memberships.iter_mut().find(held) else { return };

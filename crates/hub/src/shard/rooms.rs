@@ -25,7 +25,7 @@ pub(super) struct Form {
 /// Every room with members on this shard.
 #[derive(Debug, Default)]
 pub(super) struct LocalRooms {
-    rooms: Slab<LocalRoom>,
+    rooms: Slab<Box<LocalRoom>>,
     by_id: HashMap<RoomId, u32, FixedState>,
     /// Rooms with something to deliver this turn.
     pending: Vec<u32>,
@@ -86,7 +86,7 @@ impl LocalRooms {
                 head: 0,
                 members: 0,
             };
-            self.rooms.insert(local_room) as u32
+            self.rooms.insert(Box::new(local_room)) as u32
         });
         let local_room = &mut self.rooms[local as usize];
         local_room.members += 1;
@@ -158,7 +158,9 @@ impl LocalRoom {
         let group = match self.groups.iter().position(|group| group.form == form) {
             Some(group) => group,
             None => {
-                self.groups.push(Group { form, members: Vec::new() });
+                // Most rooms are small and speak one dialect: begin with room for one of each.
+                self.groups.reserve_exact(1);
+                self.groups.push(Group { form, members: Vec::with_capacity(1) });
                 self.groups.len() - 1
             }
         };
