@@ -1,0 +1,70 @@
+//! How much heap an idle connection takes: counted, not sampled.
+
+#![allow(clippy::unwrap_used, unsafe_code)]
+
+use std::alloc::{GlobalAlloc, Layout, System};
+use std::net::{TcpListener, TcpStream};
+use std::sync::atomic::{AtomicIsize, Ordering};
+
+use outspoke_hub::{Attach, Hub, HubConfig, Identity, RoomName, TcpConn};
+
+struct Counting;
+
+static LIVE: AtomicIsize = AtomicIsize::new(0);
+
+// SAFETY: every call is passed on unchanged to the system's allocator.
+unsafe impl GlobalAlloc for Counting {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        LIVE.fetch_add(layout.size() as isize, Ordering::Relaxed);
+        // SAFETY: the caller keeps `alloc`'s contract.
+        unsafe { System.alloc(layout) }
+    }
+
+    unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
+        LIVE.fetch_sub(layout.size() as isize, Ordering::Relaxed);
+        // SAFETY: the caller keeps `dealloc`'s contract.
+        unsafe { System.dealloc(pointer, layout) }
+    }
+}
+
+#[global_allocator]
+static ALLOCATOR: Counting = Counting;
+
+/// The bar is 2 KiB of process memory: what the allocator keeps beside this must fit too.
+const BYTES_MAX: usize = 1024;
+
+#[tokio::test]
+async fn idle_connection_in_its_own_room_takes_little_heap() {
+    let config = HubConfig { shards: 1, ..HubConfig::default() };
+    let hub = Hub::builder().config(config).start().unwrap();
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    let mut peers = Vec::with_capacity(2000);
+    let mut attach = |index: usize| {
+        let peer = TcpStream::connect(address).unwrap();
+        let (stream, _) = listener.accept().unwrap();
+        let conn = TcpConn::new(stream, &hub.config().tcp).unwrap();
+        let room = RoomName::new(&format!("room-{index}"), 128).unwrap();
+        let identity = Identity::user(format!("user-{index}")).named("somebody");
+        peers.push(peer);
+        hub.attach(conn, Attach::new(identity).into_room(room)).unwrap();
+    };
+    // The first ones pay for buffers and tables.
+    (0..100).for_each(&mut attach);
+    quiet(&hub, 100).await;
+    let before = LIVE.load(Ordering::Relaxed);
+    (100..2000).for_each(&mut attach);
+    quiet(&hub, 2000).await;
+    let each = (LIVE.load(Ordering::Relaxed) - before) as usize / 1900;
+    println!("{each} bytes of heap for each idle connection");
+    assert!(each <= BYTES_MAX, "{each} bytes, more than {BYTES_MAX}");
+    assert!(hub.shutdown(std::time::Duration::from_secs(20)).await);
+}
+
+/// Waits until every connection has its room and has been told so.
+async fn quiet(hub: &Hub, rooms: usize) {
+    let busy = || hub.clients().iter().any(|client| client.queued_bytes() > 0);
+    while hub.room_count() < rooms || hub.stats().deliveries < rooms as u64 || busy() {
+        tokio::task::yield_now().await;
+    }
+}
