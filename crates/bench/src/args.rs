@@ -205,6 +205,10 @@ pub(crate) struct Slow {
     /// Share of the members that stops reading, 0 to 0.9.
     #[arg(long, default_value_t = 0.1, value_parser = share)]
     pub(crate) stalled: f64,
+    /// Receive buffer of every member (SO_RCVBUF): without a limit, the kernel takes megabytes for who does not
+    /// read, and the server's own bound is never reached.
+    #[arg(long, value_name = "BYTES", default_value_t = 65_536)]
+    pub(crate) receive_buffer: usize,
     /// Bytes of each message, without the protocol's envelope.
     #[arg(long, value_name = "BYTES", default_value_t = 1024, value_parser = size)]
     pub(crate) size: usize,
@@ -212,7 +216,7 @@ pub(crate) struct Slow {
     #[arg(long, value_name = "PER_SECOND", default_value_t = 100.0, value_parser = rate)]
     pub(crate) rate: f64,
     /// How long is measured, once with everybody reading and once without.
-    #[arg(long, value_name = "TIME", default_value = "10s", value_parser = duration)]
+    #[arg(long, value_name = "TIME", default_value = "15s", value_parser = duration)]
     pub(crate) duration: Duration,
     /// How long is run before the first measurement, not counted.
     #[arg(long, value_name = "TIME", default_value = "1s", value_parser = duration)]

@@ -127,6 +127,7 @@ pub(crate) struct Net {
     origin: Instant,
     target: Target,
     sources: Sources,
+    receive_buffer: Option<usize>,
     mask_key: u32,
     /// What crossed the sockets so far.
     pub(crate) traffic: Traffic,
@@ -143,6 +144,7 @@ impl Net {
             origin: Instant::now(),
             sources: Sources::for_target(target.addr),
             target,
+            receive_buffer: None,
             mask_key: 0x9E37_79B9,
             traffic: Traffic::default(),
         })
@@ -159,9 +161,14 @@ impl Net {
         self.conns[slot].stage == Stage::Open
     }
 
+    /// From now on, the kernel holds about so many bytes for a connection that does not read.
+    pub(crate) fn limit_receive_buffers(&mut self, bytes: Option<usize>) {
+        self.receive_buffer = bytes;
+    }
+
     /// Starts to connect `slot` and to upgrade at `path`; an [`Event::Open`] or [`Event::Closed`] follows.
     pub(crate) fn open(&mut self, slot: usize, path: &str) -> Result<()> {
-        let stream = connect::start(self.target.addr, &mut self.sources)
+        let stream = connect::start(self.target.addr, &mut self.sources, self.receive_buffer)
             .with_context(|| format!("cannot connect to {}", self.target))?;
         let request = self.target.upgrade_request(path);
         let conn = &mut self.conns[slot];

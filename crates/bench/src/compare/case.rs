@@ -111,10 +111,11 @@ impl Case {
                 server,
                 members: scale.count(1000),
                 stalled: 0.1,
+                receive_buffer: 65_536,
                 size: 1024,
                 rate: 100.0,
                 // Long enough for socket buffers and the server's own bound to fill up.
-                duration: scale.duration * 4,
+                duration: scale.duration * 5,
                 warm_up: scale.warm_up,
             }),
         }

@@ -38,11 +38,18 @@ impl Sources {
     }
 }
 
-/// Begins to connect.
-pub(super) fn start(target: SocketAddr, sources: &mut Sources) -> io::Result<TcpStream> {
+/// Begins to connect; `receive_buffer` replaces the kernel's own, growing size.
+pub(super) fn start(
+    target: SocketAddr,
+    sources: &mut Sources,
+    receive_buffer: Option<usize>,
+) -> io::Result<TcpStream> {
     let socket = Socket::new(Domain::for_address(target), Type::STREAM, Some(Protocol::TCP))?;
     socket.set_nonblocking(true)?;
     socket.set_tcp_nodelay(true)?;
+    if let Some(bytes) = receive_buffer {
+        socket.set_recv_buffer_size(bytes)?;
+    }
     if let Some(source) = sources.next() {
         socket.bind(&source.into())?;
     }

@@ -23,6 +23,7 @@ pub(crate) fn run(args: &Args) -> Result<Report> {
     let stalled = ((f64::from(args.members) * args.stalled).round() as u32).min(args.members - 1);
     let stuck_slots = (args.members - stalled) as usize..args.members as usize;
     let mut session = Session::start(&args.server, args.members as usize)?;
+    session.net.limit_receive_buffers(Some(args.receive_buffer));
     session.gather(1, args.members)?;
     let mut relay = Relay::new(&session, plan, args.size);
     let rate = Some(args.rate);
