@@ -54,12 +54,21 @@ impl Server {
 /// The address in the log line that says that the server is ready.
 fn address(line: &str) -> Option<String> {
     #[derive(Deserialize)]
-    struct Line {
-        fields: Fields,
-    }
-    #[derive(Deserialize)]
-    struct Fields {
+    struct Ready {
         address: String,
     }
-    serde_json::from_str::<Line>(line).ok().map(|line| line.fields.address)
+    serde_json::from_str::<Ready>(line).ok().map(|ready| ready.address)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn address_is_read_from_the_line_that_says_ready() {
+        let ready = r#"{"level":"INFO","message":"ready","address":"127.0.0.1:42013","open_mode":true}"#;
+        assert_eq!(address(ready).as_deref(), Some("127.0.0.1:42013"));
+        assert_eq!(address(r#"{"level":"WARN","message":"something else"}"#), None);
+        assert_eq!(address("not JSON"), None);
+    }
 }
