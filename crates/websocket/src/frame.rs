@@ -253,7 +253,10 @@ pub fn encode_masked_close(code: Option<CloseCode>, reason: &str, key: [u8; 4], 
     encode_masked_frame(Opcode::Close, &payload[..length], key, output);
 }
 
-fn close_payload(code: Option<CloseCode>, reason: &str) -> ([u8; CONTROL_PAYLOAD_BYTES_MAX], usize) {
+pub(crate) fn close_payload(
+    code: Option<CloseCode>,
+    reason: &str,
+) -> ([u8; CONTROL_PAYLOAD_BYTES_MAX], usize) {
     let mut payload = [0; CONTROL_PAYLOAD_BYTES_MAX];
     let Some(code) = code else { return (payload, 0) };
     let reason = fit_reason(reason);

@@ -15,6 +15,27 @@
 //!   connection of a thread.
 //! - No unsafe code, no input that panics.
 //!
+//! ```
+//! use outspoke_websocket::{Decoder, Inflater, Item, Limits, Opcode, Role, encode_close, encode_frame};
+//!
+//! let mut decoder = Decoder::new(Role::Server, false); // one per connection
+//! let mut inflater = Inflater::new(); // one per thread
+//! let mut scratch = *b"\x81\x85\x37\xfa\x21\x3d\x7f\x9f\x4d\x51\x58"; // what a read gave
+//! let mut replies = Vec::new();
+//!
+//! let mut frames = decoder.feed(&mut scratch, &Limits::new(8192), &mut inflater);
+//! while let Some(item) = frames.next() {
+//!     match item {
+//!         Ok(Item::Text(text)) => encode_frame(Opcode::Text, text.as_bytes(), &mut replies),
+//!         Ok(Item::Ping(payload)) => encode_frame(Opcode::Pong, payload, &mut replies),
+//!         Ok(Item::Binary(_) | Item::Pong(_)) => {}
+//!         Ok(Item::Close(frame)) => encode_close(frame.map(|frame| frame.code), "", &mut replies),
+//!         Err(error) => encode_close(Some(error.close_code()), &error.to_string(), &mut replies),
+//!     }
+//! }
+//! assert_eq!(replies, b"\x81\x05Hello");
+//! ```
+//!
 //! Sockets, time limits, rate limits, Origin checks and authentication belong to the caller.
 
 #![forbid(unsafe_code)]

@@ -7,8 +7,11 @@ use std::sync::{Arc, OnceLock};
 
 use bytes::Bytes;
 
-use crate::frame::encode;
-use crate::{Deflater, FRAME_HEADER_BYTES_MAX, FrameHeader, Opcode, Window};
+use crate::frame::{close_payload, encode};
+use crate::{CloseCode, Deflater, FrameHeader, Opcode, Window};
+
+/// The longest header without a mask key.
+const SERVER_HEADER_BYTES_MAX: usize = 10;
 
 /// A whole server frame: encoded at most once plain and once per [`Window`], shared by all clones.
 ///
@@ -31,10 +34,10 @@ struct Inner {
 }
 
 impl SharedFrame {
-    /// Encodes the plain form.
+    /// Encodes the plain form. Control payloads have at most [`crate::CONTROL_PAYLOAD_BYTES_MAX`] bytes.
     pub fn new(opcode: Opcode, payload: &[u8]) -> Self {
         let header = FrameHeader::whole(opcode, payload.len());
-        let mut frame = Vec::with_capacity(FRAME_HEADER_BYTES_MAX.min(10) + payload.len());
+        let mut frame = Vec::with_capacity(SERVER_HEADER_BYTES_MAX + payload.len());
         encode(header, payload, &mut frame);
         let header_len = (frame.len() - payload.len()) as u8;
         let inner =
@@ -50,6 +53,12 @@ impl SharedFrame {
     /// A binary message.
     pub fn binary(payload: &[u8]) -> Self {
         Self::new(Opcode::Binary, payload)
+    }
+
+    /// A close frame for many connections; a reason too long for it is cut at a character boundary.
+    pub fn close(code: Option<CloseCode>, reason: &str) -> Self {
+        let (payload, length) = close_payload(code, reason);
+        Self::new(Opcode::Close, &payload[..length])
     }
 
     /// What the frame carries.
@@ -96,8 +105,81 @@ impl SharedFrame {
         }
         let payload = deflater.compress(self.payload(), window)?;
         let header = FrameHeader { compressed: true, ..FrameHeader::whole(self.inner.opcode, payload.len()) };
-        let mut frame = Vec::with_capacity(FRAME_HEADER_BYTES_MAX + payload.len());
+        let mut frame = Vec::with_capacity(SERVER_HEADER_BYTES_MAX + payload.len());
         encode(header, payload, &mut frame);
         Some(frame.into())
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn shared_frame_payload_is_what_was_given_at_every_header_length() {
+        for length in [0, 125, 126, 65_535, 65_536] {
+            let payload = vec![b'x'; length];
+            let frame = SharedFrame::new(Opcode::Binary, &payload);
+            assert_eq!((frame.payload(), frame.opcode()), (&payload[..], Opcode::Binary));
+            assert_eq!(
+                frame.plain().len(),
+                length
+                    + if length < 126 {
+                        2
+                    } else if length < 65_536 {
+                        4
+                    } else {
+                        10
+                    }
+            );
+        }
+    }
+
+    /// Where compression does not help, nothing is stored a second time.
+    #[test]
+    fn shared_frame_that_does_not_shrink_is_plain_for_everybody() {
+        let mut deflater = Deflater::with_level(1, 512);
+        let mut random = fastrand::Rng::with_seed(1);
+        let noise: Vec<u8> = (0..2000).map(|_| random.u8(..)).collect();
+        let frames = [
+            SharedFrame::text("short"),
+            SharedFrame::binary(&noise),
+            SharedFrame::close(Some(CloseCode::GOING_AWAY), &"bye".repeat(200)),
+            SharedFrame::new(Opcode::Ping, &[0; 125]),
+        ];
+        for frame in frames {
+            for window in [Window::Full, Window::Small, Window::Plain] {
+                assert_eq!(frame.deflated(&mut deflater, window).as_ptr(), frame.plain().as_ptr());
+            }
+            assert_eq!(frame.encoded(&mut deflater, None).as_ptr(), frame.plain().as_ptr());
+        }
+    }
+
+    #[test]
+    fn shared_frame_is_compressed_once_for_all_clones_and_threads() {
+        let frame = SharedFrame::text(&"the same for everybody ".repeat(100));
+        let compress =
+            |frame: SharedFrame| frame.deflated(&mut Deflater::new(), Window::Full).as_ptr() as usize;
+        let threads: Vec<_> = (0..4)
+            .map(|_| {
+                let frame = frame.clone();
+                std::thread::spawn(move || compress(frame))
+            })
+            .collect();
+        let addresses: Vec<usize> = threads.into_iter().map(|thread| thread.join().unwrap()).collect();
+        assert_eq!(addresses, [compress(frame.clone()); 4]);
+        assert!(frame.deflated(&mut Deflater::new(), Window::Full).len() < frame.plain().len() / 10);
+        // First byte: final, compressed, text.
+        assert_eq!(frame.deflated(&mut Deflater::new(), Window::Small)[0], 0xc1);
+    }
+
+    #[test]
+    fn shared_close_frame_equals_an_encoded_one() {
+        let mut encoded = Vec::new();
+        crate::encode_close(Some(CloseCode::GOING_AWAY), "the server goes down", &mut encoded);
+        let frame = SharedFrame::close(Some(CloseCode::GOING_AWAY), "the server goes down");
+        assert_eq!(frame.plain(), &encoded);
+        assert_eq!(SharedFrame::close(None, "").plain()[..], [0x88, 0]);
     }
 }
