@@ -236,10 +236,15 @@ fn unavailable(error: &AttachError) -> Box<Answer> {
 }
 
 fn error_answer(status: StatusCode, code: ErrorCode, detail: &str) -> Answer {
-    let body = serde_json::json!({
-        "type": "error", "code": code.number(), "error": code.name(), "message": detail, "temporary": code.is_temporary(),
-    });
-    let mut answer = Response::new(Full::new(Bytes::from(body.to_string())));
+    // By hand, to keep the fields in the order that frames have them.
+    let body = format!(
+        r#"{{"type":"error","code":{},"error":"{}","message":{},"temporary":{}}}"#,
+        code.number(),
+        code.name(),
+        serde_json::Value::from(detail),
+        code.is_temporary(),
+    );
+    let mut answer = Response::new(Full::new(Bytes::from(body)));
     *answer.status_mut() = status;
     answer.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
     answer

@@ -8,9 +8,9 @@ use std::hash::{BuildHasher, RandomState};
 use std::sync::PoisonError;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
-use outspoke_protocol::{Position, RoomName};
+use outspoke_protocol::{Body, Kind, Position, Publisher, RoomName};
 
-use super::{Joined, Room};
+use super::{Draft, Joined, Room, State};
 use crate::hub::Inner;
 use crate::shard::Key;
 use crate::shard::command::Command;
@@ -75,6 +75,7 @@ impl Directory {
         shard: usize,
         client: Key,
         ticket: u32,
+        newcomer: Option<Publisher>,
     ) -> Result<(Arc<Room>, Joined), JoinRefused> {
         let mut bucket = self.bucket(name.as_str());
         let room = match bucket.get(name) {
@@ -92,23 +93,24 @@ impl Directory {
         if members_max > 0 && room.members() >= members_max {
             return Err(JoinRefused::RoomFull);
         }
-        let joined = room.admit(hub, shard, client, ticket);
+        let joined = room.admit(hub, shard, client, ticket, newcomer);
         Ok((room, joined))
     }
 
-    /// Undoes one join of `shard`; the last one ends the room. Returns how many members are left.
-    pub(crate) fn leave(&self, room: &Arc<Room>, shard: usize) -> usize {
-        let Some(name) = &room.name else { return room.dismiss(shard) };
+    /// Undoes one join of `shard`; the last one ends the room.
+    pub(crate) fn leave(&self, hub: &Inner, room: &Arc<Room>, shard: usize, leaver: Option<Publisher>) {
+        let Some(name) = &room.name else {
+            room.dismiss(hub, shard, None);
+            return;
+        };
         let mut bucket = self.bucket(name.as_str());
-        let left = room.dismiss(shard);
-        if left == 0 {
+        if room.dismiss(hub, shard, leaver) == 0 {
             bucket.remove(name.as_str());
             self.count.fetch_sub(1, Ordering::AcqRel);
             if bucket.capacity() > 64 && bucket.len() * 8 < bucket.capacity() {
                 bucket.shrink_to_fit();
             }
         }
-        left
     }
 
     fn bucket(&self, name: &str) -> std::sync::MutexGuard<'_, HashMap<RoomName, Arc<Room>>> {
@@ -118,8 +120,18 @@ impl Directory {
 }
 
 impl Room {
-    pub(crate) fn admit(self: &Arc<Self>, hub: &Inner, shard: usize, client: Key, ticket: u32) -> Joined {
+    /// Counts a member and queues its activation. The members it finds are told first, under the same lock: so the
+    /// number that the newcomer is given, and the joins and leaves that everybody is told, add up on every side.
+    pub(crate) fn admit(
+        self: &Arc<Self>,
+        hub: &Inner,
+        shard: usize,
+        client: Key,
+        ticket: u32,
+        newcomer: Option<Publisher>,
+    ) -> Joined {
         let mut state = lock(&self.state);
+        self.announce(hub, &mut state, Kind::Join, newcomer);
         state.members[shard] += 1;
         state.total += 1;
         state.shards |= 1 << shard;
@@ -129,14 +141,23 @@ impl Room {
         Joined { position: Position { epoch: self.epoch, offset: state.head }, members: state.total }
     }
 
-    /// Returns how many members are left on the hub.
-    fn dismiss(&self, shard: usize) -> usize {
+    /// Returns how many members are left on the hub; they are told.
+    fn dismiss(self: &Arc<Self>, hub: &Inner, shard: usize, leaver: Option<Publisher>) -> usize {
         let mut state = lock(&self.state);
         state.members[shard] -= 1;
         state.total -= 1;
         if state.members[shard] == 0 {
             state.shards &= !(1 << shard);
         }
+        self.announce(hub, &mut state, Kind::Leave, leaver);
         state.total
+    }
+
+    /// Tells the members who came or went, unless they are so many that nobody could follow.
+    fn announce(self: &Arc<Self>, hub: &Inner, state: &mut State, kind: Kind, who: Option<Publisher>) {
+        let crowd = state.total > hub.config.announce_members_max;
+        if let Some(who) = who.filter(|_| state.total > 0 && !crowd) {
+            self.accept(hub, state, Draft { kind, from: Some(who), body: Body::Empty, logged: false });
+        }
     }
 }

@@ -78,8 +78,11 @@ impl Room {
 
     /// Gives the message its place and its receivers.
     pub(crate) fn publish(self: &Arc<Self>, hub: &Inner, draft: Draft) -> Published {
+        self.accept(hub, &mut lock(&self.state), draft)
+    }
+
+    fn accept(self: &Arc<Self>, hub: &Inner, state: &mut State, draft: Draft) -> Published {
         let (id, ts) = (MessageId::random(), hub.now());
-        let mut state = lock(&self.state);
         let position = draft.logged.then(|| {
             state.head += 1;
             Position { epoch: self.epoch, offset: state.head }
@@ -93,7 +96,7 @@ impl Room {
             ts,
             body: draft.body,
         };
-        self.hand_out(hub, &state, &Arc::new(Publication::message(message, hub.dialects.len())));
+        self.hand_out(hub, state, &Arc::new(Publication::message(message, hub.dialects.len())));
         Published { id, position, ts, members: state.total }
     }
 

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Wake, Waker};
 
-use outspoke_protocol::{Refusal, RequestId};
+use outspoke_protocol::{Refusal, RequestId, RoomName};
 use outspoke_websocket::{Decoder, Window};
 
 use super::Key;
@@ -57,6 +57,8 @@ pub(super) struct Connection {
     pub(super) outbox: Option<Box<Outbox>>,
     pub(super) memberships: Vec<Membership>,
     pub(super) next_ticket: u32,
+    /// The room it was put into at connect: where a publish goes that names none.
+    pub(super) home: Option<RoomName>,
     /// Not reading: why, and what was read too much.
     pub(super) stall: Option<Box<Stall>>,
     /// For streams and handlers that wake by waker.

@@ -57,7 +57,7 @@ impl Shard {
             }
         }
         if let Some(key) = self.settle(*arrival) {
-            self.send_replies(key.slot, true);
+            self.send_replies(key.slot, false);
         }
     }
 
@@ -111,6 +111,7 @@ impl Shard {
             outbox: None,
             memberships: Vec::with_capacity(2),
             next_ticket: 1,
+            home: room.clone(),
             stall: None,
             waker: None,
             client,
@@ -143,7 +144,7 @@ impl Shard {
     fn introduce(&mut self, key: Key, room: Option<outspoke_protocol::RoomName>) {
         let hub = Arc::clone(&self.hub);
         let everyone = Arc::clone(&hub.directory.everyone);
-        everyone.admit(&hub, self.index, key, 0);
+        everyone.admit(&hub, self.index, key, 0, None);
         let connection = &mut self.connections[key.slot as usize];
         connection.memberships.push(Membership { local: None, place: Seat::None, room: everyone, ticket: 0 });
         let client = Arc::clone(&connection.client);
@@ -186,7 +187,7 @@ impl Shard {
         self.hub.registry.remove(&client);
         self.hot[key.slot as usize].direct = -1;
         while !self.connections[key.slot as usize].memberships.is_empty() {
-            self.leave(key, 0, true);
+            self.leave(key, 0);
         }
         count(&self.counters().connections_closed, 1);
         if !echo {

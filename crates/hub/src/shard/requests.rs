@@ -10,8 +10,8 @@ use std::task::{Context as TaskContext, Poll};
 use bytes::Bytes;
 use ecow::{EcoString, eco_format};
 use outspoke_protocol::{
-    Acknowledgement, Body, BodyRef, Command as Wanted, ErrorCode, Event, Kind, Payload, Refusal, Request,
-    RequestId, RoomName,
+    Acknowledgement, Body, BodyRef, Command as Wanted, ErrorCode, Event, Kind, Payload, Publisher, Refusal,
+    Request, RequestId, RoomName,
 };
 use outspoke_websocket::encode_frame;
 use serde_json::value::RawValue;
@@ -20,6 +20,8 @@ use super::connection::{Connection, Membership, Outcome, Seat, Stall};
 use super::receive::Flow;
 use super::rooms::{Form, Seated};
 use super::{Key, Shard};
+use crate::client::Client;
+use crate::config::HubConfig;
 use crate::dispatcher::Context;
 use crate::error::JoinError;
 use crate::hub::Hub;
@@ -45,7 +47,7 @@ impl Shard {
                 self.reply(key.slot, &Event::Pong { request: id.clone() });
                 Ok(Flow::Continue)
             }
-            Wanted::Subscribe { room, since: _ } => self.subscribe(key, id.as_ref(), &room, merge),
+            Wanted::Subscribe { room, since: _ } => self.subscribe(key, id.as_ref(), &room),
             Wanted::Unsubscribe { room } => self.unsubscribe(key, id.as_ref(), &room),
             Wanted::Publish { room, kind, body } => {
                 *merge = true;
@@ -63,13 +65,7 @@ impl Shard {
         }
     }
 
-    fn subscribe(
-        &mut self,
-        key: Key,
-        id: Option<&RequestId>,
-        room: &str,
-        merge: &mut bool,
-    ) -> Result<Flow, Refusal> {
+    fn subscribe(&mut self, key: Key, id: Option<&RequestId>, room: &str) -> Result<Flow, Refusal> {
         let name = self.room_name(room)?;
         let (position, members) = match self.membership(key, name.as_str()) {
             // Repeating it is harmless.
@@ -79,7 +75,6 @@ impl Shard {
             }
             None => {
                 let Joined { position, members } = self.join(key, &name).map_err(refusal_of)?;
-                *merge = true;
                 (position, members)
             }
         };
@@ -91,7 +86,7 @@ impl Shard {
         let name = self.room_name(room)?;
         // Repeating it is harmless.
         if let Some(index) = self.membership(key, name.as_str()) {
-            self.leave(key, index, true);
+            self.leave(key, index);
         }
         self.reply(key.slot, &Event::Unsubscribed { request: id.cloned(), room: name });
         Ok(Flow::Continue)
@@ -129,11 +124,11 @@ impl Shard {
 
     /// The room that a publish goes to: one the client is in.
     fn room_to_publish(&self, key: Key, room: Option<&str>) -> Result<Arc<Room>, Refusal> {
-        let name = match (room, &self.hub.config.default_room) {
+        let name = match (room, &self.connections[key.slot as usize].home) {
             (Some(room), _) => self.room_name(room)?,
-            (None, Some(default)) => default.clone(),
+            (None, Some(home)) => home.clone(),
             (None, None) => {
-                let detail = "say which room: this connection has no default one";
+                let detail = "say which room: this connection was not put into one";
                 return Err(Refusal::new(ErrorCode::RoomRequired, detail));
             }
         };
@@ -261,19 +256,15 @@ impl Shard {
         }
         let ticket = connection.next_ticket;
         connection.next_ticket = ticket.wrapping_add(1);
-        let (room, joined) =
-            hub.directory.join(&hub, name, self.index, key, ticket).map_err(|refused| match refused {
+        let newcomer = announced(config, &connection.client);
+        let (room, joined) = hub.directory.join(&hub, name, self.index, key, ticket, newcomer).map_err(
+            |refused| match refused {
                 JoinRefused::RoomFull => JoinError::RoomFull { max: config.room_members_max },
                 JoinRefused::RoomLimit => JoinError::RoomLimit { max: config.rooms_max },
-            })?;
-        connection.memberships.push(Membership {
-            local: None,
-            place: Seat::None,
-            room: Arc::clone(&room),
-            ticket,
-        });
+            },
+        )?;
+        connection.memberships.push(Membership { local: None, place: Seat::None, room, ticket });
         self.hot[key.slot as usize].several_rooms = connection.memberships.len() > 2;
-        self.announce(key, &room, Kind::Join, joined.members);
         Ok(joined)
     }
 
@@ -293,7 +284,7 @@ impl Shard {
     }
 
     /// Takes a client out of the room at `index` of its memberships.
-    pub(super) fn leave(&mut self, key: Key, index: usize, announced: bool) {
+    pub(super) fn leave(&mut self, key: Key, index: usize) {
         let connection = &mut self.connections[key.slot as usize];
         let membership = connection.memberships.swap_remove(index);
         self.hot[key.slot as usize].several_rooms = connection.memberships.len() > 2;
@@ -311,22 +302,8 @@ impl Shard {
             }
         }
         let hub = Arc::clone(&self.hub);
-        let left = hub.directory.leave(&membership.room, self.index);
-        if announced && left > 0 && membership.room.name.is_some() {
-            self.announce(key, &membership.room, Kind::Leave, left);
-        }
-    }
-
-    /// Tells a room who came or went, unless it is so large that nobody could follow.
-    fn announce(&self, key: Key, room: &Arc<Room>, kind: Kind, members: usize) {
-        let config = &self.hub.config;
-        let client = &self.connections[key.slot as usize].client;
-        // Nobody knows somebody without a name.
-        if !config.announce || client.name().is_empty() || members > config.announce_members_max {
-            return;
-        }
-        let draft = Draft { kind, from: Some(client.publisher()), body: Body::Empty, logged: false };
-        room.publish(&self.hub, draft);
+        let leaver = announced(&hub.config, &self.connections[key.slot as usize].client);
+        hub.directory.leave(&hub, &membership.room, self.index, leaver);
     }
 
     /// [`Hub::join`]'s part in the shard.
@@ -339,7 +316,7 @@ impl Shard {
         }
         let Joined { position, members } = self.join(key, &room)?;
         self.reply(key.slot, &Event::Subscribed { request: None, room, position, members });
-        self.send_replies(key.slot, true);
+        self.send_replies(key.slot, false);
         Ok(())
     }
 
@@ -351,11 +328,16 @@ impl Shard {
         let Some(index) = self.membership(key, room.as_str()) else {
             return Err(JoinError::NotSubscribed { room: room.clone() });
         };
-        self.leave(key, index, true);
+        self.leave(key, index);
         self.reply(key.slot, &Event::Unsubscribed { request: None, room: room.clone() });
-        self.send_replies(key.slot, true);
+        self.send_replies(key.slot, false);
         Ok(())
     }
+}
+
+/// The client as its rooms hear of it, if they do: nobody knows somebody without a name.
+fn announced(config: &HubConfig, client: &Client) -> Option<Publisher> {
+    (config.announce && !client.name().is_empty()).then(|| client.publisher())
 }
 
 fn refusal_of(error: JoinError) -> Refusal {
