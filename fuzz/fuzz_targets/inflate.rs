@@ -28,8 +28,8 @@ fuzz_target!(|data: &[u8]| {
     RECEIVER.with_borrow_mut(|used| {
         assert_eq!(inflate(used, data), fresh, "a used inflater gives another result");
         for window in [Window::Full, Window::Small] {
-            let compressed = DEFLATER
-                .with_borrow_mut(|deflater| deflater.compress(data, window).map(<[u8]>::to_vec));
+            let compressed =
+                DEFLATER.with_borrow_mut(|deflater| deflater.compress(data, window).map(<[u8]>::to_vec));
             if let Some(compressed) = compressed {
                 assert!(compressed.len() < data.len());
                 assert_eq!(inflate(used, &compressed).as_deref(), Ok(data));

@@ -344,6 +344,9 @@ fn compression(cases: &mut Vec<FrameCase>) {
         "stored block that declares more than it has",
         &[masked(FIN | RSV1 | BINARY, &[0x00, 0x0a, 0x00, 0xf5, 0xff, 1, 2])],
     );
+    // It swallows what the receiver adds, and would look complete.
+    let cut = [0x00, 100, 0x00, 155, 0xff, 1, 2];
+    group.add("stored block that is cut far before its end", &[masked(FIN | RSV1 | BINARY, &cut)]);
     group.add(
         "garbage behind a final block",
         &[masked(FIN | RSV1 | TEXT, &[0xf3, 0x48, 0xcd, 0xc9, 0xc9, 0x07, 0x00, 0xff, 0xff, 0xff])],
