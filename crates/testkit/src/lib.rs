@@ -1,1 +1,20 @@
-//! Helpers for tests.
+//! What the tests of several crates share: WebSocket clients that do exactly what a script says.
+//!
+//! [`ScriptedClient`] talks to a hub without a socket, so that time can be paused and every wait is on an event;
+//! [`TcpClient`] does the real handshake with a real server. Both are a [`WsClient`], the client's end of the
+//! codec over a [`ByteStream`]. Nothing here is clever on its own: no reconnecting, and no answer to a ping
+//! that the script did not ask for.
+//!
+//! A step that does not come true panics with what came instead: a test's way to fail.
+
+#![cfg(not(loom))] // models share memory, not bytes
+
+mod client;
+mod memory;
+mod received;
+mod tcp;
+
+pub use client::{ByteStream, WsClient};
+pub use memory::{ScriptedClient, attach, attach_with, settle};
+pub use received::Received;
+pub use tcp::{Connect, Refused, TcpClient, TcpPipe, exchange};

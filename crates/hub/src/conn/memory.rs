@@ -130,6 +130,23 @@ impl MemoryPeer {
         }
     }
 
+    /// Gives all of `bytes` to the hub, waiting until they fit. Returns `false` when the hub has closed its end.
+    ///
+    /// # Cancel safety
+    /// Dropping the future may leave the first part of the bytes with the hub.
+    pub async fn send_all(&self, mut bytes: &[u8]) -> bool {
+        while !bytes.is_empty() {
+            let slices = [IoSlice::new(bytes)];
+            let sent =
+                std::future::poll_fn(|context| with(&self.outgoing, |pipe| pipe.poll_put(context, &slices)));
+            match sent.await {
+                Ok(count) => bytes = &bytes[count..],
+                Err(_) => return false,
+            }
+        }
+        true
+    }
+
     /// Takes what the hub has written and has not been taken yet, without waiting.
     #[must_use]
     pub fn take(&self) -> Vec<u8> {

@@ -1,0 +1,4 @@
+//! The hub's promises, one test each, over scripted connections: no socket and no real time where neither matters.
+#![allow(clippy::unwrap_used, missing_docs)]
+
+mod chat;
