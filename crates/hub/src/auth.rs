@@ -122,6 +122,42 @@ pub trait Authenticator: fmt::Debug + Send + Sync + 'static {
     }
 }
 
+/// A function as an [`Authenticator`], for answers that need no waiting.
+///
+/// ```
+/// use outspoke_hub::{AuthError, Hub, Identity, authenticator_fn};
+///
+/// let hub = Hub::builder().authenticator(authenticator_fn(|request| {
+///     match request.headers.get("x-api-key").and_then(|key| key.to_str().ok()) {
+///         Some("open sesame") => Ok(Identity::user("ali-baba")),
+///         _ => Err(AuthError::unauthorized("an x-api-key is needed")),
+///     }
+/// }));
+/// ```
+pub fn authenticator_fn<F>(identify: F) -> impl Authenticator
+where
+    F: Fn(&Parts) -> Result<Identity, AuthError> + Send + Sync + 'static,
+{
+    AuthenticatorFn(identify)
+}
+
+struct AuthenticatorFn<F>(F);
+
+impl<F> fmt::Debug for AuthenticatorFn<F> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("AuthenticatorFn")
+    }
+}
+
+impl<F> Authenticator for AuthenticatorFn<F>
+where
+    F: Fn(&Parts) -> Result<Identity, AuthError> + Send + Sync + 'static,
+{
+    fn authenticate<'a>(&'a self, request: &'a Parts) -> Authentication<'a> {
+        Box::pin(std::future::ready((self.0)(request)))
+    }
+}
+
 /// No authentication: whoever says they are somebody is.
 ///
 /// Reads `userId`, `username` and `device` from the query. Without `userId` a connection is anonymous. For

@@ -11,7 +11,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use ecow::EcoString;
-use outspoke_protocol::{Refusal, RequestId};
+use outspoke_protocol::{ErrorCode, Refusal, RequestId};
 use serde_json::value::RawValue;
 
 use crate::client::Client;
@@ -49,6 +49,33 @@ pub struct Context {
     pub hub: Hub,
     /// The client's id for the request; already echoed in the answer.
     pub request: Option<RequestId>,
+}
+
+impl Context {
+    /// The message's data as the type that the handler expects. Without data this reads `null`.
+    ///
+    /// # Errors
+    /// `bad_request` with words for the client; return it with `?`.
+    pub fn parse<T: serde::de::DeserializeOwned>(&self, data: &Data) -> Result<T, Refusal> {
+        let text = data.as_ref().map_or("null", |data| data.get());
+        serde_json::from_str(text)
+            .map_err(|error| Refusal::new(ErrorCode::BadRequest, ecow::eco_format!("`data`: {error}")))
+    }
+
+    /// What a handler returns to answer with `data`, in a message of type `name`.
+    ///
+    /// # Errors
+    /// `internal`, when the value cannot be JSON.
+    pub fn answer(
+        &self,
+        name: impl Into<EcoString>,
+        data: &impl serde::Serialize,
+    ) -> Result<Option<Reply>, Refusal> {
+        Reply::json(name, data).map(Some).map_err(|error| {
+            tracing::error!(%error, "a handler's answer cannot be JSON");
+            Refusal::new(ErrorCode::Internal, "the answer could not be written")
+        })
+    }
 }
 
 /// A message's data, unparsed.

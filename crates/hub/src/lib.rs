@@ -49,7 +49,7 @@ pub mod inbox;
 
 #[cfg(not(loom))]
 pub use crate::{
-    auth::{AuthError, Authentication, Authenticator, Identity, OpenMode},
+    auth::{AuthError, Authentication, Authenticator, Identity, OpenMode, authenticator_fn},
     client::Client,
     config::{CompressionConfig, HeartbeatConfig, HubConfig, InvalidConfig, SlowClient, TcpConfig},
     conn::{MemoryConn, MemoryPeer, StreamConn, TcpConn, WsConn},

@@ -42,6 +42,36 @@ pub struct UpgradeOptions {
     pub echo: bool,
 }
 
+impl UpgradeOptions {
+    /// Clients that name no dialect speak this one.
+    #[must_use]
+    pub fn speaking(mut self, dialect: impl Into<String>) -> Self {
+        self.dialect = Some(dialect.into());
+        self
+    }
+
+    /// Connections start without a room.
+    #[must_use]
+    pub fn without_room(mut self) -> Self {
+        self.without_room = true;
+        self
+    }
+
+    /// Connections that start in a room need a user name.
+    #[must_use]
+    pub fn with_username(mut self) -> Self {
+        self.username_required = true;
+        self
+    }
+
+    /// Every message goes back as it came.
+    #[must_use]
+    pub fn echoing(mut self) -> Self {
+        self.echo = true;
+        self
+    }
+}
+
 /// Upgrades WebSocket requests to clients of a hub. Mount it on any path of any `tower` router.
 ///
 /// The HTTP server must drive upgrades (hyper's `with_upgrades`; `axum::serve` does). Responses to refused

@@ -2,8 +2,8 @@
 //!
 //! [`ScriptedClient`] talks to a hub without a socket, so that time can be paused and every wait is on an event;
 //! [`TcpClient`] does the real handshake with a real server. Both are a [`WsClient`], the client's end of the
-//! codec over a [`ByteStream`]. Nothing here is clever on its own: no reconnecting, and no answer to a ping
-//! that the script did not ask for.
+//! codec over a [`ByteStream`]. [`Process`] runs the program that a client talks to. Nothing here is clever on its
+//! own: no reconnecting, and no answer to a ping that the script did not ask for.
 //!
 //! A step that does not come true panics with what came instead: a test's way to fail.
 
@@ -11,10 +11,13 @@
 
 mod client;
 mod memory;
+mod process;
 mod received;
 mod tcp;
 
 pub use client::{ByteStream, WsClient};
 pub use memory::{ScriptedClient, attach, attach_with, settle};
+pub use process::{Process, Usage};
 pub use received::Received;
+pub use rustix::process::Signal;
 pub use tcp::{Connect, Refused, TcpClient, TcpPipe, exchange};

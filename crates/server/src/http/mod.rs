@@ -25,9 +25,8 @@ pub(crate) fn routes(hub: &Hub, server: &Server) -> Router {
         .fallback(not_found);
     if server.conformance_echo {
         tracing::warn!("server.conformance_echo is on: /conformance/echo returns whatever it is sent");
-        let mut options = UpgradeOptions::default();
-        options.echo = true;
-        routes = routes.route("/conformance/echo", any_service(hub.service_with(options)));
+        let echo = hub.service_with(UpgradeOptions::default().echoing());
+        routes = routes.route("/conformance/echo", any_service(echo));
     }
     if server.page {
         routes = routes.route("/", get(page::index)).route("/assets/{*path}", get(page::asset));
@@ -37,17 +36,12 @@ pub(crate) fn routes(hub: &Hub, server: &Server) -> Router {
 
 /// `/ws`: people chat here, so they have names.
 fn native_endpoint() -> UpgradeOptions {
-    let mut options = UpgradeOptions::default();
-    options.username_required = true;
-    options
+    UpgradeOptions::default().with_username()
 }
 
 /// `/gohub`: programs connect here and join what they need.
 fn gohub_endpoint() -> UpgradeOptions {
-    let mut options = UpgradeOptions::default();
-    options.dialect = Some("gohub".to_owned());
-    options.without_room = true;
-    options
+    UpgradeOptions::default().speaking("gohub").without_room()
 }
 
 async fn not_found(uri: Uri) -> impl IntoResponse {
