@@ -49,9 +49,9 @@ pub struct CompressionConfig {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct TcpConfig {
     /// Bytes the kernel holds for a peer that does not read (`SO_SNDBUF`; Linux doubles it). Default 64 KiB;
-    /// zero: the system's default, which is megabytes.
+    /// zero: leave it as it is, which by default is megabytes.
     pub send_buffer_bytes: usize,
-    /// Send small writes at once (`TCP_NODELAY`). Default: yes; the hub coalesces by itself.
+    /// Send small writes at once (`TCP_NODELAY`). Default: yes, the hub coalesces by itself; no: leave it as it is.
     pub nodelay: bool,
 }
 

@@ -21,7 +21,9 @@ impl TcpConn {
     /// What the system says when an option is refused; the socket is then closed.
     pub fn new(stream: TcpStream, config: &TcpConfig) -> io::Result<Self> {
         stream.set_nonblocking(true)?;
-        stream.set_nodelay(config.nodelay)?;
+        if config.nodelay {
+            stream.set_nodelay(true)?;
+        }
         if config.send_buffer_bytes > 0 {
             // By default the kernel takes megabytes for a peer that does not read, and "slow" means nothing.
             socket2::SockRef::from(&stream).set_send_buffer_size(config.send_buffer_bytes)?;

@@ -250,19 +250,18 @@ impl Shard {
         let waker = self.waker_of(slot);
         let key = self.connections[slot as usize].key(slot as usize);
         let connection = &mut self.connections[slot as usize];
-        let Phase::Closing { answered, shut, .. } = &mut connection.phase else { return };
-        if *answered && !*shut {
-            *shut = true;
-            let waker = waker.unwrap_or_else(|| std::task::Waker::noop().clone());
-            // Failing means that the peer is gone, which the next read says too.
-            let _ = connection.conn.poll_shutdown(&mut std::task::Context::from_waker(&waker));
+        let Phase::Closing { answered: true, shut: false, since } = connection.phase else { return };
+        let waker = waker.unwrap_or_else(|| std::task::Waker::noop().clone());
+        // Failing means that the peer is gone, which the next read says too. A layer that must wait wakes us.
+        if connection.conn.poll_shutdown(&mut std::task::Context::from_waker(&waker)).is_ready() {
+            connection.phase = Phase::Closing { answered: true, shut: true, since };
             // Its end of the stream follows; closing before that could destroy our last frames on their way.
-            self.doomed_reads(key);
+            self.read_next_turn(key);
         }
     }
 
     /// Reads on for the end of the stream, next turn.
-    fn doomed_reads(&mut self, key: Key) {
+    fn read_next_turn(&self, key: Key) {
         let _ = self.mailbox().inbox.push(Command::Wake(key), 0);
     }
 
@@ -285,10 +284,7 @@ impl Shard {
             return;
         }
         self.hot[key.slot as usize] = Hot::NOTHING;
-        let connection = self.connections.remove(key.slot as usize);
-        if let Some(socket) = connection.conn.socket() {
-            self.poller.deregister(socket);
-        }
+        self.connections.remove(key.slot as usize);
         if self.connections.is_empty() {
             self.connections.shrink_to_fit();
             self.hot = Vec::new();

@@ -65,17 +65,10 @@ impl Poller {
         Ok(())
     }
 
+    /// Closing the descriptor ends the registration; what a duplicate of it still reports has a stale key.
     pub(super) fn register(&self, socket: BorrowedFd<'_>, key: Key) -> io::Result<()> {
         let interest = Interest::READABLE | Interest::WRITABLE;
         self.registry()?.register(&mut SourceFd(&socket.as_raw_fd()), token(key), interest)
-    }
-
-    /// Must be called before the descriptor is closed: it may have been duplicated.
-    pub(super) fn deregister(&self, socket: BorrowedFd<'_>) {
-        if let Ok(registry) = self.registry() {
-            // Fails only if the socket was never registered.
-            let _ = registry.deregister(&mut SourceFd(&socket.as_raw_fd()));
-        }
     }
 
     fn registry(&self) -> io::Result<&mio::Registry> {

@@ -252,6 +252,8 @@ impl Shard {
         let Some(connection) = self.connection(key) else { return };
         if connection.outbox.is_some() && connection.conn.socket().is_none() {
             self.flush(key.slot);
+        } else if connection.outbox.is_none() {
+            self.go_on_closing(key.slot);
         }
         self.read(key, true);
     }

@@ -131,8 +131,6 @@ async fn converse(
     ticket: Ticket,
 ) {
     let _ticket = ticket;
-    // Answers are small; waiting to merge them would only delay them.
-    let _ = stream.set_nodelay(true);
     let mut http = http1::Builder::new();
     http.timer(TokioTimer::new())
         .header_read_timeout(limits.timeout)

@@ -45,7 +45,8 @@ pub(super) fn config(settings: &Config, descriptors: DescriptorLimit) -> anyhow:
             bytes_min: compression.min_bytes,
             level: u32::try_from(compression.level).unwrap_or(1),
         },
-        tcp: TcpConfig { send_buffer_bytes: server.tcp_send_buffer, nodelay: server.tcp_nodelay },
+        // The listener has both, and its sockets inherit them.
+        tcp: TcpConfig { send_buffer_bytes: 0, nodelay: false },
         ..HubConfig::default()
     };
     hub.validate()?;
