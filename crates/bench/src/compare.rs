@@ -78,6 +78,14 @@ pub(crate) fn run(args: &args::Compare) -> Result<ExitCode> {
     let failed: Vec<_> = measurements.iter().filter(|m| m.is_faulty()).collect();
     let mut out = io::stdout().lock();
     write!(out, "{}", verdict::table(&figures, &verdicts)).context("cannot print the result")?;
+    if let Some(share) = verdict::disturbance(&figures) {
+        let percent = share * 100.0;
+        writeln!(
+            out,
+            "\nNOT QUIET: other programs took up to {percent:.0} % of the cores; only CPU figures mean much"
+        )
+        .context("cannot print the result")?;
+    }
     for measurement in &failed {
         writeln!(out, "PROBLEM {measurement}").context("cannot print the result")?;
     }

@@ -18,6 +18,23 @@ pub(crate) struct Process {
     pid: u32,
 }
 
+/// What the threads of a process have had of the cores.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct CpuTime {
+    /// Time on a core.
+    pub(crate) used: Duration,
+    /// Time ready to run while something else had the core; zero where the kernel does not count it.
+    pub(crate) waited: Duration,
+}
+
+impl CpuTime {
+    /// What was used and waited since `earlier`.
+    pub(crate) fn since(self, earlier: Self) -> Self {
+        let used = self.used.saturating_sub(earlier.used);
+        Self { used, waited: self.waited.saturating_sub(earlier.waited) }
+    }
+}
+
 /// Memory of a process, in bytes.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, serde::Serialize)]
 pub struct Memory {
@@ -37,18 +54,24 @@ impl Process {
         Ok(process)
     }
 
+    /// This process.
+    pub(crate) fn own() -> Self {
+        Self { pid: std::process::id() }
+    }
+
     /// CPU time of all its threads. The scheduler's nanoseconds where the kernel counts them, else ticks.
-    pub(crate) fn cpu(self) -> Result<Duration> {
-        let mut total = Duration::ZERO;
+    pub(crate) fn cpu(self) -> Result<CpuTime> {
+        let mut total = CpuTime::default();
         let tasks = format!("/proc/{}/task", self.pid);
         for task in fs::read_dir(&tasks).with_context(|| format!("cannot read {tasks}"))? {
             let task = task.with_context(|| format!("cannot read {tasks}"))?.path();
             // A thread may end between the listing and the reading: it no longer counts.
             let precise = fs::read_to_string(task.join("schedstat")).ok();
             if let Some(time) = precise.as_deref().and_then(schedstat_cpu) {
-                total += time;
+                total.used += time.used;
+                total.waited += time.waited;
             } else if let Ok(stat) = fs::read_to_string(task.join("stat")) {
-                total += stat_cpu(&stat).unwrap_or_default();
+                total.used += stat_cpu(&stat).unwrap_or_default();
             }
         }
         Ok(total)
@@ -74,9 +97,11 @@ impl Process {
     }
 }
 
-/// The first number of a `schedstat` line: nanoseconds on a core.
-fn schedstat_cpu(text: &str) -> Option<Duration> {
-    text.split_whitespace().next()?.parse().ok().map(Duration::from_nanos)
+/// The first two numbers of a `schedstat` line: nanoseconds on a core, and waiting for one.
+fn schedstat_cpu(text: &str) -> Option<CpuTime> {
+    let mut fields = text.split_whitespace();
+    let mut next = || fields.next()?.parse().ok().map(Duration::from_nanos);
+    Some(CpuTime { used: next()?, waited: next()? })
 }
 
 /// User and system ticks of a `stat` line: fields 14 and 15, counted after the name, which may hold anything.
@@ -191,8 +216,9 @@ mod tests {
     use super::*;
 
     #[test]
-    fn schedstat_first_number_is_the_time() {
-        assert_eq!(schedstat_cpu("1234567 89 3\n"), Some(Duration::from_nanos(1_234_567)));
+    fn schedstat_is_time_on_a_core_and_time_waiting_for_it() {
+        let (used, waited) = (Duration::from_nanos(1_234_567), Duration::from_nanos(89));
+        assert_eq!(schedstat_cpu("1234567 89 3\n"), Some(CpuTime { used, waited }));
         assert_eq!(schedstat_cpu(""), None);
     }
 

@@ -13,6 +13,9 @@ use crate::peer::PeerKind;
 use crate::process::Memory;
 use crate::sequence::Tally;
 
+/// Waiting for a core for a larger share of the time than this means that the machine was not quiet.
+pub(crate) const QUIET: f64 = 0.05;
+
 /// The result of one scenario.
 #[derive(Debug, Clone, Serialize)]
 pub struct Report {
@@ -67,6 +70,11 @@ pub struct Load {
     pub server_busy: Option<f64>,
     /// The driver's own CPU time as a share of the window; near 1 the driver was the limit.
     pub driver_busy: f64,
+    /// Share of the window in which a thread of the server, or the driver (whichever had it worse), was ready to
+    /// run while something else had its core. Above a few percent the machine was not quiet, or the server has
+    /// more threads than cores.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub disturbed: Option<f64>,
     /// How late the driver sent, against its schedule, p99 (fixed rate only).
     #[serde(skip_serializing_if = "Option::is_none")]
     pub send_lag_p99_us: Option<f64>,
@@ -113,6 +121,9 @@ pub struct Idle {
     pub connections: u32,
     /// Connects per second, upgrade included, joining not.
     pub connects_per_s: f64,
+    /// The server's CPU time per connect, in microseconds.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub connect_cpu_us: Option<f64>,
     /// Joins per second, where joining is a request of its own.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub joins_per_s: Option<f64>,
@@ -234,6 +245,11 @@ impl Table {
         let hint =
             if load.driver_busy > 0.95 && load.send_lag_p99_us.is_none() { " (the limit!)" } else { "" };
         self.line("driver", format!("{:.0} % busy{hint}{lag}", load.driver_busy * 100.0));
+        if let Some(share) = load.disturbed.filter(|share| *share > QUIET) {
+            let text =
+                format!("{:.0} % of the time waiting for a core in use by another thread", share * 100.0);
+            self.line("disturbed", text);
+        }
         let Tally { lost, duplicated, reordered } = load.faults;
         let foreign = load.foreign;
         self.line(
@@ -260,7 +276,9 @@ impl fmt::Display for Report {
             table.load(load, if self.scenario == "echo" { "replies" } else { "deliveries" });
         }
         if let Some(idle) = &self.idle {
-            table.line("connects", format!("{}, {}/s", idle.connections, grouped(idle.connects_per_s)));
+            let cpu =
+                idle.connect_cpu_us.map_or(String::new(), |cpu| format!(", server CPU {cpu:.1} us each"));
+            table.line("connects", format!("{}, {}/s{cpu}", idle.connections, grouped(idle.connects_per_s)));
             if let Some(joins) = idle.joins_per_s {
                 table.line("joins", format!("{}/s", grouped(joins)));
             }
@@ -380,6 +398,7 @@ mod tests {
             server_cpu_us: None,
             server_busy: None,
             driver_busy: 0.0,
+            disturbed: None,
             send_lag_p99_us: None,
         };
         assert_eq!(load.problems().len(), 4);

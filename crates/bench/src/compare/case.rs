@@ -43,6 +43,8 @@ pub(crate) enum Figure {
     Memory,
     /// Connects per second.
     Connects,
+    /// Server CPU per connect, microseconds.
+    ConnectCpu,
     /// p99 of those who read, with others stuck over without.
     P99Ratio,
     /// Share of the stuck members that were closed with a close frame.
@@ -51,6 +53,8 @@ pub(crate) enum Figure {
     PeakMemory,
     /// The driver's own CPU time as a share of the window.
     DriverBusy,
+    /// Share of the window lost to other programs on the same cores.
+    Disturbed,
 }
 
 /// Sizes and times that the command line may change.
@@ -125,9 +129,9 @@ impl Case {
     pub(super) fn main_figures(self) -> &'static [Figure] {
         match self {
             Self::Fanout | Self::Fanout16 | Self::Rooms | Self::Echo => {
-                &[Figure::Cpu, Figure::PerSecond, Figure::P99, Figure::DriverBusy]
+                &[Figure::Cpu, Figure::PerSecond, Figure::P99, Figure::DriverBusy, Figure::Disturbed]
             }
-            Self::Idle => &[Figure::Memory, Figure::Connects],
+            Self::Idle => &[Figure::Memory, Figure::Connects, Figure::ConnectCpu],
             Self::Slow => &[Figure::P99Ratio, Figure::ClosedWithCode, Figure::PeakMemory],
         }
     }
@@ -150,6 +154,8 @@ impl Figure {
             Self::PerSecond => Some(load?.deliveries_per_s),
             Self::P99 => Some(load?.latency.p99),
             Self::DriverBusy => Some(load?.driver_busy),
+            Self::Disturbed => load?.disturbed,
+            Self::ConnectCpu => report.idle.as_ref()?.connect_cpu_us,
             Self::Memory => report.idle.as_ref()?.pss_per_connection,
             Self::Connects => Some(report.idle.as_ref()?.connects_per_s),
             Self::P99Ratio => Some(report.slow.as_ref()?.p99_ratio),
@@ -173,6 +179,8 @@ impl Figure {
             Self::P99 => "p99 us",
             Self::Memory => "B/connection",
             Self::Connects => "connects/s",
+            Self::ConnectCpu => "CPU us/connect",
+            Self::Disturbed => "disturbed",
             Self::P99Ratio => "p99 ratio",
             Self::ClosedWithCode => "closed by code",
             Self::PeakMemory => "peak MiB",
@@ -185,8 +193,10 @@ impl Figure {
         match self {
             _ if value.is_nan() => "-".to_owned(),
             Self::Cpu => format!("{value:.3}"),
-            Self::P99Ratio | Self::ClosedWithCode | Self::DriverBusy => format!("{value:.2}"),
-            Self::PeakMemory => format!("{value:.1}"),
+            Self::P99Ratio | Self::ClosedWithCode | Self::DriverBusy | Self::Disturbed => {
+                format!("{value:.2}")
+            }
+            Self::PeakMemory | Self::ConnectCpu => format!("{value:.1}"),
             Self::PerSecond | Self::P99 | Self::Memory | Self::Connects => report::grouped(value),
         }
     }

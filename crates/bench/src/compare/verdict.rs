@@ -67,6 +67,16 @@ fn judged(question: &str, values: Option<Vec<f64>>, relation: &str, bar: f64) ->
 
 type Key = (Case, Contender, Figure);
 
+/// How much of the measured time other programs took, at the median of the worst case; `None` if it was quiet.
+/// The bare loop tells: it has one thread, which waits for its core only if something else has it.
+pub(super) fn disturbance(figures: &Figures) -> Option<f64> {
+    let bare = figures
+        .iter()
+        .filter(|((_, server, figure), _)| (*server, *figure) == (Contender::Bare, Figure::Disturbed));
+    let worst = bare.map(|(_, values)| median(values)).fold(0.0, f64::max);
+    (worst > crate::report::QUIET).then_some(worst)
+}
+
 /// The quotients of two figures, run by run.
 fn ratios(figures: &Figures, part: Key, whole: Key) -> Option<Vec<f64>> {
     let (part, whole) = (figures.get(&part)?, figures.get(&whole)?);
@@ -165,6 +175,14 @@ mod tests {
         assert_eq!(median(&[4.0, 1.0, 3.0, 2.0]), 2.5);
         assert_eq!(median(&[3.0, 1.0, 2.0]), 2.0);
         assert!(median(&[]).is_nan());
+    }
+
+    #[test]
+    fn disturbance_is_told_by_the_bare_loop_alone() {
+        let of =
+            |server| disturbance(&figures(&[(Case::Echo, server, Figure::Disturbed, &[0.2, 0.01, 0.3])]));
+        assert_eq!(of(Contender::Bare), Some(0.2));
+        assert_eq!(of(Contender::Bun), None, "its own threads may have waited for each other");
     }
 
     #[test]

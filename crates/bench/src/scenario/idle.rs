@@ -17,8 +17,10 @@ pub(crate) fn run(args: &Args) -> Result<Report> {
     let room = |slot: usize| slot as u32 % rooms;
     let mut session = Session::start(&args.server, count)?;
     let before = session.server.map(|server| server.memory()).transpose()?;
+    let cpu_before = session.server.map(|server| server.cpu()).transpose()?;
     let concurrent = args.concurrent as usize;
     let connecting = session.connect_all(count, concurrent, |peer, slot| peer.path(slot, room(slot)))?;
+    let cpu_after = session.server.map(|server| server.cpu()).transpose()?;
     let joining = session.join_all(count, concurrent, room)?;
     session.quiet(args.settle)?;
     let after = session.server.map(|server| server.memory()).transpose()?;
@@ -33,6 +35,9 @@ pub(crate) fn run(args: &Args) -> Result<Report> {
     report.idle = Some(Idle {
         connections: args.connections,
         connects_per_s: report::ratio(count as f64, connecting.as_secs_f64()),
+        connect_cpu_us: cpu_before
+            .zip(cpu_after)
+            .map(|(before, after)| report::us_each(after.since(before).used, u64::from(args.connections))),
         joins_per_s: joining.map(|joining| report::ratio(count as f64, joining.as_secs_f64())),
         memory,
         pss_per_connection: each(|memory| memory.pss),

@@ -10,7 +10,7 @@ use anyhow::Result;
 
 use crate::histogram::Histogram;
 use crate::net::{Net, Traffic};
-use crate::process::{self, Process};
+use crate::process::{self, CpuTime, Process};
 use crate::report::{self, Latency, Load};
 use crate::sequence::Tally;
 
@@ -42,24 +42,31 @@ pub(crate) struct Window {
 
 #[derive(Debug, Clone, Copy, Default)]
 struct Spent {
-    server_cpu: Option<Duration>,
+    server: Option<CpuTime>,
     driver_cpu: Duration,
+    /// Absent where the system has no `/proc`.
+    driver: Option<CpuTime>,
     traffic: Traffic,
 }
 
 impl Spent {
     fn now(server: Option<Process>, net: &Net) -> Result<Self> {
         Ok(Self {
-            server_cpu: server.map(Process::cpu).transpose()?,
+            server: server.map(Process::cpu).transpose()?,
             driver_cpu: process::own_cpu(),
+            driver: Process::own().cpu().ok(),
             traffic: net.traffic,
         })
     }
 
     fn since(self, earlier: Self) -> Self {
-        let server_cpu = self.server_cpu.zip(earlier.server_cpu).map(|(now, then)| now.saturating_sub(then));
-        let driver_cpu = self.driver_cpu - earlier.driver_cpu;
-        Self { server_cpu, driver_cpu, traffic: self.traffic.since(earlier.traffic) }
+        let between = |now: Option<CpuTime>, then: Option<CpuTime>| Some(now?.since(then?));
+        Self {
+            server: between(self.server, earlier.server),
+            driver_cpu: self.driver_cpu - earlier.driver_cpu,
+            driver: between(self.driver, earlier.driver),
+            traffic: self.traffic.since(earlier.traffic),
+        }
     }
 }
 
@@ -136,7 +143,9 @@ impl Window {
     pub(crate) fn into_load(self, on_schedule: bool, faults: Tally, foreign: u64) -> Load {
         let length = if self.to == u64::MAX { 0 } else { self.to - self.from };
         let seconds = length as f64 / 1e9;
-        let Spent { server_cpu, driver_cpu, traffic } = self.spent;
+        let Spent { server, driver_cpu, driver, traffic } = self.spent;
+        let share = |time: Duration| report::ratio(time.as_secs_f64(), seconds);
+        let waited = server.iter().chain(&driver).map(|time| share(time.waited)).reduce(f64::max);
         Load {
             seconds,
             messages: self.messages,
@@ -147,9 +156,10 @@ impl Window {
             foreign,
             bytes_per_delivery: report::ratio(traffic.bytes_in as f64, self.deliveries as f64),
             bytes: traffic.bytes_in,
-            server_cpu_us: server_cpu.map(|cpu| report::us_each(cpu, self.deliveries)),
-            server_busy: server_cpu.map(|cpu| report::ratio(cpu.as_secs_f64(), seconds)),
-            driver_busy: report::ratio(driver_cpu.as_secs_f64(), seconds),
+            server_cpu_us: server.map(|cpu| report::us_each(cpu.used, self.deliveries)),
+            server_busy: server.map(|cpu| share(cpu.used)),
+            driver_busy: share(driver_cpu),
+            disturbed: waited,
             send_lag_p99_us: on_schedule.then(|| self.lag.quantile(0.99) as f64 / 1e3),
         }
     }
