@@ -3,7 +3,12 @@
 //   bun e2e/bench/bun-server.js        prints "listening on 127.0.0.1:PORT"; PORT=0 takes a free one
 //
 // It speaks the driver's raw protocol: a connection to /room/NAME is a member of that room, and its text goes
-// to all members, itself included, as it is; any other path answers with the same text.
+// to all members, itself included; any other path answers with the same text. With FRAME_BYTES a room's frames
+// are padded to that length on the wire: what is compared is the server, not the length of the envelope that an
+// application on it would write.
+
+const frameBytes = Number(process.env.FRAME_BYTES ?? 0);
+const textBytes = frameBytes - (frameBytes > 129 ? 4 : 2);
 
 const server = Bun.serve({
   hostname: "127.0.0.1",
@@ -22,7 +27,7 @@ const server = Bun.serve({
       if (ws.data.room) ws.subscribe(ws.data.room);
     },
     message(ws, text) {
-      if (ws.data.room) server.publish(ws.data.room, text);
+      if (ws.data.room) server.publish(ws.data.room, text.padEnd(textBytes));
       else ws.send(text);
     },
   },

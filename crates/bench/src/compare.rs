@@ -70,7 +70,7 @@ pub(crate) fn run(args: &args::Compare) -> Result<ExitCode> {
     let scale = Scale { shrink: args.shrink, duration: args.duration, warm_up: args.warm_up };
     let mut launcher = Launcher::new(args, server, driver)?;
     launcher.learn_frame_size()?;
-    say(&format!("deliveries are {} bytes on the wire; the bare loop sends as much", launcher.frame_bytes));
+    say(&format!("deliveries are {} bytes on the wire; the others send as much", launcher.frame_bytes));
 
     let measurements = measure_all(args, scale, &launcher)?;
     let figures = collect(&measurements);

@@ -100,14 +100,14 @@ impl Launcher {
             Contender::Bun => {
                 let (bun, script) = self.bun.as_ref().context("no Bun was given")?;
                 let mut command = Command::new(bun);
-                command.arg(script).env("PORT", "0");
+                command.arg(script).env("PORT", "0").env("FRAME_BYTES", self.frame_bytes.to_string());
                 self.start_announced(command, PeerKind::Raw)
             }
             Contender::Outspoke => self.start_outspoke(),
         }
     }
 
-    /// Finds out how long Outspoke's deliveries are, so that the bare loop can send as much.
+    /// Finds out how long Outspoke's deliveries are, so that the others can send as much.
     pub(super) fn learn_frame_size(&mut self) -> Result<()> {
         if self.outspoke.is_some() {
             let running = self.start_outspoke()?;
