@@ -20,9 +20,17 @@ impl File {
     /// The product's part of a Rust source: no comments, no test module.
     pub(crate) fn code(&self) -> String {
         let text = self.text().unwrap_or_default();
-        let product = text.split("#[cfg(test)]\nmod ").next().unwrap_or_default();
-        product.lines().map(|line| line.split("//").next().unwrap_or_default()).collect::<Vec<_>>().join("\n")
+        let lines: Vec<_> = text.lines().collect();
+        let end = (0..lines.len()).find(|&at| opens_test_module(&lines[at..])).unwrap_or(lines.len());
+        let code = lines[..end].iter().map(|line| line.split("//").next().unwrap_or_default());
+        code.collect::<Vec<_>>().join("\n")
     }
+}
+
+/// Whether a module of tests begins here, other attributes between the two lines or not.
+fn opens_test_module(lines: &[&str]) -> bool {
+    let module = lines.iter().find(|line| !line.starts_with("#[")).copied().unwrap_or_default();
+    lines[0] == "#[cfg(test)]" && module.starts_with("mod ") && module.ends_with('{')
 }
 
 /// The repository's root.
