@@ -290,6 +290,9 @@ impl Shard {
         }
         self.hot[key.slot as usize] = Hot::NOTHING;
         let connection = self.connections.remove(key.slot as usize);
+        if let Some(outbox) = &connection.outbox {
+            connection.client.release(outbox.bytes());
+        }
         if let Some(socket) = connection.conn.socket() {
             self.poller.deregister(socket);
         }
@@ -373,7 +376,7 @@ impl Shard {
         let ticks = self.ticks();
         let connection = &self.connections[key.slot as usize];
         let deadline = match &connection.outbox {
-            Some(outbox) => due(outbox.progress, ticks.write.max(ticks.close)),
+            Some(outbox) => due(outbox.progress.max(since), ticks.write.max(ticks.close)),
             None => due(since, ticks.close),
         };
         let deadline = if self.stopping { due(since, ticks.close) } else { deadline };
