@@ -2,3 +2,8 @@
 #![allow(clippy::unwrap_used, missing_docs)]
 
 mod chat;
+mod delivery;
+mod eviction;
+mod heartbeat;
+mod pushes;
+mod support;
