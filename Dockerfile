@@ -14,7 +14,7 @@ RUN --mount=type=cache,target=/usr/local/cargo/registry \
     host="$(rustc -vV | sed -n 's/^host: //p')" \
     && RUSTFLAGS="-C target-feature=+crt-static" cargo build --release --locked --package outspoke --target "$host" \
     && mkdir -p /image/data \
-    && cp "target/$host/release/outspoke" /image/outspoke \
+    && strip --strip-debug -o /image/outspoke "target/$host/release/outspoke" \
     && chown -R 65532:65532 /image/data
 
 FROM scratch
