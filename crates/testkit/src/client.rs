@@ -36,6 +36,9 @@ pub struct WsClient<S> {
     patience: Duration,
 }
 
+/// Pings in a row after which a client stops waiting for something else.
+const PINGS_MAX: usize = 100;
+
 impl<S: ByteStream> WsClient<S> {
     /// A client on an upgraded stream, of which `early` was read already. Waits at most `patience` for anything.
     pub fn new(stream: S, deflate: Option<PermessageDeflate>, early: Vec<u8>, patience: Duration) -> Self {
@@ -167,14 +170,15 @@ impl<S: ByteStream> WsClient<S> {
     /// The next thing that is no ping; pings are answered.
     ///
     /// # Panics
-    /// As [`next`](Self::next).
+    /// As [`next`](Self::next), or nothing but pings comes: a server that pings would keep a test waiting for ever.
     pub async fn next_but_pings(&mut self) -> Received {
-        loop {
+        for _ in 0..PINGS_MAX {
             match self.next().await {
                 Received::Ping(payload) => self.pong(&payload).await,
                 received => return received,
             }
         }
+        panic!("nothing but {PINGS_MAX} pings came");
     }
 
     /// The next message, which must be JSON of this `type`. Pings are answered.
