@@ -45,6 +45,8 @@ pub(super) struct Connection {
     pub(super) dialect: u8,
     pub(super) compression: Option<Window>,
     pub(super) echo: bool,
+    /// Others know of it: its end must be told.
+    pub(super) introduced: bool,
     pub(super) phase: Phase,
     /// When something last came from the peer.
     pub(super) heard: Tick,

@@ -38,10 +38,7 @@ pub(super) fn tick_length(config: &HubConfig) -> Duration {
 impl Shard {
     /// Takes over a connection; the former holder of its identity goes first.
     pub(super) fn attach(&mut self, mut arrival: Box<Arrival>) {
-        if self.stopping {
-            return;
-        }
-        if !arrival.claimed {
+        if !arrival.claimed && !self.stopping {
             arrival.claimed = true;
             if let Some(former) = self.hub.registry.claim(&arrival.client) {
                 let hub = Arc::clone(&self.hub);
@@ -65,7 +62,6 @@ impl Shard {
     pub(super) fn evict(&mut self, client: ClientId, then: Box<Arrival>) {
         // Absent: it has ended meanwhile, or has not settled yet and will find its identity taken.
         if let Some(key) = self.hub.registry.get(client).and_then(|former| former.key.get().copied()) {
-            count(&self.counters().clients_replaced, 1);
             self.begin_close(key, Disconnect::Replaced);
         }
         if usize::from(then.client.shard) == self.index {
@@ -93,9 +89,17 @@ impl Shard {
             }
             hot.direct = socket.as_raw_fd();
         }
-        // Known from here on: whoever finds the client by its id finds its place too.
-        let _ = client.key.set(key);
-        self.hub.registry.insert(&client);
+        // An eviction that was ordered before now has found nobody; one that is ordered later finds the key.
+        let unwelcome = match () {
+            () if self.stopping => Some(Disconnect::GoingAway),
+            () if !echo && !self.hub.registry.holds(&client) => Some(Disconnect::Replaced),
+            () => None,
+        };
+        if unwelcome.is_none() {
+            // Known from here on: whoever finds the client by its id finds its place too.
+            let _ = client.key.set(key);
+            self.hub.registry.insert(&client);
+        }
         entry.insert(Box::new(Connection {
             conn,
             decoder: Decoder::new(Role::Server, compression.is_some()),
@@ -103,6 +107,7 @@ impl Shard {
             dialect,
             compression,
             echo,
+            introduced: false,
             phase: Phase::Open,
             heard: self.wheel.now(),
             pinged: 0,
@@ -123,13 +128,11 @@ impl Shard {
         self.hot[slot] = hot;
         count(&self.counters().connections_opened, 1);
         self.look_at(key.slot);
-        if !echo {
-            self.introduce(key, room);
-        }
-        if !self.hub.registry.holds(&self.connections[slot].client) {
-            // A still newer connection took the identity while this one was on its way.
-            self.begin_close(key, Disconnect::Replaced);
-            return None;
+        match unwelcome {
+            // Too late: it learns why, and nobody learns of it.
+            Some(disconnect) => self.begin_close(key, disconnect),
+            None if echo => {}
+            None => self.introduce(key, room),
         }
         if !early.is_empty() {
             self.receive(key, &mut early.to_vec());
@@ -146,6 +149,7 @@ impl Shard {
         let everyone = Arc::clone(&hub.directory.everyone);
         everyone.admit(&hub, self.index, key, 0, None);
         let connection = &mut self.connections[key.slot as usize];
+        connection.introduced = true;
         connection.memberships.push(Membership { local: None, place: Seat::None, room: everyone, ticket: 0 });
         let client = Arc::clone(&connection.client);
         self.reply(
@@ -182,7 +186,7 @@ impl Shard {
             return;
         }
         let client = Arc::clone(&connection.client);
-        let echo = connection.echo;
+        let introduced = connection.introduced;
         connection.stall = None;
         self.hub.registry.remove(&client);
         self.hot[key.slot as usize].direct = -1;
@@ -190,7 +194,7 @@ impl Shard {
             self.leave(key, 0);
         }
         count(&self.counters().connections_closed, 1);
-        if !echo {
+        if introduced {
             self.hub.tell_disconnected(&client, departure);
         }
     }
@@ -212,6 +216,7 @@ impl Shard {
                 count(&self.counters().slow_clients_closed, 1)
             }
             Disconnect::HeartbeatTimeout => count(&self.counters().heartbeats_missed, 1),
+            Disconnect::Replaced => count(&self.counters().clients_replaced, 1),
             _ => {}
         }
         self.depart(key, Departure::ByServer(disconnect));

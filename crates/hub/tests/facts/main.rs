@@ -2,3 +2,7 @@
 #![allow(clippy::unwrap_used, missing_docs)]
 
 mod chat;
+mod delivery;
+mod eviction;
+mod heartbeat;
+mod support;
