@@ -512,14 +512,13 @@ impl Hub {
         written: Option<oneshot::Sender<()>>,
     ) -> Result<(), PushError> {
         let client = self.client(id).ok_or(PushError::ClientNotFound)?;
-        let key = *client.key.get().ok_or(PushError::ClientNotFound)?;
         let dialect = &self.inner.dialects[usize::from(client.dialect())];
         let frame = encode(dialect.as_ref())?;
         let len = frame.len();
         client
             .reserve(len, self.inner.config.outbox_bytes_max)
             .map_err(|queued| PushError::SendBufferFull { queued })?;
-        let command = Command::Push { client: key, frame, written };
+        let command = Command::Push { client: Arc::clone(&client), frame, written };
         self.inner.shards[usize::from(client.shard)].inbox.offer(command, Command::WEIGHT + len).map_err(
             |rejected| {
                 client.release(len);

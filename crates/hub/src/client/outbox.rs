@@ -71,8 +71,8 @@ impl Outbox {
         self.queue.is_empty()
     }
 
-    #[cfg(test)]
-    fn bytes(&self) -> usize {
+    /// Unwritten bytes.
+    pub(crate) fn bytes(&self) -> usize {
         self.bytes
     }
 

@@ -26,7 +26,7 @@ pub(crate) enum Command {
     /// Tell the room's members on this shard.
     Deliver { room: Arc<Room>, publication: Arc<Publication> },
     /// Send encoded bytes to one client, which is charged with them already.
-    Push { client: Key, frame: Bytes, written: Option<oneshot::Sender<()>> },
+    Push { client: Arc<Client>, frame: Bytes, written: Option<oneshot::Sender<()>> },
     /// Put a client into a room.
     Join { client: Key, room: RoomName, done: oneshot::Sender<Result<(), JoinError>> },
     /// Take a client out of a room.

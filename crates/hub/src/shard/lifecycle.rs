@@ -289,7 +289,10 @@ impl Shard {
             return;
         }
         self.hot[key.slot as usize] = Hot::NOTHING;
-        self.connections.remove(key.slot as usize);
+        let connection = self.connections.remove(key.slot as usize);
+        if let Some(outbox) = &connection.outbox {
+            connection.client.release(outbox.bytes());
+        }
         if self.connections.is_empty() {
             self.connections.shrink_to_fit();
             self.hot = Vec::new();
@@ -370,7 +373,7 @@ impl Shard {
         let ticks = self.ticks();
         let connection = &self.connections[key.slot as usize];
         let deadline = match &connection.outbox {
-            Some(outbox) => due(outbox.progress, ticks.write.max(ticks.close)),
+            Some(outbox) => due(outbox.progress.max(since), ticks.write.max(ticks.close)),
             None => due(since, ticks.close),
         };
         let deadline = if self.stopping { due(since, ticks.close) } else { deadline };

@@ -183,7 +183,7 @@ impl Shard {
             Command::Evict { client, then } => self.evict(client, then),
             Command::Activate { room, client, ticket } => self.activate(&room, client, ticket),
             Command::Deliver { room, publication } => self.rooms.deliver(&room, publication),
-            Command::Push { client, frame, written } => self.push(client, frame, written),
+            Command::Push { client, frame, written } => self.push(&client, frame, written),
             Command::Join { client, room, done } => {
                 // Whoever asked may have stopped waiting.
                 let _ = done.send(self.join_for_api(client, room));

@@ -11,6 +11,7 @@ use tokio::sync::oneshot;
 
 use super::connection::{Connection, Phase};
 use super::{Key, Shard};
+use crate::client::Client;
 use crate::client::outbox::{Entry, Origin, Outbox};
 
 /// No signal when the peer is gone: the error says it.
@@ -72,8 +73,9 @@ impl Shard {
         } else {
             0
         };
-        let entry = Entry { bytes: Bytes::copy_from_slice(&bytes[written..]), origin: Origin::Control };
-        self.queue(slot, entry, 0);
+        // Whole even if begun: what is on the wire in part must be finished, and is known by what is written of it.
+        let entry = Entry { bytes: Bytes::copy_from_slice(bytes), origin: Origin::Control };
+        self.queue(slot, entry, written);
         let key = self.connections[slot as usize].key(slot as usize);
         let max = self.hub.config.outbox_bytes_max;
         if self.connections[slot as usize].client.queued_bytes() > max {
@@ -85,37 +87,47 @@ impl Shard {
     }
 
     /// Sends a pushed frame, for which the client is charged already.
-    pub(super) fn push(&mut self, key: Key, frame: Bytes, written: Option<oneshot::Sender<()>>) {
-        // Dropping `written` tells the sender that the connection has ended.
-        let Some(connection) = self.connection(key) else { return };
-        connection.client.release(frame.len());
-        if !connection.is_open() {
-            return;
-        }
+    pub(super) fn push(&mut self, client: &Client, frame: Bytes, written: Option<oneshot::Sender<()>>) {
+        let key = client.key.get().copied();
+        let open = |key: &Key| self.connection(*key).is_some_and(|connection| connection.is_open());
+        let Some(key) = key.filter(open) else {
+            // Dropping `written` tells the sender that the connection has ended.
+            return client.release(frame.len());
+        };
         let direct = self.hot[key.slot as usize].direct;
         let sent = if direct >= 0 { send_direct(direct, &frame) } else { Sent::Part(0) };
         match sent {
             Sent::All => {
+                client.release(frame.len());
                 if let Some(written) = written {
                     // Whoever asked may have stopped waiting.
                     let _ = written.send(());
                 }
             }
             Sent::Part(count) => {
-                self.queue(key.slot, Entry { bytes: frame, origin: Origin::Push { written } }, count);
+                client.release(count);
+                self.enqueue(key.slot, Entry { bytes: frame, origin: Origin::Push { written } }, count);
                 if direct < 0 {
                     self.dirty.push(key);
                 }
             }
-            Sent::Failed => self.lost_later(key.slot),
+            Sent::Failed => {
+                client.release(frame.len());
+                self.lost_later(key.slot);
+            }
         }
     }
 
-    /// Appends to the outbox, of which `written` bytes are sent already.
+    /// Appends an entry to the outbox, of which `written` bytes are sent already, and charges the client.
     pub(super) fn queue(&mut self, slot: u32, entry: Entry, written: usize) {
+        self.connections[slot as usize].client.charge(entry.bytes.len() - written);
+        self.enqueue(slot, entry, written);
+    }
+
+    /// Appends an entry with whose unwritten bytes the client is charged.
+    fn enqueue(&mut self, slot: u32, entry: Entry, written: usize) {
         let now = self.now();
         let connection = &mut self.connections[slot as usize];
-        connection.client.charge(entry.bytes.len() - written);
         match &mut connection.outbox {
             Some(outbox) => outbox.push(entry, written),
             empty => {

@@ -5,4 +5,5 @@ mod chat;
 mod delivery;
 mod eviction;
 mod heartbeat;
+mod pushes;
 mod support;
