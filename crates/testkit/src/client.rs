@@ -169,12 +169,16 @@ impl<S: ByteStream> WsClient<S> {
     /// # Panics
     /// As [`next`](Self::next).
     pub async fn next_but_pings(&mut self) -> Received {
-        loop {
-            match self.next().await {
-                Received::Ping(payload) => self.pong(&payload).await,
-                received => return received,
+        let patience = self.patience;
+        let next = async {
+            loop {
+                match self.next().await {
+                    Received::Ping(payload) => self.pong(&payload).await,
+                    received => return received,
+                }
             }
-        }
+        };
+        tokio::time::timeout(patience, next).await.expect("more than pings comes within the patience")
     }
 
     /// The next message, which must be JSON of this `type`. Pings are answered.
