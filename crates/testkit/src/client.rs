@@ -36,9 +36,6 @@ pub struct WsClient<S> {
     patience: Duration,
 }
 
-/// Pings in a row after which a client stops waiting for something else.
-const PINGS_MAX: usize = 100;
-
 impl<S: ByteStream> WsClient<S> {
     /// A client on an upgraded stream, of which `early` was read already. Waits at most `patience` for anything.
     pub fn new(stream: S, deflate: Option<PermessageDeflate>, early: Vec<u8>, patience: Duration) -> Self {
@@ -172,13 +169,16 @@ impl<S: ByteStream> WsClient<S> {
     /// # Panics
     /// As [`next`](Self::next), or nothing but pings comes: a server that pings would keep a test waiting for ever.
     pub async fn next_but_pings(&mut self) -> Received {
-        for _ in 0..PINGS_MAX {
-            match self.next().await {
-                Received::Ping(payload) => self.pong(&payload).await,
-                received => return received,
+        let patience = self.patience;
+        let next = async {
+            loop {
+                match self.next().await {
+                    Received::Ping(payload) => self.pong(&payload).await,
+                    received => return received,
+                }
             }
-        }
-        panic!("nothing but {PINGS_MAX} pings came");
+        };
+        tokio::time::timeout(patience, next).await.expect("more than pings comes within the patience")
     }
 
     /// The next message, which must be JSON of this `type`. Pings are answered.

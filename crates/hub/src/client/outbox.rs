@@ -20,6 +20,8 @@ pub(crate) struct Outbox {
     /// Bytes of the first entry that are written already.
     written: usize,
     bytes: usize,
+    /// The connection took no more bytes: what waits, waits for the client. Until then it waits for its first try.
+    pub(crate) stuck: bool,
     /// When the client last took bytes, or the outbox was begun.
     pub(crate) progress: Tick,
     /// Messages that were skipped, by room: to be told when the outbox is empty.
@@ -152,6 +154,11 @@ impl Outbox {
             }
             None => self.skipped.push(Skipped { room, missed, muted }),
         }
+    }
+
+    /// Forgets what was not delivered of `room`.
+    pub(crate) fn forget(&mut self, room: RoomId) {
+        self.skipped.retain(|skipped| skipped.room != room);
     }
 
     /// Whether nothing of `room` is queued until the outbox is empty.

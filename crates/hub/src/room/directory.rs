@@ -80,12 +80,11 @@ impl Directory {
         let mut bucket = self.bucket(name.as_str());
         let room = match bucket.get(name) {
             Some(room) => Arc::clone(room),
-            None if self.count() >= hub.config.rooms_max => return Err(JoinRefused::RoomLimit),
+            None if !self.take_place(hub.config.rooms_max) => return Err(JoinRefused::RoomLimit),
             None => {
                 let id = self.next_id.fetch_add(1, Ordering::Relaxed);
                 let room = Arc::new(Room::new(id, Some(name.clone()), self.shards));
                 bucket.insert(name.clone(), Arc::clone(&room));
-                self.count.fetch_add(1, Ordering::AcqRel);
                 room
             }
         };
@@ -95,6 +94,12 @@ impl Directory {
         }
         let joined = room.admit(hub, shard, client, ticket, newcomer);
         Ok((room, joined))
+    }
+
+    /// Counts one room more, if there may be one.
+    fn take_place(&self, rooms_max: usize) -> bool {
+        let one_more = |count| (count < rooms_max).then_some(count + 1);
+        self.count.fetch_update(Ordering::AcqRel, Ordering::Relaxed, one_more).is_ok()
     }
 
     /// Undoes one join of `shard`; the last one ends the room.

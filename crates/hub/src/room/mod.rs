@@ -71,11 +71,6 @@ impl Room {
         lock(&self.state).total
     }
 
-    /// The room's head.
-    pub(crate) fn position(&self) -> Position {
-        Position { epoch: self.epoch, offset: lock(&self.state).head }
-    }
-
     /// Gives the message its place and its receivers.
     pub(crate) fn publish(self: &Arc<Self>, hub: &Inner, draft: Draft) -> Published {
         self.accept(hub, &mut lock(&self.state), draft)

@@ -91,6 +91,8 @@ pub(super) struct Membership {
     pub(super) place: Seat,
     pub(super) room: Arc<Room>,
     pub(super) ticket: u32,
+    /// The room's offset at the join: messages after it follow.
+    pub(super) joined: u64,
 }
 
 /// Where in a room's member list a client sits.

@@ -95,11 +95,11 @@ impl Shard {
             if hot.direct >= 0 && !(several && (hot.several_rooms || batch.room == 0)) {
                 match super::send::send_direct(hot.direct, &batch.bytes) {
                     Sent::All => {}
-                    Sent::Part(written) => self.queue_batch(slot, batch, written),
+                    Sent::Part(written) => self.queue_batch(slot, batch, Some(written)),
                     Sent::Failed => self.lost_later(slot),
                 }
             } else {
-                self.queue_batch(slot, batch, 0);
+                self.queue_batch(slot, batch, None);
             }
         }
         let counters = self.counters();

@@ -150,7 +150,13 @@ impl Shard {
         everyone.admit(&hub, self.index, key, 0, None);
         let connection = &mut self.connections[key.slot as usize];
         connection.introduced = true;
-        connection.memberships.push(Membership { local: None, place: Seat::None, room: everyone, ticket: 0 });
+        connection.memberships.push(Membership {
+            local: None,
+            place: Seat::None,
+            room: everyone,
+            ticket: 0,
+            joined: 0,
+        });
         let client = Arc::clone(&connection.client);
         self.reply(
             key.slot,
@@ -243,7 +249,7 @@ impl Shard {
         let now = self.now();
         let connection = &mut self.connections[key.slot as usize];
         connection.phase = Phase::Closing { since: now, answered, shut: false };
-        self.queue(key.slot, Entry { bytes: farewell, origin: Origin::Control }, 0);
+        self.queue(key.slot, Entry { bytes: farewell, origin: Origin::Control }, None);
         self.flush(key.slot);
         if self.connection(key).is_some() {
             self.look_at(key.slot);

@@ -70,8 +70,8 @@ impl Shard {
         let (position, members) = match self.membership(key, name.as_str()) {
             // Repeating it is harmless.
             Some(index) => {
-                let room = Arc::clone(&self.connections[key.slot as usize].memberships[index].room);
-                (room.position(), room.members())
+                let held = &self.connections[key.slot as usize].memberships[index];
+                (self.rooms.position_of(held), held.room.members())
             }
             None => {
                 let Joined { position, members } = self.join(key, &name).map_err(refusal_of)?;
@@ -263,7 +263,13 @@ impl Shard {
                 JoinRefused::RoomLimit => JoinError::RoomLimit { max: config.rooms_max },
             },
         )?;
-        connection.memberships.push(Membership { local: None, place: Seat::None, room, ticket });
+        connection.memberships.push(Membership {
+            local: None,
+            place: Seat::None,
+            room,
+            ticket,
+            joined: joined.position.offset,
+        });
         self.hot[key.slot as usize].several_rooms = connection.memberships.len() > 2;
         Ok(joined)
     }
@@ -287,6 +293,10 @@ impl Shard {
     pub(super) fn leave(&mut self, key: Key, index: usize) {
         let connection = &mut self.connections[key.slot as usize];
         let membership = connection.memberships.swap_remove(index);
+        if let Some(outbox) = connection.outbox.as_mut() {
+            // Of a room that it is not in, a client is not told what it missed.
+            outbox.forget(membership.room.id);
+        }
         self.hot[key.slot as usize].several_rooms = connection.memberships.len() > 2;
         if let Some(local) = membership.local {
             match membership.place {

@@ -12,6 +12,7 @@ use outspoke_protocol::Position;
 use outspoke_websocket::Window;
 use slab::Slab;
 
+use super::connection::Membership;
 use crate::publication::Publication;
 use crate::room::{Room, RoomId};
 
@@ -142,6 +143,12 @@ impl LocalRooms {
 
     pub(super) fn room_mut(&mut self, local: u32) -> &mut LocalRoom {
         &mut self.rooms[local as usize]
+    }
+
+    /// How far a member has got in its room: what it is sent next follows this place.
+    pub(super) fn position_of(&self, membership: &Membership) -> Position {
+        let delivered = membership.local.map_or(0, |local| self.rooms[local as usize].head);
+        Position { epoch: membership.room.epoch, offset: delivered.max(membership.joined) }
     }
 
     /// The last delivered place of a room that is still here.

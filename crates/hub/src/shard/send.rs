@@ -64,24 +64,24 @@ impl Shard {
 
     fn send_control(&mut self, slot: u32, bytes: &[u8], merge: bool) {
         let direct = self.hot[slot as usize].direct;
-        let written = if direct >= 0 && !merge {
+        let tried = if direct >= 0 && !merge {
             match send_direct(direct, bytes) {
                 Sent::All => return,
-                Sent::Part(count) => count,
+                Sent::Part(count) => Some(count),
                 Sent::Failed => return self.lost_later(slot),
             }
         } else {
-            0
+            None
         };
         // Whole even if begun: what is on the wire in part must be finished, and is known by what is written of it.
         let entry = Entry { bytes: Bytes::copy_from_slice(bytes), origin: Origin::Control };
-        self.queue(slot, entry, written);
+        self.queue(slot, entry, tried);
         let key = self.connections[slot as usize].key(slot as usize);
         let max = self.hub.config.outbox_bytes_max;
         if self.connections[slot as usize].client.queued_bytes() > max {
             self.doomed.push((key, Disconnect::SlowConsumer));
         }
-        if direct < 0 || merge {
+        if tried.is_none() {
             self.dirty.push(key);
         }
     }
@@ -95,44 +95,47 @@ impl Shard {
             return client.release(frame.len());
         };
         let direct = self.hot[key.slot as usize].direct;
-        let sent = if direct >= 0 { send_direct(direct, &frame) } else { Sent::Part(0) };
+        let sent = (direct >= 0).then(|| send_direct(direct, &frame));
         match sent {
-            Sent::All => {
+            Some(Sent::All) => {
                 client.release(frame.len());
                 if let Some(written) = written {
                     // Whoever asked may have stopped waiting.
                     let _ = written.send(());
                 }
             }
-            Sent::Part(count) => {
+            Some(Sent::Part(count)) => {
                 client.release(count);
-                self.enqueue(key.slot, Entry { bytes: frame, origin: Origin::Push { written } }, count);
-                if direct < 0 {
-                    self.dirty.push(key);
-                }
+                self.enqueue(key.slot, Entry { bytes: frame, origin: Origin::Push { written } }, Some(count));
             }
-            Sent::Failed => {
+            None => {
+                self.enqueue(key.slot, Entry { bytes: frame, origin: Origin::Push { written } }, None);
+                self.dirty.push(key);
+            }
+            Some(Sent::Failed) => {
                 client.release(frame.len());
                 self.lost_later(key.slot);
             }
         }
     }
 
-    /// Appends an entry to the outbox, of which `written` bytes are sent already, and charges the client.
-    pub(super) fn queue(&mut self, slot: u32, entry: Entry, written: usize) {
-        self.connections[slot as usize].client.charge(entry.bytes.len() - written);
-        self.enqueue(slot, entry, written);
+    /// Appends an entry to the outbox and charges the client. `tried`: so many bytes of it were taken, and no more;
+    /// `None`: it has not been tried.
+    pub(super) fn queue(&mut self, slot: u32, entry: Entry, tried: Option<usize>) {
+        self.connections[slot as usize].client.charge(entry.bytes.len() - tried.unwrap_or(0));
+        self.enqueue(slot, entry, tried);
     }
 
     /// Appends an entry with whose unwritten bytes the client is charged.
-    fn enqueue(&mut self, slot: u32, entry: Entry, written: usize) {
+    fn enqueue(&mut self, slot: u32, entry: Entry, tried: Option<usize>) {
         let now = self.now();
         let connection = &mut self.connections[slot as usize];
         match &mut connection.outbox {
-            Some(outbox) => outbox.push(entry, written),
+            Some(outbox) => outbox.push(entry, tried.unwrap_or(0)),
             empty => {
                 let mut outbox = Box::new(Outbox::new(now));
-                outbox.push(entry, written);
+                outbox.stuck = tried.is_some();
+                outbox.push(entry, tried.unwrap_or(0));
                 *empty = Some(outbox);
                 self.hot[slot as usize].direct = -1;
                 self.look_at_write(slot);
@@ -178,7 +181,10 @@ impl Shard {
                         return self.emptied(slot);
                     }
                 }
-                Poll::Pending => return,
+                Poll::Pending => {
+                    outbox.stuck = true;
+                    return;
+                }
                 Poll::Ready(_) => return self.lost_later(slot),
             }
         }

@@ -1,46 +1,55 @@
 //! Members that read too slowly: what becomes of a room's messages for them.
 //!
-//! The room's policy decides only here, off the fast path: a member gets here when its socket did not take a
-//! delivery, and leaves when its outbox is empty. Whatever is not delivered is counted, and told to the client
+//! The room's policy decides only here, off the fast path, and only for a member whose connection has refused bytes:
+//! one with an untried queue may be the fastest of all. It ends when the outbox is empty. Whatever is not delivered is counted, and told to the client
 //! as a gap when it reads again.
 
 use outspoke_protocol::{Disconnect, Event, Gap};
 
 use super::Shard;
 use super::fanout::Batch;
-use crate::client::outbox::{Entry, Origin, Outbox, Skipped};
+use crate::client::outbox::{Entry, Origin, Skipped};
 use crate::config::SlowClient;
 use crate::stats::count;
 
 impl Shard {
-    /// Queues a delivery of which `written` bytes are sent already.
-    pub(super) fn queue_batch(&mut self, slot: u32, batch: &Batch, written: usize) {
+    /// Queues a delivery. `tried`: the socket took so many bytes of it, and no more; `None`: it has not been tried.
+    pub(super) fn queue_batch(&mut self, slot: u32, batch: &Batch, tried: Option<usize>) {
         let connection = &self.connections[slot as usize];
         if !connection.is_open() {
             return;
         }
-        let untried = connection.outbox.is_none() && written == 0;
-        let over =
-            connection.client.queued_bytes() + batch.bytes.len() - written > self.hub.config.outbox_bytes_max;
-        // What is begun must be finished, whatever the policy.
-        if written > 0 {
-            self.queue(slot, batch.entry(), written);
+        let untried = connection.outbox.is_none() && tried.is_none();
+        let stuck = connection.outbox.as_ref().is_some_and(|outbox| outbox.stuck);
+        if !stuck {
+            self.queue(slot, batch.entry(), tried);
         } else if self.is_muted(slot, batch) {
             self.skip(slot, batch, batch.logged(), true);
         } else {
-            match self.hub.config.slow_client {
-                SlowClient::Conflate if batch.room != 0 => self.conflate(slot, batch),
-                _ if !over => self.queue(slot, batch.entry(), 0),
-                SlowClient::Disconnect => self.doom_slow(slot),
-                SlowClient::DropNewest => self.skip(slot, batch, batch.logged(), false),
-                SlowClient::DropOldest | SlowClient::Conflate => self.drop_oldest(slot, batch),
-                SlowClient::Resync => self.mute(slot, batch),
-            }
+            self.queue_for_slow(slot, batch);
         }
-        if untried {
+        if untried || self.owes_a_gap_only(slot) {
             let key = self.connections[slot as usize].key(slot as usize);
             self.dirty.push(key);
         }
+    }
+
+    fn queue_for_slow(&mut self, slot: u32, batch: &Batch) {
+        let queued = self.connections[slot as usize].client.queued_bytes();
+        let fits = queued + batch.bytes.len() <= self.hub.config.outbox_bytes_max;
+        match self.hub.config.slow_client {
+            SlowClient::Conflate if batch.room != 0 => self.conflate(slot, batch),
+            _ if fits => self.queue(slot, batch.entry(), None),
+            SlowClient::Disconnect => self.doom_slow(slot),
+            SlowClient::DropNewest => self.skip(slot, batch, batch.logged(), false),
+            SlowClient::DropOldest | SlowClient::Conflate => self.drop_oldest(slot, batch),
+            SlowClient::Resync => self.mute(slot, batch),
+        }
+    }
+
+    /// Everything that waited was dropped: what was missed can be told.
+    fn owes_a_gap_only(&self, slot: u32) -> bool {
+        self.connections[slot as usize].outbox.as_ref().is_some_and(|outbox| outbox.is_empty())
     }
 
     fn doom_slow(&mut self, slot: u32) {
@@ -65,7 +74,7 @@ impl Shard {
         if self.connections[slot as usize].client.queued_bytes() + batch.bytes.len() > max {
             self.skip(slot, batch, batch.logged(), false);
         } else {
-            self.queue(slot, batch.entry(), 0);
+            self.queue(slot, batch.entry(), None);
         }
     }
 
@@ -80,7 +89,7 @@ impl Shard {
             if queued + single.bytes.len() > self.hub.config.outbox_bytes_max {
                 self.drop_oldest(slot, &single);
             } else {
-                self.queue(slot, single.entry(), 0);
+                self.queue(slot, single.entry(), None);
             }
         }
     }
@@ -110,18 +119,10 @@ impl Shard {
             outbox.skip(batch.room, missed, muted);
             count(&self.counters().deliveries_skipped, missed);
         }
-        // An outbox emptied by dropping is tried like one that was written: it may owe a gap.
-        if bytes > 0 {
-            let key = self.connections[slot as usize].key(slot as usize);
-            self.dirty.push(key);
-        }
     }
 
     fn skip(&mut self, slot: u32, batch: &Batch, missed: u32, muted: bool) {
-        let now = self.now();
-        let connection = &mut self.connections[slot as usize];
-        let outbox = connection.outbox.get_or_insert_with(|| Box::new(Outbox::new(now)));
-        self.hot[slot as usize].direct = -1;
+        let Some(outbox) = self.connections[slot as usize].outbox.as_mut() else { return };
         outbox.skip(batch.room, u64::from(missed), muted);
         count(&self.counters().deliveries_skipped, batch.frames.len() as u64);
     }

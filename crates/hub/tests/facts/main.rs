@@ -5,5 +5,7 @@ mod chat;
 mod delivery;
 mod eviction;
 mod heartbeat;
+mod membership;
 mod pushes;
+mod slow;
 mod support;
