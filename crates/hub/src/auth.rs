@@ -3,7 +3,6 @@
 //! Asked once per upgrade, after the handshake was found valid and before it is answered. What an identity may
 //! *do* is not decided here.
 
-use std::borrow::Cow;
 use std::fmt;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -202,7 +201,7 @@ impl OpenMode {
         Ok(identity)
     }
 
-    fn id(&self, key: &str, value: &Cow<'_, str>) -> Result<EcoString, AuthError> {
+    fn id(&self, key: &str, value: &str) -> Result<EcoString, AuthError> {
         let max = self.user_id_bytes_max;
         if value.len() > max {
             let detail = eco_format!("{key} has {} bytes of UTF-8; at most {max} are allowed", value.len());
@@ -211,7 +210,7 @@ impl OpenMode {
         printable(key, value)
     }
 
-    fn name(&self, value: &Cow<'_, str>) -> Result<EcoString, AuthError> {
+    fn name(&self, value: &str) -> Result<EcoString, AuthError> {
         let (len, max) = (value.chars().count(), self.username_chars_max);
         if len > max {
             let detail = eco_format!("username has {len} characters; at most {max} are allowed");

@@ -123,8 +123,8 @@ impl Drop for MemoryConn {
 impl MemoryPeer {
     /// Gives bytes to the hub, as many as fit; returns how many that were.
     pub fn send(&self, bytes: &[u8]) -> usize {
-        let mut context = Context::from_waker(Waker::noop());
-        match with(&self.outgoing, |pipe| pipe.poll_put(&mut context, &[IoSlice::new(bytes)])) {
+        let context = Context::from_waker(Waker::noop());
+        match with(&self.outgoing, |pipe| pipe.poll_put(&context, &[IoSlice::new(bytes)])) {
             Poll::Ready(Ok(count)) => count,
             _ => 0,
         }
@@ -151,8 +151,8 @@ impl MemoryPeer {
     #[must_use]
     pub fn take(&self) -> Vec<u8> {
         let mut buffer = vec![0; with(&self.incoming, |pipe| pipe.bytes.len())];
-        let mut context = Context::from_waker(Waker::noop());
-        match with(&self.incoming, |pipe| pipe.poll_take(&mut context, &mut buffer)) {
+        let context = Context::from_waker(Waker::noop());
+        match with(&self.incoming, |pipe| pipe.poll_take(&context, &mut buffer)) {
             Poll::Ready(Ok(count)) => buffer.truncate(count),
             _ => buffer.clear(),
         }

@@ -18,11 +18,13 @@ use crate::sync::{Arc, lock};
 
 const BUCKETS: usize = 64;
 
+type Bucket = std::sync::Mutex<HashMap<RoomName, Arc<Room>>>;
+
 /// Every room that has members.
 #[derive(Debug)]
 pub(crate) struct Directory {
     hasher: RandomState,
-    buckets: Box<[std::sync::Mutex<HashMap<RoomName, Arc<Room>>>]>,
+    buckets: Box<[Bucket]>,
     count: AtomicUsize,
     next_id: AtomicU64,
     shards: usize,
@@ -60,7 +62,7 @@ impl Directory {
 
     /// Every room's name and members, in no order: for operators.
     pub(crate) fn all(&self) -> Vec<Arc<Room>> {
-        let rooms = |bucket: &std::sync::Mutex<HashMap<RoomName, Arc<Room>>>| {
+        let rooms = |bucket: &Bucket| {
             bucket.lock().unwrap_or_else(PoisonError::into_inner).values().cloned().collect::<Vec<_>>()
         };
         self.buckets.iter().flat_map(rooms).collect()
