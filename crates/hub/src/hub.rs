@@ -28,7 +28,7 @@ use crate::error::{AttachError, JoinError, NotWritten, PublishError, PushError, 
 use crate::publication::{Publication, opcode};
 use crate::room::directory::Directory;
 use crate::room::{Draft, Published};
-use crate::shard::command::{Arrival, Command};
+use crate::shard::command::{Arrival, Command, LastCall};
 use crate::shard::inbox::{Congestion, Inbox, Rejected};
 use crate::shard::{Mailbox, Shard};
 use crate::stats::{Counters, Stats};
@@ -174,7 +174,7 @@ impl HubBuilder {
         let (hub, shards) = self.build()?;
         for (index, shard) in shards.into_iter().enumerate() {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-            let running = Running(Arc::clone(&hub.inner));
+            let running = Running { hub: Arc::clone(&hub.inner), index };
             let name = format!("outspoke-shard-{index}");
             let thread = std::thread::Builder::new().name(name).spawn(move || {
                 let _running = running;
@@ -196,8 +196,8 @@ impl HubBuilder {
     pub fn start_on_this_runtime(mut self) -> Result<Hub, StartError> {
         self.config.shards = 1;
         let (hub, shards) = self.build()?;
-        for shard in shards {
-            let running = Running(Arc::clone(&hub.inner));
+        for (index, shard) in shards.into_iter().enumerate() {
+            let running = Running { hub: Arc::clone(&hub.inner), index };
             tokio::spawn(async move {
                 let _running = running;
                 shard.run().await;
@@ -243,11 +243,16 @@ impl HubBuilder {
 }
 
 /// Counts a shard as running until it ends, however it does.
-struct Running(Arc<Inner>);
+struct Running {
+    hub: Arc<Inner>,
+    index: usize,
+}
 
 impl Drop for Running {
     fn drop(&mut self) {
-        self.0.running.send_modify(|count| *count -= 1);
+        // Whatever is left is given up, so that nobody waits for a shard that will not come to it.
+        self.hub.shards[self.index].inbox.close();
+        self.hub.running.send_modify(|count| *count -= 1);
     }
 }
 
@@ -641,16 +646,18 @@ impl Hub {
         !self.inner.stopping.load(Ordering::Acquire)
     }
 
-    /// Stops the hub: no new connections, a close frame (1001) for every client, and an end when all have gone
-    /// or `patience` is over. Returns whether all had gone. Calling it again waits for the same end.
+    /// Stops the hub: no new connections, what clients publish is refused, what was acknowledged is delivered, then
+    /// a close frame (1001) for every client, and an end when all have gone or `patience` is over. Returns whether
+    /// all had gone. Calling it again waits for the same end.
     ///
     /// # Cancel safety
     /// Stopping begins when this is first polled, and goes on if the future is dropped.
     pub async fn shutdown(&self, patience: Duration) -> bool {
         if !self.inner.stopping.swap(true, Ordering::AcqRel) {
+            let last_call = Arc::new(LastCall(Arc::clone(&self.inner)));
             for shard in &self.inner.shards {
                 // A shard that has ended needs no order to.
-                let _ = shard.inbox.push(Command::Stop, 0);
+                let _ = shard.inbox.push(Command::Stop(Arc::clone(&last_call)), 0);
             }
         }
         let mut running = self.inner.running.subscribe();

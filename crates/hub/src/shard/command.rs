@@ -10,6 +10,7 @@ use crate::client::Client;
 use crate::client::registry::Place;
 use crate::conn::WsConn;
 use crate::error::JoinError;
+use crate::hub::Inner;
 use crate::publication::Publication;
 use crate::room::Room;
 use crate::sync::Arc;
@@ -35,13 +36,30 @@ pub(crate) enum Command {
     Close { client: Key, disconnect: Disconnect },
     /// Something the connection waited for may have happened.
     Wake(Key),
-    /// Say goodbye to everybody and end.
-    Stop,
+    /// Accept no more messages. Obeying includes letting go of the [`LastCall`].
+    Stop(Arc<LastCall>),
+    /// Deliver what is before this, say goodbye to everybody, and end.
+    Farewell,
 }
 
 impl Command {
     /// What a command without a payload counts for in the inbox, in bytes.
     pub(crate) const WEIGHT: usize = 64;
+}
+
+/// Held by every shard that may still accept a message; the last to let go sends all of them the
+/// [farewell](Command::Farewell). So whatever was accepted anywhere is in every inbox before it, and is delivered
+/// before the close frames.
+#[derive(Debug)]
+pub(crate) struct LastCall(pub(crate) Arc<Inner>);
+
+impl Drop for LastCall {
+    fn drop(&mut self) {
+        for shard in &self.0.shards {
+            // A shard that has ended has nobody to say goodbye to.
+            let _ = shard.inbox.push(Command::Farewell, 0);
+        }
+    }
 }
 
 /// A connection on its way into a shard.

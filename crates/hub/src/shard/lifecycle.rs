@@ -38,7 +38,7 @@ pub(super) fn tick_length(config: &HubConfig) -> Duration {
 impl Shard {
     /// Takes over a connection; the former holder of its identity goes first.
     pub(super) fn attach(&mut self, mut arrival: Box<Arrival>) {
-        if !arrival.claimed && !self.stopping {
+        if !arrival.claimed && !self.is_stopping() {
             arrival.claimed = true;
             if let Some(former) = self.hub.registry.claim(&arrival.client) {
                 let hub = Arc::clone(&self.hub);
@@ -76,6 +76,7 @@ impl Shard {
     /// Gives an arrival its slot, its rooms and its welcome.
     fn settle(&mut self, arrival: Arrival) -> Option<Key> {
         let Arrival { conn, early, client, place, dialect, compression, room, echo, claimed: _ } = arrival;
+        let stopping = self.is_stopping();
         let entry = self.connections.vacant_entry();
         let slot = entry.key();
         self.generation = self.generation.wrapping_add(1);
@@ -91,7 +92,7 @@ impl Shard {
         }
         // An eviction that was ordered before now has found nobody; one that is ordered later finds the key.
         let unwelcome = match () {
-            () if self.stopping => Some(Disconnect::GoingAway),
+            () if stopping => Some(Disconnect::GoingAway),
             () if !echo && !self.hub.registry.holds(&client) => Some(Disconnect::Replaced),
             () => None,
         };
@@ -299,9 +300,14 @@ impl Shard {
         if let Some(outbox) = &connection.outbox {
             connection.client.release(outbox.bytes());
         }
+        drop(connection);
         if self.connections.is_empty() {
             self.connections.shrink_to_fit();
             self.hot = Vec::new();
+            if self.is_stopping() {
+                // The others may have waited for this one.
+                self.hub.nudge_all();
+            }
         }
     }
 
@@ -382,7 +388,7 @@ impl Shard {
             Some(outbox) => due(outbox.progress.max(since), ticks.write.max(ticks.close)),
             None => due(since, ticks.close),
         };
-        let deadline = if self.stopping { due(since, ticks.close) } else { deadline };
+        let deadline = if self.is_stopping() { due(since, ticks.close) } else { deadline };
         match deadline {
             Some(deadline) if deadline > now => Some(deadline),
             _ => {

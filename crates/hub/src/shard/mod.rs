@@ -83,7 +83,19 @@ pub(crate) struct Shard {
     doomed: Vec<(Key, Disconnect)>,
     /// Connections whose stream has failed, likewise.
     lost: Vec<Key>,
-    stopping: bool,
+    stage: Stage,
+}
+
+/// How far a shard is from its end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Stage {
+    Serving,
+    /// No message is accepted any more, and no connection; what others accepted is still coming in.
+    Refusing,
+    /// Everything that was accepted anywhere is here, and is delivered this turn.
+    Delivering,
+    /// Everybody has been told goodbye.
+    Leaving,
 }
 
 /// Bytes read at once. One buffer per shard, so it may be generous.
@@ -117,7 +129,7 @@ impl Shard {
             throttled: Vec::new(),
             doomed: Vec::new(),
             lost: Vec::new(),
-            stopping: false,
+            stage: Stage::Serving,
             hub,
         })
     }
@@ -133,7 +145,9 @@ impl Shard {
         // The clock starts with the runtime's, which a test may have paused.
         self.began = Instant::now();
         let mut alarm = pin!(tokio::time::sleep(self.tick));
-        while !(self.stopping && self.connections.is_empty()) {
+        // Whoever has been given a place is waited for: a connection between its upgrade and its shard, too, gets a
+        // close frame.
+        while !(self.stage == Stage::Leaving && self.hub.registry.count() == 0) {
             self.wait(alarm.as_mut()).await;
             self.turn().await;
             if Instant::now() >= alarm.deadline() {
@@ -172,6 +186,7 @@ impl Shard {
             }
         }
         self.fan_out().await;
+        self.say_goodbye();
         self.write_dirty();
         self.bury_doomed();
         self.release_throttled();
@@ -193,7 +208,11 @@ impl Shard {
             }
             Command::Close { client, disconnect } => self.begin_close(client, disconnect),
             Command::Wake(client) => self.woken(client),
-            Command::Stop => self.stop(),
+            Command::Stop(last_call) => {
+                self.stage = Stage::Refusing;
+                drop(last_call);
+            }
+            Command::Farewell => self.stage = Stage::Delivering,
         }
     }
 
@@ -233,8 +252,16 @@ impl Shard {
         }
     }
 
-    fn stop(&mut self) {
-        self.stopping = true;
+    fn is_stopping(&self) -> bool {
+        self.stage > Stage::Serving
+    }
+
+    /// Once the farewell has come up, and what was before it is delivered.
+    fn say_goodbye(&mut self) {
+        if self.stage != Stage::Delivering {
+            return;
+        }
+        self.stage = Stage::Leaving;
         let keys: Vec<Key> = self.connections.iter().map(|(slot, connection)| connection.key(slot)).collect();
         for key in keys {
             self.begin_close(key, Disconnect::GoingAway);

@@ -100,6 +100,11 @@ impl Shard {
         kind: Kind,
         body: BodyRef<'_>,
     ) -> Result<Flow, Refusal> {
+        if self.is_stopping() {
+            // Once the last shard has said so, members are told goodbye: what came later would reach some and not others.
+            let detail = "the server is stopping: nobody got this; send it again after reconnecting";
+            return Err(Refusal::new(ErrorCode::Unavailable, detail));
+        }
         let room = self.room_to_publish(key, room.as_deref())?;
         let client = Arc::clone(&self.connections[key.slot as usize].client);
         if kind == Kind::Chat {

@@ -2,7 +2,7 @@
 //!
 //! Each test starts a server of its own, on a port that the system chooses; see `support`.
 
-#![allow(clippy::unwrap_used)]
+#![allow(clippy::unwrap_used, clippy::print_stdout)] // What was measured is printed for whoever wants to see it.
 
 mod chat;
 mod corpus;
@@ -12,6 +12,7 @@ mod http;
 mod identity;
 mod limits;
 mod rooms;
+mod shutdown;
 mod start;
 mod support;
 mod transcripts;

@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use outspoke_testkit::{TcpClient, TcpPipe};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 
@@ -24,6 +25,18 @@ impl Answer {
             Self::Closed => None,
         }
     }
+}
+
+/// A WebSocket connection without a welcome awaited; nothing if nobody listens, or the answer is no.
+pub(crate) async fn upgrade(addr: SocketAddr, target: &str) -> Option<TcpClient> {
+    let mut raw = Raw { stream: TcpStream::connect(addr).await.ok()?, buffer: Vec::new() };
+    let request = format!(
+        "GET {target} HTTP/1.1\r\nHost: {addr}\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
+         Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
+    );
+    raw.send(request.as_bytes()).await;
+    let upgraded = raw.answer().await.status() == Some(101);
+    upgraded.then(|| TcpClient::new(TcpPipe::new(raw.stream), None, raw.buffer, PATIENCE))
 }
 
 /// A plain connection.
