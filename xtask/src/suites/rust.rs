@@ -51,10 +51,9 @@ pub(super) fn count(log: &Log, test: &mut Command, tally: &mut Tally) -> Result<
     if status.success() {
         return Ok(Notes::new());
     }
-    for failed in output.lines().filter(|line| line.starts_with("test ") && line.ends_with(" ... FAILED")) {
-        println!("{failed}");
-    }
-    bail!("{}\n`cargo test` failed; all of it is in {}", log.tail(), log.path().display())
+    let said = failures(&output);
+    let said = if said.is_empty() { log.tail() } else { said.join("\n") };
+    bail!("{said}\n`cargo test` failed; all of it is in {}", log.path().display())
 }
 
 fn test_command(ctx: &Context, packages: &[&str], measured: bool) -> Result<Command> {
@@ -107,9 +106,30 @@ fn test_result(line: &str) -> Option<Tally> {
     Some(tally)
 }
 
+/// What the failed tests said, without their backtraces.
+fn failures(output: &str) -> Vec<&str> {
+    let mut said = Vec::new();
+    let mut telling = false;
+    for line in output.lines() {
+        let begins = line.starts_with("---- ") && line.ends_with(" ----");
+        let ends = line == "failures:" || line == "stack backtrace:";
+        telling = begins || (telling && !ends);
+        said.extend((telling && !line.is_empty()).then_some(line));
+    }
+    said
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn failures_are_what_tests_said_without_backtraces() {
+        let output = "test a ... FAILED\n\nfailures:\n\n---- a stdout ----\n\nthread panicked: 1 != 2\n\
+            stack backtrace:\n   0: core\n\n---- b stdout ----\nno\n\nfailures:\n    a\n    b\n";
+        let said = ["---- a stdout ----", "thread panicked: 1 != 2", "---- b stdout ----", "no"];
+        assert_eq!(failures(output), said);
+    }
 
     #[test]
     fn test_result_of_cargo_is_counted() {
