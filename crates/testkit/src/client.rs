@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 use std::time::Duration;
 
 use outspoke_websocket::{
-    CloseCode, Decoder, Deflater, Inflater, Limits, Opcode, PermessageDeflate, Random, Role,
+    CloseCode, Decoder, Deflater, Inflater, Item, Limits, Opcode, PermessageDeflate, Random, Role,
     encode_masked_close, encode_masked_frame, encode_message,
 };
 use serde_json::{Value, json};
@@ -31,7 +31,8 @@ pub struct WsClient<S> {
     inflater: Inflater,
     deflate: Option<(Deflater, PermessageDeflate)>,
     random: Random,
-    received: VecDeque<Received>,
+    /// What came, with the text of text messages as it was.
+    received: VecDeque<(Received, String)>,
     ended: bool,
     patience: Duration,
 }
@@ -152,12 +153,30 @@ impl<S: ByteStream> WsClient<S> {
     /// # Panics
     /// Nothing comes for as long as the client is patient.
     pub async fn next(&mut self) -> Received {
+        self.next_with_text().await.0
+    }
+
+    /// The next thing that is no ping, which must be a text message: its text, byte for byte. Pings are answered.
+    ///
+    /// # Panics
+    /// Something else comes, or nothing for as long as the client is patient.
+    pub async fn next_text(&mut self) -> String {
+        loop {
+            match self.next_with_text().await {
+                (Received::Json(_) | Received::Text(_), text) => return text,
+                (Received::Ping(payload), _) => self.pong(&payload).await,
+                (other, _) => panic!("expected a text message, and there came {other:?}"),
+            }
+        }
+    }
+
+    async fn next_with_text(&mut self) -> (Received, String) {
         loop {
             if let Some(received) = self.received.pop_front() {
                 return received;
             }
             if self.ended {
-                return Received::End;
+                return (Received::End, String::new());
             }
             let bytes = tokio::time::timeout(self.patience, self.stream.read()).await;
             self.absorb(bytes.unwrap_or_else(|_| panic!("nothing came within {:?}", self.patience)));
@@ -243,7 +262,7 @@ impl<S: ByteStream> WsClient<S> {
         {
             self.absorb(bytes);
         }
-        let mut all: Vec<_> = self.received.drain(..).collect();
+        let mut all: Vec<_> = self.received.drain(..).map(|(received, _)| received).collect();
         if self.ended {
             all.push(Received::End);
         }
@@ -274,7 +293,8 @@ impl<S: ByteStream> WsClient<S> {
         let mut frames = self.decoder.feed(&mut bytes, &LIMITS, &mut self.inflater);
         while let Some(item) = frames.next() {
             let item = item.unwrap_or_else(|error| panic!("the server broke the protocol: {error}"));
-            self.received.push_back(Received::of(item));
+            let text = if let Item::Text(text) = &item { (*text).to_owned() } else { String::new() };
+            self.received.push_back((Received::of(item), text));
         }
     }
 }

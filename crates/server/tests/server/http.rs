@@ -1,0 +1,117 @@
+//! What the server answers over plain HTTP.
+
+use outspoke_testkit::{Received, Signal};
+use serde_json::{Value, json};
+
+use crate::support::raw::{Answer, Raw};
+use crate::support::{Server, Settings};
+
+#[tokio::test]
+async fn health_tells_status_and_clients_and_nothing_else() {
+    let server = Server::start().await;
+    let health = server.get("/health").await;
+    assert_eq!((health.status, health.body.as_str()), (200, r#"{"status":"ok","clients":0}"#));
+    assert_eq!(health.headers["content-type"], "application/json");
+    assert_eq!(health.headers["cache-control"], "no-store");
+    let _lobby = server.in_lobby("ann").await;
+    let _nowhere = server.client("ben").await;
+    let gohub = server.open("/gohub").await;
+    assert_eq!(server.get("/health").await.body, r#"{"status":"ok","clients":3}"#);
+    drop(gohub);
+    server.has_clients(2).await;
+}
+
+#[tokio::test]
+async fn probes_answer_and_unknown_paths_are_404_in_json() {
+    let server = Server::start().await;
+    assert_eq!((server.get("/healthz").await.status, server.get("/readyz").await.status), (200, 200));
+    for path in [
+        "/nothing",
+        "/ws/",
+        "/health/",
+        "/assets/nothing.js",
+        "/conformance/echo",
+        "//",
+        "/..%2f..%2fetc/passwd",
+    ] {
+        assert_eq!(server.get(path).await.status, 404, "{path}");
+    }
+    let body: Value = serde_json::from_str(&server.get("/nothing").await.body).unwrap();
+    assert_eq!(body, json!({ "error": "not_found", "path": "/nothing" }));
+}
+
+#[tokio::test]
+async fn page_is_served_with_its_headers_and_can_be_switched_off() {
+    let server = Server::start().await;
+    let page = server.get("/").await;
+    assert_eq!(page.status, 200);
+    assert!(page.headers["content-type"].to_str().unwrap().starts_with("text/html"), "{:?}", page.headers);
+    assert!(page.headers["content-security-policy"].to_str().unwrap().contains("default-src 'none'"));
+    assert_eq!(page.headers["x-content-type-options"], "nosniff");
+    let asset = page.body.split('"').find(|word| word.starts_with("assets/")).expect("the page has assets");
+    let asset = server.get(&format!("/{asset}")).await;
+    assert_eq!(asset.status, 200);
+    assert!(asset.headers.contains_key("etag"));
+    let server = Settings::default().set("server.page", "false").start().await;
+    assert_eq!(server.get("/").await.status, 404);
+}
+
+/// An echo on a public server is a gift to nobody.
+#[tokio::test]
+async fn conformance_echo_exists_only_where_it_was_asked_for() {
+    let server = Server::start().await;
+    let refused = server.try_open("/conformance/echo").await.expect_err("it is off");
+    assert_eq!(refused.status, 404);
+    let server = Settings::default().set("server.conformance_echo", "true").start().await;
+    let mut client = server.open("/conformance/echo").await;
+    client.send_text("no JSON at all").await;
+    assert_eq!(client.next().await, Received::Text("no JSON at all".to_owned()));
+    client.send_binary(b"\xff\x00").await;
+    assert_eq!(client.next().await, Received::Binary(b"\xff\x00"[..].into()));
+    client.ping(b"p").await;
+    assert_eq!(client.next().await, Received::Pong(b"p"[..].into()));
+}
+
+/// A proxy sends what follows without waiting; nothing of it may be lost or read as something else.
+#[tokio::test]
+async fn pipelined_requests_are_answered_in_order() {
+    let server = Server::start().await;
+    let mut raw = Raw::connect(server.addr).await;
+    let get = |path: &str| format!("GET {path} HTTP/1.1\r\nHost: localhost\r\n\r\n");
+    raw.send([get("/health"), get("/nothing"), get("/healthz")].concat().as_bytes()).await;
+    assert_eq!(raw.answer().await.status(), Some(200));
+    assert_eq!(raw.answer().await.status(), Some(404));
+    assert_eq!(raw.answer().await, Answer::Status(200, r#"{"status":"ok"}"#.to_owned()));
+}
+
+/// Frames in one segment with the request: they are the first that the dialect reads.
+#[tokio::test]
+async fn frames_that_come_with_the_request_are_read_after_the_upgrade() {
+    let server = Server::start().await;
+    let mut client = outspoke_testkit::Connect::to(server.addr, "/ws?userId=a&join=none")
+        .early(&[&[0x81, 0x80 | 15, 0, 0, 0, 0], &br#"{"type":"ping"}"#[..]].concat())
+        .open()
+        .await
+        .unwrap();
+    client.expect("welcome").await;
+    client.expect("pong").await;
+}
+
+/// While it stops, a load balancer is told, and new clients are sent elsewhere.
+#[tokio::test]
+async fn connections_are_refused_once_the_server_stops() {
+    let mut server = Server::start().await;
+    let client = server.client("ann").await;
+    // It does not answer the close frame, so that stopping takes a while.
+    server.signal(Signal::TERM);
+    server.process().wait_for(|line| line.contains("\"stopping;").then_some(())).await;
+    let connected = async {
+        loop {
+            let Ok(stream) = tokio::net::TcpStream::connect(server.addr).await else { return };
+            drop(stream);
+        }
+    };
+    tokio::time::timeout(crate::support::PATIENCE, connected).await.expect("the listener closes");
+    drop(client);
+    assert!(server.process().ended(crate::support::PATIENCE).await.success());
+}
