@@ -10,6 +10,7 @@
 mod by_hand;
 mod checks;
 mod context;
+mod family;
 mod packages;
 mod report;
 mod step;

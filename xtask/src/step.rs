@@ -1,7 +1,7 @@
 //! Runs one command quietly: its output goes to the suite's log, and only a failure shows the log's end.
 //!
-//! Every command has a deadline and no standard input, so that nothing waits for ever. A child is ended by its own
-//! process id, politely first, whatever way the function that started it is left.
+//! Every command has a deadline and no standard input, so that nothing waits for ever. A child is ended by process id,
+//! with everything it started, politely first, whatever way the function that started it is left.
 
 use std::fs::{File, OpenOptions};
 use std::io::{Read as _, Seek as _, SeekFrom};
@@ -11,9 +11,10 @@ use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail};
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::process::Signal;
 
 use crate::context::Context;
+use crate::family::Family;
 
 /// How often a waiting parent looks at its child.
 const LOOK_EVERY: Duration = Duration::from_millis(20);
@@ -21,6 +22,27 @@ const LOOK_EVERY: Duration = Duration::from_millis(20);
 const GRACE: Duration = Duration::from_secs(5);
 /// How much of a log is shown when a command fails.
 const TAIL_LINES: usize = 60;
+
+/// How a command ended.
+#[derive(Debug)]
+pub(crate) struct Ended {
+    /// `None` when its time was over.
+    status: Option<ExitStatus>,
+    /// What it wrote.
+    pub(crate) output: String,
+}
+
+impl Ended {
+    /// Whether it ended by itself and said that all is well.
+    pub(crate) fn success(&self) -> bool {
+        self.status.is_some_and(|status| status.success())
+    }
+
+    /// In words, for a person.
+    pub(crate) fn how(&self) -> String {
+        self.status.map_or_else(|| "ended because its time was over".to_owned(), |status| status.to_string())
+    }
+}
 
 /// A log file that one suite's commands write to, one after the other.
 #[derive(Debug)]
@@ -37,9 +59,9 @@ impl Log {
         Ok(Self { shown: ctx.shorten(&path).to_owned(), path })
     }
 
-    /// The log's file.
-    pub(crate) fn path(&self) -> &Path {
-        &self.path
+    /// The log's file, as people of this repository would write it.
+    pub(crate) fn shown(&self) -> &Path {
+        &self.shown
     }
 
     /// What has been written so far.
@@ -50,21 +72,24 @@ impl Log {
 
     /// Runs `command` to its end and returns what it wrote; an exit code other than 0 is an error with the log's tail.
     pub(crate) fn run(&self, command: &mut Command, limit: Duration) -> Result<String> {
-        let (status, output) = self.try_run(command, limit)?;
-        if !status.success() {
-            bail!("{}", self.failure(command, &status.to_string()));
+        let ended = self.try_run(command, limit)?;
+        if !ended.success() {
+            bail!(
+                "{}\n`{}`: {}; all of it is in {}",
+                self.tail(),
+                words(command),
+                ended.how(),
+                self.shown.display()
+            );
         }
-        Ok(output)
+        Ok(ended.output)
     }
 
     /// Like [`Self::run`], for commands whose failure the caller judges.
-    pub(crate) fn try_run(&self, command: &mut Command, limit: Duration) -> Result<(ExitStatus, String)> {
+    pub(crate) fn try_run(&self, command: &mut Command, limit: Duration) -> Result<Ended> {
         let start = self.text()?.len() as u64;
-        let mut child = self.spawn(command)?;
-        let Some(status) = child.wait(limit)? else {
-            bail!("{}", self.failure(command, &format!("not done after {} s", limit.as_secs())));
-        };
-        Ok((status, self.text_from(start)?))
+        let status = self.spawn(command)?.wait(limit)?;
+        Ok(Ended { status, output: self.text_from(start)? })
     }
 
     /// Starts `command` in the background; dropping the guard ends it.
@@ -84,10 +109,6 @@ impl Log {
         let text = self.text().unwrap_or_default();
         let lines: Vec<_> = text.lines().collect();
         lines[lines.len().saturating_sub(TAIL_LINES)..].join("\n")
-    }
-
-    fn failure(&self, command: &Command, how: &str) -> String {
-        format!("{}\n`{}`: {how}; all of it is in {}", self.tail(), shown(command), self.shown.display())
     }
 
     fn text_from(&self, start: u64) -> Result<String> {
@@ -130,12 +151,14 @@ impl Guard {
         if !self.is_running() {
             return;
         }
-        // A failure means that it is gone already.
-        let _ = kill_process(Pid::from_child(&self.child), Signal::TERM);
+        let family = Family::of(self.child.id());
+        family.signal(Signal::TERM);
         let deadline = Instant::now() + GRACE;
         while self.is_running() && Instant::now() < deadline {
             sleep(LOOK_EVERY);
         }
+        family.signal(Signal::KILL);
+        // Where there is no /proc, this is all there is.
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
@@ -152,7 +175,7 @@ pub(crate) const fn minutes(count: u64) -> Duration {
     Duration::from_secs(60 * count)
 }
 
-fn shown(command: &Command) -> String {
+fn words(command: &Command) -> String {
     let program = Path::new(command.get_program()).file_name().unwrap_or(command.get_program());
     let mut text = program.to_string_lossy().into_owned();
     for arg in command.get_args() {

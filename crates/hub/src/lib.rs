@@ -15,39 +15,28 @@
 //! [dialect](outspoke_protocol::Dialect), judged and done, given its place in the room's order, and written by every
 //! shard that has members of the room, once per member and turn. See `docs/architecture.md` in the repository.
 
-#[cfg(not(loom))]
 mod auth;
-#[cfg(not(loom))]
 mod client;
-#[cfg(not(loom))]
 mod config;
-#[cfg(not(loom))]
 mod conn;
-#[cfg(not(loom))]
 mod dispatcher;
-#[cfg(not(loom))]
 mod error;
-#[cfg(not(loom))]
 mod hub;
-#[cfg(not(loom))]
 mod publication;
-#[cfg(not(loom))]
 mod room;
-#[cfg(not(loom))]
 mod shard;
-#[cfg(not(loom))]
 mod stats;
 mod sync;
-#[cfg(not(loom))]
 mod upgrade;
 
-/// The model checker sees only what threads share.
+/// What threads share, for the models of `tests/loom_models.rs`.
 #[cfg(loom)]
-#[path = "shard/inbox.rs"]
-#[allow(missing_docs)]
-pub mod inbox;
+#[doc(hidden)]
+pub mod models {
+    pub use crate::client::budget::Budget;
+    pub use crate::shard::inbox::{Congestion, Inbox, Rejected};
+}
 
-#[cfg(not(loom))]
 pub use crate::{
     auth::{AuthError, Authentication, Authenticator, Identity, OpenMode, authenticator_fn},
     client::Client,
@@ -60,7 +49,6 @@ pub use crate::{
     stats::Stats,
     upgrade::{UpgradeOptions, UpgradeService},
 };
-#[cfg(not(loom))]
 pub use outspoke_protocol::{
     self as protocol, Body, ClientId, Dialect, Disconnect, Epoch, ErrorCode, FrameKind, Kind, Message,
     MessageId, Position, Publisher, Refusal, RequestId, RoomName, Timestamp, UserId,

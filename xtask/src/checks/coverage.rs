@@ -57,7 +57,7 @@ pub(super) fn run(ctx: &Context) -> Result<Notes> {
         total.percent(),
         total.count,
         each.join(", "),
-        ctx.shorten(log.path()).display()
+        log.shown().display()
     );
     ensure!(total.percent() >= MINIMUM, found);
     Ok(vec![found])

@@ -24,11 +24,11 @@ pub(super) fn run(ctx: &Context) -> Result<Notes> {
     };
     log.run(&mut check(&["licenses", "bans", "sources"]), minutes(5))?;
 
-    let (status, output) = log.try_run(&mut check(&["advisories"]), minutes(5))?;
-    if status.success() {
+    let ended = log.try_run(&mut check(&["advisories"]), minutes(5))?;
+    if ended.success() {
         return Ok(Notes::new());
     }
-    if output.contains(UNREACHABLE) {
+    if ended.output.contains(UNREACHABLE) {
         let note =
             "advisories were not checked: their database (RustSec/advisory-db) cannot be reached from here";
         return Ok(vec![note.to_owned()]);

@@ -47,15 +47,15 @@ fn autobahn(ctx: &Context) -> Command {
 
 /// Runs one role and adds its counts.
 fn role(log: &Log, tally: &mut Tally, command: &mut Command) -> Result<Notes> {
-    let (status, output) = log.try_run(command, minutes(25))?;
-    let skipped = output.lines().find(|line| line.contains(": skipped, "));
-    if let (true, Some(reason)) = (status.success(), skipped) {
+    let ended = log.try_run(command, minutes(25))?;
+    let skipped = ended.output.lines().find(|line| line.contains(": skipped, "));
+    if let (true, Some(reason)) = (ended.success(), skipped) {
         tally.skipped += CASES;
         return Ok(vec![format!("{reason}; the raw-byte cases among the Rust tests ran instead")]);
     }
-    tally.add(output.lines().rev().find_map(Tally::parse).unwrap_or_default());
-    if !status.success() {
-        bail!("{}\nall of it is in {}", log.tail(), log.path().display());
+    tally.add(ended.output.lines().rev().find_map(Tally::parse).unwrap_or_default());
+    if !ended.success() {
+        bail!("{}\n{}; all of it is in {}", log.tail(), ended.how(), log.shown().display());
     }
     Ok(Notes::new())
 }

@@ -20,11 +20,11 @@ pub(crate) fn install(ctx: &Context, folder: &Path, log: &Log) -> Result<()> {
 
 /// Runs a suite whose output closes with a line of counts.
 pub(super) fn count(log: &Log, suite: &mut Command, tally: &mut Tally) -> Result<Notes> {
-    let (status, output) = log.try_run(suite, minutes(20))?;
-    let counted = output.lines().rev().find_map(Tally::parse);
+    let ended = log.try_run(suite, minutes(15))?;
+    let counted = ended.output.lines().rev().find_map(Tally::parse);
     tally.add(counted.unwrap_or_default());
-    if !status.success() {
-        bail!("{}\nall of it is in {}", log.tail(), log.path().display());
+    if !ended.success() {
+        bail!("{}\n{}; all of it is in {}", log.tail(), ended.how(), log.shown().display());
     }
     counted.context("the suite did not say how many tests passed").map(|_| Notes::new())
 }

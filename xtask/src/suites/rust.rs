@@ -7,6 +7,7 @@
 use std::fs;
 use std::path::PathBuf;
 use std::process::Command;
+use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail};
 use serde::Deserialize;
@@ -16,6 +17,8 @@ use crate::report::{Notes, Tally};
 use crate::step::{Log, minutes};
 use crate::wrapper;
 
+/// How long all the tests of one `cargo test` may take; far more than they need, far less than a CI machine would wait.
+const TESTS_LIMIT: Duration = minutes(15);
 /// Where a measured run leaves its profiles, below the target directory.
 pub(crate) const COVERAGE_FOLDER: &str = "coverage";
 /// The programs that wrote the profiles, one path a line, in that folder.
@@ -23,14 +26,14 @@ pub(crate) const OBJECTS_FILE: &str = "objects.txt";
 
 /// The workspace's tests, or those whose names contain `filter`.
 pub(super) fn run(ctx: &Context, tally: &mut Tally, filter: Option<&str>, measured: bool) -> Result<Notes> {
-    let log = Log::new(ctx, "rust")?;
     let workspace = ["--workspace", "--exclude=xtask"];
+    let programs = build(ctx, &workspace, measured)?;
     if measured {
-        note_programs(ctx, &log, &workspace)?;
+        note_programs(ctx, &programs)?;
     }
     let mut test = test_command(ctx, &workspace, measured)?;
     test.arg("--no-fail-fast").args(filter.map(|filter| ["--", filter]).iter().flatten());
-    let notes = count(&log, &mut test, tally)?;
+    let notes = count(&Log::new(ctx, "rust")?, &mut test, tally)?;
     match filter {
         Some(filter) if *tally == Tally::default() => bail!("no Rust test has `{filter}` in its name"),
         _ => Ok(notes),
@@ -45,16 +48,15 @@ pub(super) fn repository(ctx: &Context, tally: &mut Tally) -> Result<Notes> {
 
 /// Runs a `cargo test` and adds its counts.
 pub(super) fn count(log: &Log, test: &mut Command, tally: &mut Tally) -> Result<Notes> {
-    let (status, output) = log.try_run(test, minutes(30))?;
-    let results: Vec<Tally> = output.lines().filter_map(test_result).collect();
+    let ended = log.try_run(test, TESTS_LIMIT)?;
+    let results: Vec<Tally> = ended.output.lines().filter_map(test_result).collect();
     results.iter().for_each(|&result| tally.add(result));
-    if status.success() {
+    if ended.success() {
         return Ok(Notes::new());
     }
-    for failed in output.lines().filter(|line| line.starts_with("test ") && line.ends_with(" ... FAILED")) {
-        println!("{failed}");
-    }
-    bail!("{}\n`cargo test` failed; all of it is in {}", log.tail(), log.path().display())
+    let said = failures(&ended.output);
+    let said = if said.is_empty() { log.tail() } else { said.join("\n") };
+    bail!("{said}\n`cargo test`: {}; all of it is in {}", ended.how(), log.shown().display())
 }
 
 fn test_command(ctx: &Context, packages: &[&str], measured: bool) -> Result<Command> {
@@ -68,17 +70,21 @@ fn test_command(ctx: &Context, packages: &[&str], measured: bool) -> Result<Comm
     Ok(test)
 }
 
-/// Builds the measured programs, empties the folder for their profiles and writes the list of them there.
-fn note_programs(ctx: &Context, log: &Log, packages: &[&str]) -> Result<()> {
-    let mut build = test_command(ctx, packages, true)?;
+/// Builds the test programs and what they start, and returns their paths.
+fn build(ctx: &Context, packages: &[&str], measured: bool) -> Result<Vec<String>> {
+    let mut build = test_command(ctx, packages, measured)?;
     build.args(["--no-run", "--message-format=json-render-diagnostics"]);
-    let output = log.run(&mut build, minutes(30))?;
+    let output = Log::new(ctx, "rust-build")?.run(&mut build, minutes(30))?;
+    Ok(output.lines().filter_map(executable).collect())
+}
+
+/// Empties the folder for the profiles and writes the list of programs there.
+fn note_programs(ctx: &Context, programs: &[String]) -> Result<()> {
     let folder = ctx.target.join(COVERAGE_FOLDER);
     if folder.exists() {
         fs::remove_dir_all(&folder)?;
     }
     fs::create_dir_all(&folder)?;
-    let programs: Vec<String> = output.lines().filter_map(executable).collect();
     fs::write(folder.join(OBJECTS_FILE), programs.join("\n")).context("cannot write the list of programs")
 }
 
@@ -107,9 +113,32 @@ fn test_result(line: &str) -> Option<Tally> {
     Some(tally)
 }
 
+/// What the failed tests said, without their backtraces; and which test program or test did not come to its end.
+fn failures(output: &str) -> Vec<&str> {
+    let mut said = Vec::new();
+    let mut telling = false;
+    for line in output.lines() {
+        let begins = line.starts_with("---- ") && line.ends_with(" ----");
+        let ends = line == "failures:" || line == "stack backtrace:";
+        telling = begins || (telling && !ends);
+        let stuck =
+            line.contains(" has been running for over ") || line.contains("process didn't exit successfully");
+        said.extend((stuck || (telling && !line.is_empty())).then_some(line));
+    }
+    said
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn failures_are_what_tests_said_without_backtraces() {
+        let output = "test a ... FAILED\n\nfailures:\n\n---- a stdout ----\n\nthread panicked: 1 != 2\n\
+            stack backtrace:\n   0: core\n\n---- b stdout ----\nno\n\nfailures:\n    a\n    b\n";
+        let said = ["---- a stdout ----", "thread panicked: 1 != 2", "---- b stdout ----", "no"];
+        assert_eq!(failures(output), said);
+    }
 
     #[test]
     fn test_result_of_cargo_is_counted() {

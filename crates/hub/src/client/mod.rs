@@ -3,6 +3,7 @@
 //! Shared between the shard that owns the connection and whoever holds its id. What only the shard may touch
 //! (the stream, the codec, the queue itself) is in `shard/connection.rs`.
 
+pub(crate) mod budget;
 pub(crate) mod outbox;
 pub(crate) mod registry;
 
@@ -11,9 +12,9 @@ use std::time::Instant;
 use ecow::EcoString;
 use outspoke_protocol::{ClientId, Publisher, UserId};
 
+use self::budget::Budget;
 use crate::auth::Identity;
 use crate::shard::Key;
-use crate::sync::atomic::{AtomicUsize, Ordering};
 
 /// One connected client.
 #[derive(Debug)]
@@ -24,8 +25,8 @@ pub struct Client {
     dialect: u8,
     pub(crate) shard: u16,
     pub(crate) key: std::sync::OnceLock<Key>,
-    /// Bytes waiting for this client, in its outbox or in its shard's inbox on the way there.
-    queued: AtomicUsize,
+    /// What waits for this client, in its outbox or in its shard's inbox on the way there.
+    queue: Budget,
 }
 
 impl Client {
@@ -37,7 +38,7 @@ impl Client {
             dialect,
             shard,
             key: std::sync::OnceLock::new(),
-            queued: AtomicUsize::new(0),
+            queue: Budget::default(),
         }
     }
 
@@ -80,7 +81,7 @@ impl Client {
     /// Bytes waiting for this client to read.
     #[must_use]
     pub fn queued_bytes(&self) -> usize {
-        self.queued.load(Ordering::Relaxed)
+        self.queue.used()
     }
 
     /// The client as the publisher of a message.
@@ -91,20 +92,16 @@ impl Client {
 
     /// Takes `bytes` of the queue if they fit under `max`; says how much was queued if they do not.
     pub(crate) fn reserve(&self, bytes: usize, max: usize) -> Result<(), usize> {
-        self.queued
-            .fetch_update(Ordering::AcqRel, Ordering::Relaxed, |queued| {
-                queued.checked_add(bytes).filter(|sum| *sum <= max)
-            })
-            .map(|_| ())
+        self.queue.reserve(bytes, max)
     }
 
     /// Takes `bytes` of the queue whatever its level.
     pub(crate) fn charge(&self, bytes: usize) {
-        self.queued.fetch_add(bytes, Ordering::AcqRel);
+        self.queue.charge(bytes);
     }
 
     /// Gives `bytes` of the queue back.
     pub(crate) fn release(&self, bytes: usize) {
-        self.queued.fetch_sub(bytes, Ordering::AcqRel);
+        self.queue.release(bytes);
     }
 }
