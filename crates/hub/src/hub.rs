@@ -174,7 +174,7 @@ impl HubBuilder {
         let (hub, shards) = self.build()?;
         for (index, shard) in shards.into_iter().enumerate() {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-            let running = Running(Arc::clone(&hub.inner));
+            let running = Running { hub: Arc::clone(&hub.inner), shard: index };
             let name = format!("outspoke-shard-{index}");
             let thread = std::thread::Builder::new().name(name).spawn(move || {
                 let _running = running;
@@ -196,8 +196,8 @@ impl HubBuilder {
     pub fn start_on_this_runtime(mut self) -> Result<Hub, StartError> {
         self.config.shards = 1;
         let (hub, shards) = self.build()?;
-        for shard in shards {
-            let running = Running(Arc::clone(&hub.inner));
+        for (index, shard) in shards.into_iter().enumerate() {
+            let running = Running { hub: Arc::clone(&hub.inner), shard: index };
             tokio::spawn(async move {
                 let _running = running;
                 shard.run().await;
@@ -243,11 +243,16 @@ impl HubBuilder {
 }
 
 /// Counts a shard as running until it ends, however it does.
-struct Running(Arc<Inner>);
+struct Running {
+    hub: Arc<Inner>,
+    shard: usize,
+}
 
 impl Drop for Running {
     fn drop(&mut self) {
-        self.0.running.send_modify(|count| *count -= 1);
+        // What is left is dropped: its senders learn that it was not done, its connections are closed.
+        drop(self.hub.shards[self.shard].inbox.close());
+        self.hub.running.send_modify(|count| *count -= 1);
     }
 }
 

@@ -24,6 +24,12 @@ pub struct TcpPipe {
 }
 
 impl TcpPipe {
+    /// A connected socket.
+    #[must_use]
+    pub fn new(stream: TcpStream) -> Self {
+        Self { stream }
+    }
+
     /// The socket.
     #[must_use]
     pub fn socket(&self) -> &TcpStream {
