@@ -16,7 +16,7 @@ const LINES = [
   ['Ana', 'Could someone try it on a slow network?'],
   ['Ben', 'On it. I am on a train, it does not get slower than this 🚆'],
   ['Ben', 'Went through a tunnel mid-sentence. It said “offline” at once, kept what I wrote, and sent it on the other side.'],
-  ['Chiara', 'Same here with the laptop lid closed. Nothing lost, nothing twice.'],
+  ['Chiara', 'And my screen reader tells me “3 new messages, the last from Ben” instead of reading them all at once.'],
   ['Ana', 'Then let us ship it.\nThank you both!'],
   ['Dmitri', '👍 Release notes are up in #releases'],
 ];

@@ -1,5 +1,5 @@
 /**
- * What a screen reader hears.
+ * What a screen reader hears of the conversation; the connection has a status region of its own.
  *
  * The message log itself is no live region: logs that are read everything twice and old things anew. This
  * speaks for it, politely: at most once a second, many messages as one sentence, never our own, never history.
@@ -31,22 +31,14 @@ export class Announcer {
     this.#soon();
   }
 
-  /** Said as it is and at once: the connection, rooms. @param {string} text */
-  say(text) { this.#now(text); }
-
   #soon() {
     if (this.#timer !== null) return;
     const wait = Math.max(0, this.#spokenAt + PAUSE_MS - this.env.now());
     this.#timer = this.env.setTimeout(() => {
       this.#timer = null;
-      if (this.#heard.length > 0) this.#now(summary(this.#heard.splice(0)));
+      this.#spokenAt = this.env.now();
+      this.speak(summary(this.#heard.splice(0)));
     }, wait);
-  }
-
-  /** @param {string} text */
-  #now(text) {
-    this.#spokenAt = this.env.now();
-    this.speak(text);
   }
 }
 

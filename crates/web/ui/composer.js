@@ -70,7 +70,8 @@ export function composer(chat) {
 /** @param {number} length */
 function countText(length) {
   const left = CONTENT_MAX - length;
-  return left >= 0 ? `${left} characters left` : `${-left} characters too many`;
+  const count = Math.abs(left);
+  return `${count} ${count === 1 ? 'character' : 'characters'} ${left < 0 ? 'too many' : 'left'}`;
 }
 
 /** Grows the field with its text where CSS cannot. @param {HTMLTextAreaElement} input */

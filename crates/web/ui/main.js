@@ -3,14 +3,14 @@
  *
  * Reads the address, the storage and the browser's events; everything else gets them from here.
  */
-import { computed, effect } from './reactive.js';
+import { effect } from './reactive.js';
 import { append, byId, h } from './dom.js';
 import { Connection } from './connection.js';
 import { Chat, nameProblem } from './chat.js';
 import { Announcer } from './announcer.js';
 import { timeline } from './timeline.js';
 import { composer } from './composer.js';
-import { banner, bannerText, head, side } from './shell.js';
+import { banner, bannerText, head, help, side } from './shell.js';
 
 /** @import { Env } from './types.js' */
 
@@ -133,7 +133,9 @@ function enter(name) {
 
 /** @param {Chat} chat */
 function show(chat) {
+  const keysHelp = help();
   const aside = side(chat, {
+    help: () => keysHelp.showModal(),
     goTo: (room) => { location.hash = encodeURIComponent(room); },
     signOut: () => {
       tab('joined', null);
@@ -143,10 +145,10 @@ function show(chat) {
     theme: () => browser('theme') ?? 'system',
     setTheme,
   });
-  append(byId('chat'), [aside.slot, aside.sheet,
+  append(byId('chat'), [aside.slot, aside.sheet, keysHelp,
     h('main', { class: 'main' }, head(chat, aside.open), h('div', { class: 'stage' }, banner(chat), timeline(chat)), composer(chat))]);
   announce(chat);
-  keys(chat, aside.open);
+  keys(chat, aside.open, () => keysHelp.showModal());
   effect(() => {
     const unread = [...chat.rooms.value.values()].reduce((sum, room) => sum + room.unread.value, 0);
     document.title = `${unread > 0 ? `(${unread}) ` : ''}${chat.room.name} · Outspoke`;
@@ -168,12 +170,12 @@ function announce(chat) {
   chat.onHeard = (what) => {
     if (!what.room || what.room === chat.current.peek()) announcer.message(what);
   };
-  let away = false;
-  const status = computed(() => chat.connection.state.value.status);
+  // Each trouble is spoken once: the tries between it and its end are for the eyes only.
+  const status = byId('status');
   effect(() => {
-    if (status.value === 'online' && away) announcer.say('Back online.');
-    if (status.value === 'online') away = false;
-    else if (bannerText(chat.connection.state.peek())) away = true;
+    const state = chat.connection.state.value;
+    if (state.status === 'online') status.textContent &&= 'Back online.';
+    else if (state.status !== 'connecting' && status.textContent !== bannerText(state)) status.textContent = bannerText(state);
   });
 }
 
@@ -191,10 +193,11 @@ function followBrowser(connection, chat) {
   });
 }
 
-/** @param {Chat} chat @param {() => void} openSide */
-function keys(chat, openSide) {
+/** @param {Chat} chat @param {() => void} openSide @param {() => void} openHelp */
+function keys(chat, openSide, openHelp) {
   addEventListener('keydown', (event) => {
     if (event.key === 'F6') nextPart(event.shiftKey ? -1 : 1);
+    else if (event.key === '/' && (event.ctrlKey || event.metaKey)) openHelp();
     else if (event.key === 'k' && (event.ctrlKey || event.metaKey)) {
       openSide();
       byId('room-name').focus();

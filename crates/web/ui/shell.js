@@ -63,29 +63,26 @@ export function banner(chat) {
   const text = computed(() => bannerText(connection.state.value));
   const waiting = computed(() => chat.outbox.entries.value.filter((entry) => entry.state === 'queued').length);
   const countdown = signal('');
+  /** @type {ReturnType<typeof setInterval> | undefined} */
+  let timer;
   effect(() => {
     const state = connection.state.value;
     const tick = () => { countdown.value = countdownText(state, connection.env.now()); };
     tick();
-    if (state.status === 'offline' && state.retryAt !== null) {
-      clearInterval(timer);
-      timer = setInterval(tick, 250);
-    } else clearInterval(timer);
+    clearInterval(timer);
+    if (state.status === 'offline' && state.retryAt !== null) timer = setInterval(tick, 250);
   });
   const closed = () => connection.state.value.status === 'closed';
   return h('div', { class: () => `banner ${closed() ? 'closed' : ''}`, hidden: () => text.value === '' },
     icon('unplugged'),
     h('div', { class: 'words' },
-      h('span', { role: 'status' }, () => text.value, ' ', () => (closed() ? '' : waitingText(waiting.value))), ' ',
+      () => text.value, ' ', () => (closed() ? '' : waitingText(waiting.value)), ' ',
       h('span', { class: 'countdown', 'aria-hidden': 'true' }, () => countdown.value)),
     h('button', {
       type: 'button', class: 'button small', onclick: () => connection.connect(),
       hidden: () => connection.state.value.status === 'connecting',
     }, () => (closed() ? 'Reconnect here' : 'Try now')));
 }
-/** @type {ReturnType<typeof setInterval> | undefined} */
-let timer;
-
 /** @param {Chat} chat @param {() => void} openSide */
 export function head(chat, openSide) {
   const status = computed(() => statusOf(chat.connection.state.value));
@@ -158,9 +155,25 @@ function people(chat) {
     h('p', { class: 'fine' }, () => unknown.value));
 }
 
+const KEYS = [
+  ['Enter', 'send the message'], ['Shift + Enter', 'start a new line'], ['F6', 'go to the next part of the page'],
+  ['↑ ↓ Home End', 'walk through the messages'], ['Ctrl + K', 'join a room'], ['Alt + ↑ ↓', 'go to the next room'],
+  ['Ctrl + /', 'show these keys'],
+];
+
+/** The keys, in a dialog. */
+export function help() {
+  const dialog = h('dialog', { class: 'help', 'aria-labelledby': 'help-title', onclick: (event) => { if (event.target === dialog) dialog.close(); } },
+    h('div', { class: 'help-body' },
+      h('h2', { id: 'help-title' }, 'Keys'),
+      h('dl', null, KEYS.map(([key, what]) => h('div', null, h('dt', null, h('kbd', null, key)), h('dd', null, what)))),
+      h('form', { method: 'dialog', onsubmit: (event) => { event.preventDefault(); dialog.close(); } }, h('button', { class: 'button' }, 'Close'))));
+  return dialog;
+}
+
 /**
  * @param {Chat} chat
- * @param {{ goTo: (name: string) => void, signOut: () => void, theme: () => string, setTheme: (theme: string) => void }} actions
+ * @param {{ goTo: (name: string) => void, help: () => void, signOut: () => void, theme: () => string, setTheme: (theme: string) => void }} actions
  */
 export function side(chat, actions) {
   const themes = h('select', { id: 'theme', class: 'select', 'aria-label': 'Theme', onchange: () => actions.setTheme(themes.value) },
@@ -170,6 +183,7 @@ export function side(chat, actions) {
     roomList(chat, actions.goTo), people(chat),
     h('div', { class: 'me' },
       avatar(chat.me.userId, chat.me.name), h('bdi', { class: 'ellipsis name' }, chat.me.name), themes,
+      h('button', { type: 'button', class: 'icon-button keys', 'aria-label': 'Keys', title: 'Keys (Ctrl + /)', onclick: actions.help }, icon('keys')),
       h('button', { type: 'button', class: 'icon-button', 'aria-label': 'Leave the chat', title: 'Leave the chat', onclick: actions.signOut }, icon('leave'))));
   const sheet = h('dialog', { class: 'sheet', 'aria-label': 'Rooms and people', onclick: (event) => { if (event.target === sheet) sheet.close(); } },
     h('button', { type: 'button', class: 'icon-button shut', 'aria-label': 'Close', onclick: () => sheet.close() }, icon('close')));

@@ -142,9 +142,14 @@ export function timeline(chat) {
     onscroll: () => { atBottom.value = log.scrollHeight - log.scrollTop - log.clientHeight < NEAR_BOTTOM_PX; },
     onkeydown: (event) => moveFocus(event, log),
   }, inner);
+  // Once per frame: measuring after each of many messages would lay the page out as often.
+  let frame = 0;
   const toBottom = () => {
-    log.scrollTop = log.scrollHeight;
     atBottom.value = true;
+    frame ||= requestAnimationFrame(() => {
+      frame = 0;
+      if (atBottom.peek()) log.scrollTop = log.scrollHeight;
+    });
   };
 
   list(items, () => chat.room.items.value, (item) => item.key, row);

@@ -45,6 +45,8 @@ for (const colorScheme of ['light', 'dark']) {
       await guest.page.getByRole('button', { name: 'Rooms and people' }).click();
       await guest.page.getByRole('dialog').waitFor();
       await guest.mustBeAccessible('narrow, side open');
+      await ben.page.getByRole('button', { name: 'Keys' }).click();
+      await ben.mustBeAccessible('keys');
     } finally {
       await proxy.stop();
     }
@@ -88,6 +90,10 @@ test('the keyboard is enough: join, write, read, change rooms, leave', scene(her
   await ana.page.getByRole('heading', { name: 'quiet', exact: true }).waitFor();
   await keyboard.press('Alt+ArrowUp');
   await ana.page.getByRole('heading', { name: 'lobby', exact: true }).waitFor();
+  await keyboard.press('Control+/');
+  await ana.page.getByRole('dialog', { name: 'Keys' }).waitFor();
+  await keyboard.press('Escape');
+  await ana.page.getByRole('dialog', { name: 'Keys' }).waitFor({ state: 'hidden' });
   for (let n = 0; n < 20 && (await focus()) !== 'Leave the chat'; n += 1) await keyboard.press('Tab');
   await keyboard.press('Enter');
   await ana.page.getByLabel('Your name').waitFor();
@@ -159,7 +165,7 @@ test('new messages are spoken politely by the announcer, ours are not, and the l
   await ana.page.context().setOffline(true);
   await ana.page.getByRole('status').filter({ hasText: 'You are offline.' }).waitFor();
   await ana.page.context().setOffline(false);
-  await ana.page.locator('#announcer', { hasText: 'Back online.' }).waitFor({ state: 'attached' });
+  await ana.page.locator('#status', { hasText: 'Back online.' }).waitFor({ state: 'attached' });
 }));
 
 test('the parts have names and roles that say what they are', scene(here, async ({ visit }) => {

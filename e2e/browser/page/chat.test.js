@@ -136,7 +136,7 @@ test('more than 1000 characters are counted, refused in words, and kept', scene(
   await ana.composer.fill('🦜'.repeat(1000));
   await ana.page.getByText('0 characters left').waitFor();
   await ana.composer.fill('x'.repeat(1001));
-  await ana.page.getByText('1 characters too many').or(ana.page.getByText('1 character too many')).waitFor();
+  await ana.page.getByText('1 character too many').waitFor();
   await ana.composer.press('Enter');
   await ana.page.getByRole('alert').filter({ hasText: 'at most 1000 characters; this one has 1001' }).waitFor();
   assert.equal((await ana.composer.inputValue()).length, 1001);
@@ -175,8 +175,11 @@ test('the log follows at the bottom, stays where one reads, and counts what is n
   for (let n = 1; n <= 40; n += 1) await ben.say(`line ${n}`);
   await ana.sees('line 40');
   const log = ana.page.locator('#log');
-  const below = () => log.evaluate((element) => element.scrollHeight - element.scrollTop - element.clientHeight);
-  assert.ok(await below() < 2);
+  const atBottom = () => ana.page.waitForFunction(() => {
+    const element = document.getElementById('log');
+    return element.scrollHeight - element.scrollTop - element.clientHeight < 2;
+  });
+  await atBottom();
   await log.evaluate((element) => { element.scrollTop = 100; });
   const pill = ana.page.locator('.pill');
   await pill.waitFor();
@@ -187,7 +190,7 @@ test('the log follows at the bottom, stays where one reads, and counts what is n
   assert.equal(await log.evaluate((element) => element.scrollTop), before);
   await pill.click();
   await pill.waitFor({ state: 'hidden' });
-  assert.ok(await below() < 2);
+  await atBottom();
 }));
 
 test('the theme is the system\'s until one is chosen, and the choice is remembered', scene(here, async ({ visit }) => {

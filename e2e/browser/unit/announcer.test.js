@@ -28,12 +28,6 @@ test('a flood is spoken at most once a second', () => {
   assert.ok(spoken.length <= 6, `${spoken.length} times in five seconds`);
 });
 
-test('the connection is spoken of at once', () => {
-  const { spoken, announcer } = start();
-  announcer.say('Back online.');
-  assert.deepEqual(spoken, ['Back online.']);
-});
-
 test('long texts are cut when spoken', () => {
   assert.ok(summary([{ name: 'Ana', text: 'x'.repeat(1000) }]).length < 250);
 });
