@@ -5,7 +5,9 @@
 #![allow(clippy::unwrap_used, clippy::print_stdout)] // What was measured is printed for whoever wants to see it.
 
 mod chat;
+mod churn;
 mod corpus;
+mod descriptors;
 mod dialects;
 mod heartbeat;
 mod http;
