@@ -3,10 +3,12 @@
 //! [`Hot`] is what a delivery reads; everything else is behind it in [`Connection`].
 
 use std::os::fd::RawFd;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Wake, Waker};
 
+use bytes::Bytes;
 use outspoke_protocol::{Refusal, RequestId, RoomName};
 use outspoke_websocket::{Decoder, Window};
 
@@ -56,6 +58,8 @@ pub(super) struct Connection {
     pub(super) next_look: Tick,
     /// A pong waits in the outbox already.
     pub(super) pong_queued: bool,
+    /// The newest ping's payload, if it came while a pong was waiting.
+    pub(super) pong_owed: Option<Bytes>,
     pub(super) outbox: Option<Box<Outbox>>,
     pub(super) memberships: Vec<Membership>,
     pub(super) next_ticket: u32,
@@ -120,6 +124,14 @@ pub(super) struct Stall {
     pub(super) unread: Vec<u8>,
     /// The socket became readable meanwhile.
     pub(super) readable: bool,
+}
+
+impl Stall {
+    /// Gives up the handler at work. Returns whether it ended in a panic.
+    pub(super) fn drop_handler(&mut self) -> bool {
+        let handling = self.handling.take();
+        catch_unwind(AssertUnwindSafe(|| drop(handling))).is_err()
+    }
 }
 
 impl std::fmt::Debug for Stall {

@@ -114,6 +114,7 @@ impl Shard {
             pinged: 0,
             next_look: 0,
             pong_queued: false,
+            pong_owed: None,
             outbox: None,
             memberships: Vec::with_capacity(2),
             next_ticket: 1,
@@ -194,7 +195,7 @@ impl Shard {
         }
         let client = Arc::clone(&connection.client);
         let introduced = connection.introduced;
-        connection.stall = None;
+        self.give_up_waiting(key);
         self.hub.registry.remove(&client);
         self.hot[key.slot as usize].direct = -1;
         while !self.connections[key.slot as usize].memberships.is_empty() {
@@ -204,6 +205,17 @@ impl Shard {
         if introduced {
             self.hub.tell_disconnected(&client, departure);
         }
+    }
+
+    /// Nothing holds the connection up any more, so that what its peer sent meanwhile is read: a close frame, maybe.
+    fn give_up_waiting(&mut self, key: Key) {
+        let Some(connection) = self.connection(key) else { return };
+        let Some(stall) = &mut connection.stall else { return };
+        stall.throttled = false;
+        if stall.drop_handler() {
+            count(&self.counters().panics, 1);
+        }
+        self.read_next_turn(key);
     }
 
     /// Ends a connection for one of our reasons.
@@ -321,7 +333,6 @@ impl Shard {
                 self.look_at(key.slot);
             }
         }
-        self.bury_doomed();
     }
 
     /// Acts on whatever deadline of a connection has passed, and asks for the next look.
@@ -352,7 +363,6 @@ impl Shard {
         }
         let connection = &mut self.connections[key.slot as usize];
         if let Some(outbox) = &connection.outbox
-            && !outbox.is_empty()
             && passed(outbox.progress, ticks.write, now)
         {
             self.begin_close(key, Disconnect::WriteTimeout);
@@ -400,10 +410,12 @@ impl Shard {
 
     fn time_out_handler(&mut self, key: Key) {
         let Some(connection) = self.connection(key) else { return };
-        let request = connection.stall.as_mut().and_then(|stall| {
-            stall.handling = None;
-            stall.request.take()
-        });
+        let Some(stall) = &mut connection.stall else { return };
+        let request = stall.request.take();
+        if stall.drop_handler() {
+            self.panicked(key);
+            return;
+        }
         let detail = "the handler took too long; try again later";
         self.refuse(key.slot, Refusal::new(ErrorCode::TimedOut, detail).answering(request));
         self.send_replies(key.slot, false);

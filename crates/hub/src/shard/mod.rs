@@ -105,6 +105,9 @@ const SCRATCH_BYTES: usize = 64 * 1024;
 /// announcement, say) still leave with it, and a flood cannot keep it from writing.
 const INBOX_ROUNDS: usize = 4;
 
+/// Turns without a pause before the runtime gets a look at its other tasks, timers and sockets: handlers' ones.
+const TURNS_PER_YIELD: usize = 16;
+
 impl Shard {
     pub(crate) fn new(index: usize, hub: Arc<Inner>) -> std::io::Result<Self> {
         let config = &hub.config;
@@ -139,7 +142,6 @@ impl Shard {
     pub(crate) async fn run(mut self) {
         if let Err(error) = self.poller.attach() {
             tracing::error!(shard = self.index, %error, "cannot wait for sockets: the shard ends");
-            self.hub.shards[self.index].inbox.close();
             return;
         }
         // The clock starts with the runtime's, which a test may have paused.
@@ -147,31 +149,44 @@ impl Shard {
         let mut alarm = pin!(tokio::time::sleep(self.tick));
         // Whoever has been given a place is waited for: a connection between its upgrade and its shard, too, gets a
         // close frame.
+        let mut turns = 0;
         while !(self.stage == Stage::Leaving && self.hub.registry.count() == 0) {
-            self.wait(alarm.as_mut()).await;
-            self.turn().await;
+            let slept = self.wait(alarm.as_mut()).await;
+            turns = if slept { 0 } else { turns + 1 };
+            if turns == TURNS_PER_YIELD {
+                turns = 0;
+                tokio::task::yield_now().await;
+            }
             if Instant::now() >= alarm.deadline() {
                 self.ring();
                 alarm.as_mut().reset(Instant::now() + self.tick);
             }
+            self.turn().await;
         }
-        self.hub.shards[self.index].inbox.close();
     }
 
-    /// Waits for a socket, a command or the clock.
-    async fn wait(&mut self, mut alarm: Pin<&mut Sleep>) {
+    /// Waits for a socket, a command or the clock. Returns whether it had to.
+    async fn wait(&mut self, mut alarm: Pin<&mut Sleep>) -> bool {
+        let mut slept = false;
         std::future::poll_fn(|context| {
             // Each is polled, so that each can wake; which was first does not matter, a turn looks at all.
             let sockets = self.poller.poll_ready(context).is_ready();
             let inbox = self.hub.shards[self.index].inbox.poll_ready(context).is_ready();
             let alarm = alarm.as_mut().poll(context).is_ready();
-            if sockets || inbox || alarm { Poll::Ready(()) } else { Poll::Pending }
+            if sockets || inbox || alarm {
+                return Poll::Ready(());
+            }
+            slept = true;
+            Poll::Pending
         })
         .await;
         self.mailbox().inbox.stay_awake();
+        slept
     }
 
+    /// Whatever causes writes comes first, and nothing that is queued is left for a turn that may never come.
     async fn turn(&mut self) {
+        self.release_throttled();
         self.read_sockets();
         let mut batch = Vec::new();
         for _ in 0..INBOX_ROUNDS {
@@ -189,7 +204,6 @@ impl Shard {
         self.say_goodbye();
         self.write_dirty();
         self.bury_doomed();
-        self.release_throttled();
     }
 
     fn obey(&mut self, command: Command) {
@@ -244,11 +258,14 @@ impl Shard {
     }
 
     fn bury_doomed(&mut self) {
-        for key in std::mem::take(&mut self.lost) {
-            self.lost(key);
-        }
-        for (key, disconnect) in std::mem::take(&mut self.doomed) {
-            self.begin_close(key, disconnect);
+        // A farewell may find out that its stream has failed.
+        while !(self.lost.is_empty() && self.doomed.is_empty()) {
+            for key in std::mem::take(&mut self.lost) {
+                self.lost(key);
+            }
+            for (key, disconnect) in std::mem::take(&mut self.doomed) {
+                self.begin_close(key, disconnect);
+            }
         }
     }
 
@@ -265,6 +282,10 @@ impl Shard {
         let keys: Vec<Key> = self.connections.iter().map(|(slot, connection)| connection.key(slot)).collect();
         for key in keys {
             self.begin_close(key, Disconnect::GoingAway);
+            // Those that were closing before have less time now.
+            if self.connection(key).is_some() {
+                self.look_at(key.slot);
+            }
         }
     }
 }

@@ -46,6 +46,8 @@ pub(super) struct Readiness {
     pub(super) writable: bool,
     /// Nothing more will come: read on until the end is seen, also after a short read.
     pub(super) ended: bool,
+    /// The connection was reset, or failed otherwise.
+    pub(super) failed: bool,
 }
 
 impl Poller {
@@ -86,18 +88,28 @@ impl Poller {
 
     /// Collects which sockets are ready, without waiting. Stays ready while there may be more.
     pub(super) fn collect(&mut self, ready: &mut Vec<Readiness>) {
-        let Some(poll) = &mut self.poll else { return };
-        if poll.get_mut().0.poll(&mut self.events, Some(Duration::ZERO)).is_err() {
-            // Interrupted: the next turn looks again.
-            return;
-        }
-        ready.extend(self.events.iter().map(Readiness::of));
-        if ready.len() < EVENTS {
-            let mut context = Context::from_waker(std::task::Waker::noop());
-            if let Poll::Ready(Ok(mut guard)) = poll.poll_read_ready(&mut context) {
+        let Self { poll: Some(poll), events, .. } = self else { return };
+        let mut context = Context::from_waker(std::task::Waker::noop());
+        // The guard first: clearing it leaves alone what becomes ready from here on.
+        if let Poll::Ready(Ok(mut guard)) = poll.poll_read_ready_mut(&mut context) {
+            if guard.get_inner_mut().look(events, ready) && ready.len() < EVENTS {
                 guard.clear_ready();
             }
+        } else {
+            poll.get_mut().look(events, ready);
         }
+    }
+}
+
+impl Nested {
+    /// Appends the sockets that are ready to `ready`, without waiting. Returns `false` if it could not look.
+    fn look(&mut self, events: &mut Events, ready: &mut Vec<Readiness>) -> bool {
+        // It fails when a signal interrupts it: nothing is taken, and the next turn looks again.
+        let looked = self.0.poll(events, Some(Duration::ZERO)).is_ok();
+        if looked {
+            ready.extend(events.iter().map(Readiness::of));
+        }
+        looked
     }
 }
 
@@ -108,6 +120,7 @@ impl Readiness {
             readable: event.is_readable() || event.is_error(),
             writable: event.is_writable(),
             ended: event.is_read_closed() || event.is_error(),
+            failed: event.is_error(),
         }
     }
 }

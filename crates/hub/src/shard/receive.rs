@@ -38,7 +38,10 @@ impl Shard {
         let mut ready = Vec::new();
         self.poller.collect(&mut ready);
         for readiness in ready {
-            if self.connection(readiness.key).is_none() {
+            let Some(connection) = self.connection(readiness.key) else { continue };
+            if readiness.failed && connection.stall.is_some() {
+                // It cannot be read until it has waited, and it waits for an answer that nobody will get.
+                self.lost(readiness.key);
                 continue;
             }
             if readiness.writable {
@@ -210,6 +213,8 @@ impl Shard {
         let connection = &mut self.connections[key.slot as usize];
         if connection.outbox.is_some() {
             if connection.pong_queued {
+                // The newest one counts (RFC 6455 section 5.5.3).
+                connection.pong_owed = Some(Bytes::copy_from_slice(payload));
                 return Flow::Continue;
             }
             connection.pong_queued = true;
@@ -246,8 +251,10 @@ impl Shard {
         if let Some(waker) = &connection.waker {
             waker.rearm();
         }
-        if connection.stall.as_ref().is_some_and(|stall| stall.handling.is_some()) {
-            self.poll_handler(key);
+        match &connection.stall {
+            Some(stall) if stall.handling.is_some() => self.poll_handler(key),
+            Some(stall) if !stall.throttled => self.resume(key),
+            _ => {}
         }
         let Some(connection) = self.connection(key) else { return };
         if connection.outbox.is_some() && connection.conn.socket().is_none() {
@@ -289,7 +296,10 @@ impl Shard {
             Ok(Poll::Pending) => {}
             Ok(Poll::Ready(outcome)) => {
                 let request = stall.request.take();
-                stall.handling = None;
+                if stall.drop_handler() {
+                    self.panicked(key);
+                    return;
+                }
                 self.respond(key.slot, request, outcome);
                 self.send_replies(key.slot, false);
                 self.resume(key);

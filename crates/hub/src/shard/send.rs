@@ -6,6 +6,7 @@ use std::task::{Context, Poll};
 
 use bytes::Bytes;
 use outspoke_protocol::Disconnect;
+use outspoke_websocket::{Opcode, encode_frame};
 use rustix::net::SendFlags;
 use tokio::sync::oneshot;
 
@@ -145,15 +146,11 @@ impl Shard {
 
     /// Tries everything that was queued during the turn without having been tried.
     pub(super) fn write_dirty(&mut self) {
-        let mut dirty = std::mem::take(&mut self.dirty);
-        for key in dirty.drain(..) {
+        // An outbox that is emptied may owe something, which is tried at once too.
+        while let Some(key) = self.dirty.pop() {
             if self.connection(key).is_some() {
                 self.flush(key.slot);
             }
-        }
-        // What emptied outboxes have queued anew waits for its socket, or was sent.
-        if self.dirty.is_empty() {
-            self.dirty = dirty;
         }
     }
 
@@ -165,8 +162,15 @@ impl Shard {
             let connection = &mut self.connections[slot as usize];
             let Some(outbox) = connection.outbox.as_mut() else { return };
             if outbox.is_empty() {
-                // Everything in it was dropped.
-                return self.emptied(slot);
+                // What a layer below holds back is not written yet.
+                match flush_stream(&mut *connection.conn, waker.as_ref()) {
+                    Poll::Ready(Ok(())) => return self.emptied(slot),
+                    Poll::Ready(Err(_)) => return self.lost_later(slot),
+                    Poll::Pending => {
+                        outbox.stuck = true;
+                        return;
+                    }
+                }
             }
             let written = {
                 let mut slices = Outbox::no_slices();
@@ -177,9 +181,6 @@ impl Shard {
                 Poll::Ready(Ok(count)) if count > 0 => {
                     connection.client.release(count);
                     outbox.advance(count, now);
-                    if outbox.is_empty() {
-                        return self.emptied(slot);
-                    }
                 }
                 Poll::Pending => {
                     outbox.stuck = true;
@@ -194,17 +195,21 @@ impl Shard {
     fn emptied(&mut self, slot: u32) {
         let connection = &mut self.connections[slot as usize];
         connection.pong_queued = false;
+        if let Some(payload) = connection.pong_owed.take() {
+            encode_frame(Opcode::Pong, &payload, &mut self.replies);
+        }
         let skipped = connection.outbox.take().map(|outbox| outbox.skipped).unwrap_or_default();
         match connection.phase {
             Phase::Open => {
                 if let Some(socket) = connection.conn.socket() {
                     self.hot[slot as usize].direct = std::os::fd::AsRawFd::as_raw_fd(&socket);
                 }
-                if !skipped.is_empty() {
-                    self.tell_gaps(slot, &skipped);
-                }
+                self.tell_gaps(slot, &skipped);
             }
-            Phase::Closing { .. } => self.go_on_closing(slot),
+            Phase::Closing { .. } => {
+                self.replies.clear();
+                self.go_on_closing(slot);
+            }
         }
     }
 
@@ -224,13 +229,21 @@ fn write(
     waker: Option<&std::task::Waker>,
     slices: &[IoSlice<'_>],
 ) -> Poll<io::Result<usize>> {
-    let Some(waker) = waker else { return write_socket(conn, slices) };
-    let mut context = Context::from_waker(waker);
-    let written = conn.poll_write(&mut context, slices);
-    if let Poll::Ready(Err(error)) = conn.poll_flush(&mut context) {
-        return Poll::Ready(Err(error));
+    match waker {
+        Some(waker) => conn.poll_write(&mut Context::from_waker(waker), slices),
+        None => write_socket(conn, slices),
     }
-    written
+}
+
+/// Has everything been passed on that was written? A socket holds nothing back.
+fn flush_stream(
+    conn: &mut dyn crate::conn::WsConn,
+    waker: Option<&std::task::Waker>,
+) -> Poll<io::Result<()>> {
+    match waker {
+        Some(waker) => conn.poll_flush(&mut Context::from_waker(waker)),
+        None => Poll::Ready(Ok(())),
+    }
 }
 
 fn write_socket(conn: &mut dyn crate::conn::WsConn, slices: &[IoSlice<'_>]) -> Poll<io::Result<usize>> {

@@ -127,7 +127,7 @@ impl Shard {
         count(&self.counters().deliveries_skipped, batch.frames.len() as u64);
     }
 
-    /// Says what was missed, now that the client reads again.
+    /// Says what was missed, now that the client reads again, and what else is owed to it.
     pub(super) fn tell_gaps(&mut self, slot: u32, skipped: &[Skipped]) {
         for gap in skipped.iter().filter(|gap| gap.missed > 0) {
             let Some((room, to)) = self.rooms.position(gap.room) else { continue };

@@ -9,6 +9,9 @@ use super::Key;
 /// Buckets: a power of two. Deadlines beyond the horizon are looked at once per turn of the wheel.
 const BUCKETS: u32 = 512;
 
+/// Entries for which an empty bucket keeps memory.
+const BUCKET_KEPT: usize = 64;
+
 /// Time in ticks since the shard began.
 pub(crate) type Tick = u32;
 
@@ -40,7 +43,12 @@ impl Wheel {
         // After a long sleep (a suspended machine) one turn of the wheel has fired everything.
         let first = if now.saturating_sub(self.now) > BUCKETS { now - BUCKETS } else { self.now };
         for tick in first + 1..=now {
-            due.append(&mut self.buckets[(tick % BUCKETS) as usize]);
+            let bucket = &mut self.buckets[(tick % BUCKETS) as usize];
+            due.append(bucket);
+            // A crowd that came at once would leave its memory in every bucket it wanders through.
+            if bucket.capacity() > BUCKET_KEPT {
+                *bucket = Vec::new();
+            }
         }
         self.now = now.max(self.now);
     }

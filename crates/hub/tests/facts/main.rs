@@ -4,8 +4,13 @@
 mod chat;
 mod delivery;
 mod eviction;
+mod handlers;
 mod heartbeat;
 mod membership;
+mod order;
 mod pushes;
+mod shutdown;
 mod slow;
+mod streams;
 mod support;
+mod violations;
