@@ -150,6 +150,7 @@ impl Shard {
         let mut turns = 0;
         // Whoever has been given a place is waited for: a connection between its upgrade and its shard, too, gets a
         // close frame.
+        let mut turns = 0;
         while !(self.stage == Stage::Leaving && self.hub.registry.count() == 0) {
             let slept = self.wait(alarm.as_mut()).await;
             turns = if slept { 0 } else { turns + 1 };
