@@ -147,7 +147,6 @@ impl Shard {
         // The clock starts with the runtime's, which a test may have paused.
         self.began = Instant::now();
         let mut alarm = pin!(tokio::time::sleep(self.tick));
-        let mut turns = 0;
         // Whoever has been given a place is waited for: a connection between its upgrade and its shard, too, gets a
         // close frame.
         let mut turns = 0;
