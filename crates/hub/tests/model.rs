@@ -292,8 +292,8 @@ impl Run {
         self.real.get_mut(&id).unwrap().script.send(message).await;
     }
 
-    /// Both hubs must have told everybody the same.
-    async fn compare(&mut self) {
+    /// Both hubs must have told everybody the same; `story` says how it came to this.
+    async fn compare(&mut self, story: &str) {
         settle().await;
         let ids: Vec<usize> = self.real.keys().copied().collect();
         for id in ids {
@@ -301,20 +301,20 @@ impl Run {
             let naive = self.naive.clients.get_mut(&id).unwrap();
             let expected = std::mem::take(&mut naive.told);
             // Broadcast and push share a turn: whichever goes first, each comes once.
-            assert_eq!(sorted_raw(told), sorted_raw(expected), "what client {id} was told");
-            assert_eq!(closed, naive.closed, "how client {id} was closed");
+            assert_eq!(sorted_raw(told), sorted_raw(expected), "what client {id} was told: {story}");
+            assert_eq!(closed, naive.closed, "how client {id} was closed: {story}");
             if closed.is_some() {
                 self.real.remove(&id);
                 self.naive.clients.remove(&id);
             }
         }
         settle().await;
-        assert_eq!(self.hub.client_count(), self.real.len());
+        assert_eq!(self.hub.client_count(), self.real.len(), "{story}");
         let mut rooms: Vec<_> =
             self.hub.rooms().into_iter().map(|(name, members)| (name.as_str().to_owned(), members)).collect();
         rooms.sort();
         let expected = self.naive.rooms.iter().map(|(name, room)| ((*name).to_owned(), room.members.len()));
-        assert_eq!(rooms, expected.collect::<Vec<_>>());
+        assert_eq!(rooms, expected.collect::<Vec<_>>(), "{story}");
     }
 }
 
@@ -327,32 +327,18 @@ fn sorted_raw(mut told: Told) -> Told {
 
 async fn run(seed: u64) {
     let mut run = Run::new(seed);
-    let mut done = Vec::new();
+    let mut story = format!("OUTSPOKE_MODEL_SEED={seed}");
     for _ in 0..STEPS {
-        done.push(run.step().await);
-        let last = done.join("\n");
-        let guard = Story { seed, last };
-        run.compare().await;
-        std::mem::forget(guard);
+        story.push('\n');
+        story.push_str(&run.step().await);
+        run.compare(&story).await;
     }
     let everybody: Vec<usize> = run.real.keys().copied().collect();
     for id in everybody {
         run.vanish(id);
     }
-    run.compare().await;
-    assert!(run.hub.shutdown(std::time::Duration::from_secs(60)).await);
-}
-
-/// Tells the seed and the steps if the comparison panics.
-struct Story {
-    seed: u64,
-    last: String,
-}
-
-impl Drop for Story {
-    fn drop(&mut self) {
-        eprintln!("OUTSPOKE_MODEL_SEED={}\n{}", self.seed, self.last);
-    }
+    run.compare(&story).await;
+    assert!(run.hub.shutdown(std::time::Duration::from_secs(60)).await, "{story}");
 }
 
 fn from_env(name: &str) -> Option<u64> {
