@@ -40,7 +40,9 @@ impl Wheel {
         // After a long sleep (a suspended machine) one turn of the wheel has fired everything.
         let first = if now.saturating_sub(self.now) > BUCKETS { now - BUCKETS } else { self.now };
         for tick in first + 1..=now {
-            due.append(&mut self.buckets[(tick % BUCKETS) as usize]);
+            // Taken with its memory: 512 buckets that each remember their busiest tick would be megabytes.
+            let mut bucket = std::mem::take(&mut self.buckets[(tick % BUCKETS) as usize]);
+            due.append(&mut bucket);
         }
         self.now = now.max(self.now);
     }
@@ -74,6 +76,21 @@ mod tests {
     fn wheel_looks_early_at_what_is_beyond_the_horizon() {
         let mut wheel = Wheel::new();
         assert_eq!(wheel.schedule(key(7), 100_000), BUCKETS - 1);
+    }
+
+    /// A storm of connections that has passed must not be paid for until the next start.
+    #[test]
+    fn wheel_keeps_no_memory_for_what_has_fired() {
+        let mut wheel = Wheel::new();
+        let mut due = Vec::new();
+        for tick in 1..=600 {
+            for slot in 0..1000 {
+                wheel.schedule(key(slot), tick);
+            }
+            wheel.advance(tick, &mut due);
+            assert_eq!(due.drain(..).count(), 1000);
+        }
+        assert_eq!(wheel.buckets.iter().map(Vec::capacity).sum::<usize>(), 0);
     }
 
     /// A laptop that slept for a week must fire everything once, not walk a million buckets.
