@@ -13,6 +13,7 @@ use rustix::process::{Pid, Signal, kill_process};
 use tokio::io::{AsyncBufReadExt as _, AsyncRead, BufReader};
 use tokio::process::{Child, Command};
 use tokio::sync::watch;
+use tokio::task::JoinHandle;
 
 /// How long a program may take to say or do what a test waits for.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -22,6 +23,8 @@ pub struct Process {
     child: Child,
     pid: u32,
     log: Arc<Log>,
+    /// Ready when its output has ended.
+    listeners: Vec<JoinHandle<()>>,
 }
 
 impl fmt::Debug for Process {
@@ -79,13 +82,9 @@ impl Process {
         let mut child = command.spawn().unwrap_or_else(|error| panic!("cannot start {command:?}: {error}"));
         let pid = child.id().expect("nobody has waited for it yet");
         let log = Arc::new(Log { lines: Mutex::default(), count: watch::Sender::new(0) });
-        if let Some(stream) = child.stdout.take() {
-            tokio::spawn(Arc::clone(&log).keep(stream));
-        }
-        if let Some(stream) = child.stderr.take() {
-            tokio::spawn(Arc::clone(&log).keep(stream));
-        }
-        Self { child, pid, log }
+        let output = child.stdout.take().map(|stream| tokio::spawn(Arc::clone(&log).keep(stream)));
+        let errors = child.stderr.take().map(|stream| tokio::spawn(Arc::clone(&log).keep(stream)));
+        Self { child, pid, log, listeners: output.into_iter().chain(errors).collect() }
     }
 
     /// The process's id.
@@ -144,15 +143,18 @@ impl Process {
         self.child.try_wait().expect("the system knows its children").is_none()
     }
 
-    /// Waits for its end.
+    /// Waits for its end; the log is complete then.
     ///
     /// # Panics
     /// It takes longer than `patience`.
     pub async fn ended(&mut self, patience: Duration) -> ExitStatus {
         let ended = tokio::time::timeout(patience, self.child.wait()).await;
-        ended
-            .unwrap_or_else(|_| panic!("still running after {patience:?}"))
-            .expect("a child can be waited for")
+        let ended = ended.unwrap_or_else(|_| panic!("still running after {patience:?}"));
+        for listener in self.listeners.drain(..) {
+            let heard = tokio::time::timeout(PATIENCE, listener).await;
+            heard.expect("its output ends with it").expect("listening does not fail");
+        }
+        ended.expect("a child can be waited for")
     }
 
     /// What it occupies now; Linux only.

@@ -84,6 +84,21 @@ mod tests {
         assert_eq!(wheel.schedule(key(7), 100_000), BUCKETS - 1);
     }
 
+    /// A storm of connections that has passed must not be paid for until the next start.
+    #[test]
+    fn wheel_keeps_no_memory_for_what_has_fired() {
+        let mut wheel = Wheel::new();
+        let mut due = Vec::new();
+        for tick in 1..=600 {
+            for slot in 0..1000 {
+                wheel.schedule(key(slot), tick);
+            }
+            wheel.advance(tick, &mut due);
+            assert_eq!(due.drain(..).count(), 1000);
+        }
+        assert_eq!(wheel.buckets.iter().map(Vec::capacity).sum::<usize>(), 0);
+    }
+
     /// A laptop that slept for a week must fire everything once, not walk a million buckets.
     #[test]
     fn wheel_after_a_long_sleep_fires_everything_once() {

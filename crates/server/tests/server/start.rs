@@ -1,7 +1,6 @@
 //! Starting: where the server listens, and what it says when it cannot.
 
 use std::net::TcpListener;
-use std::process::ExitStatus;
 
 use outspoke_testkit::Process;
 
@@ -9,20 +8,8 @@ use crate::support::{PATIENCE, Server, Settings};
 
 async fn fails(settings: Settings) -> (Option<i32>, String) {
     let (mut process, _folder) = settings.spawn();
-    let status: ExitStatus = process.ended(PATIENCE).await;
-    let log = said(&process).await;
-    (status.code(), log)
-}
-
-/// What an ended process said, to the last line.
-async fn said(process: &Process) -> String {
-    let mut log = process.log();
-    // Its last lines may still be on their way through the pipe.
-    while log.is_empty() {
-        tokio::task::yield_now().await;
-        log = process.log();
-    }
-    log.join("\n")
+    let status = process.ended(PATIENCE).await;
+    (status.code(), process.log().join("\n"))
 }
 
 #[tokio::test]
