@@ -26,9 +26,11 @@ pub(crate) fn instrument(cargo: &mut Command) -> Result<()> {
 }
 
 /// Makes `cargo` compile the packages named on its command line, and only them, with `--cfg loom`. Cargo itself sees the
-/// flag too, so that `[target.'cfg(loom)'.dependencies]` are there.
+/// flag too, so that `[target.'cfg(loom)'.dependencies]` are there: that takes the wrapper of every crate, while the one
+/// of workspace members keeps what they become apart.
 pub(crate) fn model(cargo: &mut Command) -> Result<()> {
-    cargo.env("RUSTC_WRAPPER", env::current_exe()?).env(ROLE, LOOM);
+    let this = env::current_exe()?;
+    cargo.env("RUSTC_WRAPPER", &this).env("RUSTC_WORKSPACE_WRAPPER", &this).env(ROLE, LOOM);
     Ok(())
 }
 
@@ -51,7 +53,9 @@ pub(crate) fn run_if_called_as_one() -> Option<ExitCode> {
 }
 
 fn become_compiler(role: &str) -> Result<std::convert::Infallible> {
-    let mut args = env::args_os().skip(1);
+    // Both kinds of wrapper at once: this program is told to run itself.
+    let this = env::current_exe()?;
+    let mut args = env::args_os().skip(1).skip_while(|arg| *arg == this);
     let program = match role {
         JSON => "rustdoc".into(),
         _ => args.next().context("cargo gave no compiler to run")?,

@@ -1,8 +1,7 @@
 //! Loom models: what threads share in the hub, in every order they can meet in.
 //!
-//! `--cfg loom` swaps the primitives under the hub's code; the hub is compiled apart, below `target/loom`, and only its
-//! `tests/loom_*.rs` are built there. Optimised, since a model runs its code thousands of times, and with
-//! debug assertions, which state the invariants that a model is there to break.
+//! `--cfg loom` swaps the primitives under the hub's code. Only the hub is compiled with it, and only its `tests/loom_*.rs`
+//! are built; debug assertions are on, which state the invariants that a model is there to break.
 
 use anyhow::{Result, ensure};
 
@@ -19,10 +18,7 @@ pub(super) fn run(ctx: &Context, tally: &mut Tally) -> Result<Notes> {
     let mut test = ctx.cargo("test");
     test.args(["--package=outspoke-hub", "--no-fail-fast"]);
     test.args(models.iter().map(|model| format!("--test={model}")));
-    test.env("CARGO_TARGET_DIR", ctx.target.join("loom"));
     wrapper::model(&mut test)?;
-    // For our own crates: those below them keep what the workspace's profile says.
-    test.env("CARGO_PROFILE_DEV_OPT_LEVEL", "3");
     count(&Log::new(ctx, "loom")?, &mut test, tally)
 }
 
