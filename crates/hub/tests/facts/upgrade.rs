@@ -65,7 +65,7 @@ async fn client_and_endpoint_choose_the_room() {
         ("/ws?join=none", None),
         ("/ws?join=kitchen", Some("kitchen")),
         ("/free", None),
-        ("/free?join=caf%C3%A9", Some("café")),
+        ("/free?join=caf%C3%A9", Some("café")), // typos: ignore
         ("/ws?userId=a", Some("lobby")),
     ] {
         let mut client = TcpClient::connect(addr, target, &[]).await.unwrap();
