@@ -13,6 +13,7 @@ use outspoke_websocket::{CloseCode, Decoder, Opcode, Role, encode_close, encode_
 
 use super::command::{Arrival, Command};
 use super::connection::{Connection, Hot, Membership, Phase, Seat};
+use super::requests::refusal_of;
 use super::wheel::Tick;
 use super::{Key, Shard};
 use crate::client::outbox::{Entry, Origin};
@@ -178,10 +179,7 @@ impl Shard {
                     let (position, members) = (joined.position, joined.members);
                     self.reply(key.slot, &Event::Subscribed { request: None, room, position, members });
                 }
-                Err(error) => {
-                    let detail = ecow::eco_format!("{error}");
-                    self.refuse(key.slot, Refusal::new(ErrorCode::RoomFull, detail));
-                }
+                Err(error) => self.refuse(key.slot, refusal_of(error)),
             }
         }
         hub.tell_connected(&client);

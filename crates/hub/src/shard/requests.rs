@@ -355,7 +355,8 @@ fn announced(config: &HubConfig, client: &Client) -> Option<Publisher> {
     (config.announce && !client.name().is_empty()).then(|| client.publisher())
 }
 
-fn refusal_of(error: JoinError) -> Refusal {
+/// What a client is told of a join that failed.
+pub(super) fn refusal_of(error: JoinError) -> Refusal {
     let code = match error {
         JoinError::InvalidRoom(_) => ErrorCode::InvalidRoom,
         JoinError::ClientNotFound => ErrorCode::ClientNotFound,

@@ -35,6 +35,10 @@ async fn names_and_ids_that_are_wrong_are_refused_before_the_upgrade() {
         ("?username=A%0AB".into(), "invalid_identity"),
         ("?username=%1B%5B2JAnn".into(), "invalid_identity"),
         ("?username=A%C2%85B".into(), "invalid_identity"),
+        ("?username=%E2%80%AEecilA".into(), "invalid_identity"),
+        ("?username=Alice%E2%80%8B".into(), "invalid_identity"),
+        ("?username=%FF%FE".into(), "invalid_identity"),
+        ("?username=Ann&userId=%FF".into(), "invalid_identity"),
         ("?username=Ann&userId=a%07".into(), "invalid_identity"),
         (format!("?username=Ann&userId={id_128}i"), "invalid_identity"),
         (format!("?username=Ann&device={id_128}i"), "invalid_identity"),
@@ -50,6 +54,7 @@ async fn names_and_ids_that_are_wrong_are_refused_before_the_upgrade() {
         (format!("?userId={id_128}&username={at_50}"), id_128.as_str(), "ü".repeat(50)),
         ("?userId=a%20b%2Fc%26d%3De&username=Zo%C3%AB+X".into(), "a b/c&d=e", "Zoë X".into()),
         ("?username=%F0%9F%98%80&userId=u".into(), "u", "😀".into()),
+        ("?username=%D9%85%DB%8C%E2%80%8C%D8%B1&userId=u".into(), "u", "می\u{200c}ر".into()),
         ("?username=%20Ann%20&userId=u".into(), "u", "Ann".into()),
         ("?userId=u&join=none".into(), "u", String::new()),
     ] {

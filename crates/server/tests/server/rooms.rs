@@ -160,3 +160,18 @@ async fn limits_on_rooms_are_errors_that_say_the_limit() {
     second.find("unsubscribed").await;
     third.join("a").await;
 }
+
+/// A connection whose first room has no place is told why, and may go elsewhere.
+#[tokio::test]
+async fn connection_whose_first_room_cannot_be_joined_stays_and_is_told_why() {
+    let server =
+        Settings::default().set("limits.rooms_max", "1").set("limits.room_members_max", "1").start().await;
+    let _first = server.in_lobby("first").await;
+    for (room, code) in [("lobby", "room_full"), ("kitchen", "room_limit")] {
+        let mut client = server.open(&format!("/ws?username=Late&join={room}")).await;
+        client.expect("welcome").await;
+        let error = client.expect("error").await;
+        assert_eq!((&error["error"], &error["temporary"]), (&json!(code), &json!(true)), "{error}");
+        quiet(&mut client).await;
+    }
+}
