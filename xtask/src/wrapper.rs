@@ -16,6 +16,9 @@ use anyhow::{Context as _, Result};
 /// Says which of the two this program is.
 const ROLE: &str = "OUTSPOKE_XTASK_ROLE";
 const COVERAGE: &str = "rustc-coverage";
+/// The last lets counters live in the profile itself (`%c` in its name): a server that a test kills has counted too.
+const COVERAGE_FLAGS: &[&str] =
+    &["-Cinstrument-coverage", "--cfg=coverage", "-Cllvm-args=-runtime-counter-relocation"];
 const LOOM: &str = "rustc-loom";
 const JSON: &str = "rustdoc-json";
 
@@ -65,7 +68,7 @@ fn become_compiler(role: &str) -> Result<std::convert::Infallible> {
     // Without a crate's name cargo only asks for the version.
     let added: &[&str] = match role {
         JSON if has("--crate-name") => &["-Zunstable-options", "--output-format=json"],
-        COVERAGE if has("--crate-name") => &["-Cinstrument-coverage", "--cfg=coverage"],
+        COVERAGE if has("--crate-name") => COVERAGE_FLAGS,
         LOOM if has("--print=cfg") || env::var_os("CARGO_PRIMARY_PACKAGE").is_some() => &["--cfg=loom"],
         _ => &[],
     };

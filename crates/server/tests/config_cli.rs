@@ -13,6 +13,8 @@ use std::thread;
 fn outspoke(folder: &Path, args: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_outspoke"));
     command.args(args).current_dir(folder).env_clear().stdin(Stdio::null());
+    // Where a binary measured for coverage counts.
+    command.envs(std::env::var_os("LLVM_PROFILE_FILE").map(|file| ("LLVM_PROFILE_FILE", file)));
     command
 }
 

@@ -78,6 +78,8 @@ impl Process {
     /// It cannot be started.
     #[must_use]
     pub fn spawn(mut command: Command) -> Self {
+        // Where a program measured for coverage counts; tests that clear the environment mean everything else.
+        command.envs(std::env::var_os("LLVM_PROFILE_FILE").map(|file| ("LLVM_PROFILE_FILE", file)));
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).kill_on_drop(true);
         let mut child = command.spawn().unwrap_or_else(|error| panic!("cannot start {command:?}: {error}"));
         let pid = child.id().expect("nobody has waited for it yet");

@@ -1,7 +1,7 @@
 //! How many lines of the product the Rust tests reach, from the profiles that the measured run left behind.
 //!
 //! Counts the sources of the product's crates: not the tests' own files, the test kit, the examples or this crate.
-//! Programs that a test starts count too, as far as they ended by themselves.
+//! Programs that a test starts count too, also those it kills.
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
@@ -75,7 +75,7 @@ fn merge(ctx: &Context, log: &Log) -> Result<PathBuf> {
     ensure!(!profiles.is_empty(), "the measured Rust tests left no profile");
     let merged = folder.join("merged.profdata");
     let mut merge = ctx.command(packages::llvm(ctx, "llvm-profdata")?.ensure(ctx)?);
-    // A program killed while it wrote leaves half a profile: the others still count.
+    // A program killed in its first moment leaves half a profile: the others still count.
     merge.args(["merge", "--sparse", "--failure-mode=all", "--output"]).arg(&merged).args(profiles);
     log.run(&mut merge, minutes(10))?;
     Ok(merged)

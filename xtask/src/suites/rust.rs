@@ -64,8 +64,8 @@ fn test_command(ctx: &Context, packages: &[&str], measured: bool) -> Result<Comm
     test.args(packages);
     if measured {
         wrapper::instrument(&mut test)?;
-        // One file per program, into which its runs are merged: tests start the server hundreds of times.
-        test.env("LLVM_PROFILE_FILE", ctx.target.join(COVERAGE_FOLDER).join("%m.profraw"));
+        // One file per program, in which all its runs count: tests start the server hundreds of times, and kill it.
+        test.env("LLVM_PROFILE_FILE", ctx.target.join(COVERAGE_FOLDER).join("%m%c.profraw"));
     }
     Ok(test)
 }
