@@ -11,27 +11,27 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
-use ecow::EcoString;
 use outspoke_protocol::{
     Body, ClientId, Dialect, Disconnect, Event, FrameKind, Kind, Message, MessageId, RoomName, Timestamp,
 };
 use outspoke_websocket::{Limits, Window, encode_frame};
 use tokio::sync::{oneshot, watch};
 
-use crate::auth::{Authenticator, Identity, OpenMode};
+use crate::auth::{Authenticator, Identity};
+use crate::builder::HubBuilder;
 use crate::client::Client;
 use crate::client::registry::{Place, Registry};
 use crate::config::HubConfig;
 use crate::conn::WsConn;
-use crate::dispatcher::{Dispatcher, Handler};
-use crate::error::{AttachError, JoinError, NotWritten, PublishError, PushError, StartError};
+use crate::dispatcher::Dispatcher;
+use crate::error::{AttachError, JoinError, NotWritten, PublishError, PushError};
 use crate::publication::{Publication, opcode};
 use crate::room::directory::Directory;
 use crate::room::{Draft, Published};
+use crate::shard::Mailbox;
 use crate::shard::command::{Arrival, Command, LastCall};
-use crate::shard::inbox::{Congestion, Inbox, Rejected};
-use crate::shard::{Mailbox, Shard};
-use crate::stats::{Counters, Stats};
+use crate::shard::inbox::{Congestion, Rejected};
+use crate::stats::Stats;
 
 /// How a connection ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -45,8 +45,8 @@ pub enum Departure {
     Lost,
 }
 
-type OnConnect = Box<dyn Fn(&Arc<Client>) + Send + Sync>;
-type OnDisconnect = Box<dyn Fn(&Arc<Client>, Departure) + Send + Sync>;
+pub(crate) type OnConnect = Box<dyn Fn(&Arc<Client>) + Send + Sync>;
+pub(crate) type OnDisconnect = Box<dyn Fn(&Arc<Client>, Departure) + Send + Sync>;
 
 /// What a hub's shards and handles share.
 pub(crate) struct Inner {
@@ -59,13 +59,13 @@ pub(crate) struct Inner {
     pub(crate) registry: Arc<Registry>,
     pub(crate) directory: Directory,
     pub(crate) congestion: Arc<Congestion>,
-    on_connect: Option<OnConnect>,
-    on_disconnect: Option<OnDisconnect>,
-    next_shard: AtomicUsize,
-    stopping: AtomicBool,
+    pub(crate) on_connect: Option<OnConnect>,
+    pub(crate) on_disconnect: Option<OnDisconnect>,
+    pub(crate) next_shard: AtomicUsize,
+    pub(crate) stopping: AtomicBool,
     /// Shards that have not ended.
-    running: watch::Sender<usize>,
-    threads: Mutex<Vec<std::thread::JoinHandle<()>>>,
+    pub(crate) running: watch::Sender<usize>,
+    pub(crate) threads: Mutex<Vec<std::thread::JoinHandle<()>>>,
 }
 
 impl fmt::Debug for Inner {
@@ -106,153 +106,6 @@ impl Inner {
 fn contain(callback: impl FnOnce()) {
     if catch_unwind(AssertUnwindSafe(callback)).is_err() {
         tracing::error!("a connect or disconnect callback panicked");
-    }
-}
-
-/// Builds a hub: configuration, dialects, handlers, callbacks.
-#[must_use = "a hub does nothing until it is started"]
-pub struct HubBuilder {
-    config: HubConfig,
-    dialects: Vec<Arc<dyn Dialect>>,
-    dispatcher: Dispatcher,
-    authenticator: Option<Arc<dyn Authenticator>>,
-    on_connect: Option<OnConnect>,
-    on_disconnect: Option<OnDisconnect>,
-}
-
-impl fmt::Debug for HubBuilder {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("HubBuilder").field("config", &self.config).finish_non_exhaustive()
-    }
-}
-
-impl HubBuilder {
-    /// Replaces the configuration.
-    pub fn config(mut self, config: HubConfig) -> Self {
-        self.config = config;
-        self
-    }
-
-    /// Replaces the dialects; the first is what a client gets that names none. At most 256.
-    pub fn dialects(mut self, dialects: Vec<Arc<dyn Dialect>>) -> Self {
-        self.dialects = dialects;
-        self
-    }
-
-    /// Answers messages of type `name`, replacing an earlier handler for it.
-    pub fn on(mut self, name: impl Into<EcoString>, handler: impl Handler) -> Self {
-        self.dispatcher.insert(name.into(), Box::new(handler));
-        self
-    }
-
-    /// Decides who may connect. Without one, everybody may ([`OpenMode`]).
-    pub fn authenticator(mut self, authenticator: impl Authenticator) -> Self {
-        self.authenticator = Some(Arc::new(authenticator));
-        self
-    }
-
-    /// Called in a shard for every new client, after its welcome is queued. It must not block.
-    pub fn on_connect(mut self, callback: impl Fn(&Arc<Client>) + Send + Sync + 'static) -> Self {
-        self.on_connect = Some(Box::new(callback));
-        self
-    }
-
-    /// Called in a shard exactly once for every client that [`on_connect`](Self::on_connect) saw. It must not block.
-    pub fn on_disconnect(
-        mut self,
-        callback: impl Fn(&Arc<Client>, Departure) + Send + Sync + 'static,
-    ) -> Self {
-        self.on_disconnect = Some(Box::new(callback));
-        self
-    }
-
-    /// Starts the hub on threads of its own, one per shard.
-    ///
-    /// # Errors
-    /// The configuration cannot work, or the system gives no thread or poller.
-    pub fn start(self) -> Result<Hub, StartError> {
-        let (hub, shards) = self.build()?;
-        for (index, shard) in shards.into_iter().enumerate() {
-            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-            let running = Running { hub: Arc::clone(&hub.inner), index };
-            let name = format!("outspoke-shard-{index}");
-            let thread = std::thread::Builder::new().name(name).spawn(move || {
-                let _running = running;
-                runtime.block_on(shard.run());
-            })?;
-            hub.inner.threads.lock().unwrap_or_else(PoisonError::into_inner).push(thread);
-        }
-        Ok(hub)
-    }
-
-    /// Starts the hub with one shard as a task of the runtime that the caller runs in: for small embeddings, and
-    /// for tests with paused time. The runtime needs time and I/O enabled.
-    ///
-    /// # Errors
-    /// The configuration cannot work, or the system gives no poller.
-    ///
-    /// # Panics
-    /// Outside a tokio runtime.
-    pub fn start_on_this_runtime(mut self) -> Result<Hub, StartError> {
-        self.config.shards = 1;
-        let (hub, shards) = self.build()?;
-        for (index, shard) in shards.into_iter().enumerate() {
-            let running = Running { hub: Arc::clone(&hub.inner), index };
-            tokio::spawn(async move {
-                let _running = running;
-                shard.run().await;
-            });
-        }
-        Ok(hub)
-    }
-
-    fn build(self) -> Result<(Hub, Vec<Shard>), StartError> {
-        let Self { config, dialects, dispatcher, authenticator, on_connect, on_disconnect } = self;
-        config.validate()?;
-        let count = config.shard_count();
-        let congestion = Arc::new(Congestion::default());
-        let mailbox = || Mailbox {
-            inbox: Inbox::new(config.inbox_bytes_max, Arc::clone(&congestion)),
-            counters: Counters::default(),
-        };
-        let open = OpenMode {
-            username_chars_max: config.username_chars_max,
-            user_id_bytes_max: config.user_id_bytes_max,
-        };
-        let inner = Arc::new(Inner {
-            limits: Limits::new(config.message_bytes_max),
-            dialects,
-            dispatcher,
-            authenticator: authenticator.unwrap_or_else(|| Arc::new(open)),
-            shards: (0..count).map(|_| mailbox()).collect(),
-            registry: Arc::new(Registry::new(config.connections_max)),
-            directory: Directory::new(count),
-            congestion,
-            on_connect,
-            on_disconnect,
-            next_shard: AtomicUsize::new(0),
-            stopping: AtomicBool::new(false),
-            running: watch::Sender::new(count),
-            threads: Mutex::default(),
-            config,
-        });
-        let shards: std::io::Result<Vec<Shard>> =
-            (0..count).map(|index| Shard::new(index, Arc::clone(&inner))).collect();
-        Ok((Hub { inner }, shards?))
-    }
-}
-
-/// Counts a shard as running until it ends, however it does.
-struct Running {
-    hub: Arc<Inner>,
-    index: usize,
-}
-
-impl Drop for Running {
-    fn drop(&mut self) {
-        // Whatever is left is given up, so that nobody waits for a shard that will not come to it.
-        self.hub.shards[self.index].inbox.close();
-        self.hub.running.send_modify(|count| *count -= 1);
     }
 }
 
@@ -334,14 +187,7 @@ impl From<Arc<Inner>> for Hub {
 impl Hub {
     /// A builder with the default configuration and every shipped dialect.
     pub fn builder() -> HubBuilder {
-        HubBuilder {
-            config: HubConfig::default(),
-            dialects: outspoke_protocol::dialects::standard(),
-            dispatcher: Dispatcher::default(),
-            authenticator: None,
-            on_connect: None,
-            on_disconnect: None,
-        }
+        HubBuilder::new()
     }
 
     /// The hub's configuration.

@@ -16,6 +16,7 @@
 //! shard that has members of the room, once per member and turn. See `docs/architecture.md` in the repository.
 
 mod auth;
+mod builder;
 mod client;
 mod config;
 mod conn;
@@ -39,12 +40,13 @@ pub mod models {
 
 pub use crate::{
     auth::{AuthError, Authentication, Authenticator, Identity, OpenMode, authenticator_fn},
+    builder::HubBuilder,
     client::Client,
     config::{CompressionConfig, HeartbeatConfig, HubConfig, InvalidConfig, SlowClient, TcpConfig},
     conn::{MemoryConn, MemoryPeer, StreamConn, TcpConn, WsConn},
     dispatcher::{Context, Data, Handler, Handling, Reply},
     error::{AttachError, JoinError, NotWritten, PublishError, PushError, StartError},
-    hub::{Attach, Departure, Frame, Hub, HubBuilder},
+    hub::{Attach, Departure, Frame, Hub},
     room::Published,
     stats::Stats,
     upgrade::{UpgradeOptions, UpgradeService},
