@@ -10,9 +10,10 @@ use crate::support::Server;
 async fn chat_line_from_wscat_reaches_everybody_with_its_keys_in_order() {
     let server = Server::start().await;
     let mut alice = server.open("/ws?userId=user123&username=Alice").await;
+    alice.find("subscribed").await;
     let mut bob = server.open("/ws?userId=user456&username=Bob").await;
-    alice.find("join").await;
     bob.find("subscribed").await;
+    alice.find("join").await;
     alice.send_text(r#"{"type":"chat","content":"Hello everyone!"}"#).await;
     let before =
         r#"{"type":"chat","userId":"user123","username":"Alice","content":"Hello everyone!","timestamp":""#;

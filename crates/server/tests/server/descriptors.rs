@@ -9,7 +9,7 @@ use crate::support::{PATIENCE, Server, Settings};
 const FIT: usize = 192;
 
 async fn small_server() -> Server {
-    Settings::default().descriptors(256).set("server.header_timeout", "1s").start().await
+    Settings::default().descriptors(256).set("server.header_timeout", "2s").start().await
 }
 
 /// Health checks must get through when the hub is full, or the orchestrator restarts a server that is only busy.

@@ -6,8 +6,8 @@ use crate::support::Settings;
 
 #[tokio::test]
 async fn client_that_answers_no_ping_is_closed_and_one_that_does_stays() {
-    let settings = Settings::default().set("heartbeat.ping_interval", "200ms");
-    let server = settings.set("heartbeat.pong_timeout", "1s").start().await;
+    let settings = Settings::default().set("heartbeat.ping_interval", "500ms");
+    let server = settings.set("heartbeat.pong_timeout", "4s").start().await;
     let mut living = server.client("living").await;
     let mut dead = server.client("dead").await;
     let kept = tokio::spawn(async move {
@@ -36,11 +36,11 @@ async fn client_that_answers_no_ping_is_closed_and_one_that_does_stays() {
 #[tokio::test]
 async fn messages_count_as_signs_of_life() {
     let settings = Settings::default().set("heartbeat.ping_interval", "0");
-    let server = settings.set("server.read_timeout", "1s").start().await;
+    let server = settings.set("server.read_timeout", "4s").start().await;
     let mut talking = server.client("talking").await;
     let mut silent = server.client("silent").await;
     let talk = tokio::spawn(async move {
-        let mut interval = tokio::time::interval(std::time::Duration::from_millis(250));
+        let mut interval = tokio::time::interval(std::time::Duration::from_millis(500));
         for _ in 0..12 {
             interval.tick().await;
             crate::chat::quiet(&mut talking).await;

@@ -228,7 +228,7 @@ async fn bytes_behind_a_refused_upgrade_are_not_smuggled() {
 /// Whoever sends a header byte by byte, or none, is sent away after the configured time; nobody waits for them.
 #[tokio::test]
 async fn slow_headers_are_cut_off_and_nobody_waits_for_them() {
-    let server = crate::support::Settings::default().set("server.header_timeout", "500ms").start().await;
+    let server = crate::support::Settings::default().set("server.header_timeout", "2s").start().await;
     let begun: [&[u8]; 4] = [
         b"",
         b"GET",
