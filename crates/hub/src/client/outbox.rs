@@ -156,9 +156,15 @@ impl Outbox {
         }
     }
 
-    /// Forgets what was not delivered of `room`.
+    /// The client has left `room`: nothing more of it is told as missed, nor dropped in favour of what it gets there
+    /// when it comes again.
     pub(crate) fn forget(&mut self, room: RoomId) {
         self.skipped.retain(|skipped| skipped.room != room);
+        for entry in &mut self.queue {
+            if matches!(entry.origin, Origin::Room { room: held, .. } if held == room) {
+                entry.origin = Origin::Control;
+            }
+        }
     }
 
     /// Whether nothing of `room` is queued until the outbox is empty.
@@ -207,6 +213,19 @@ mod tests {
         let dropped = outbox.drop_where(|origin, _| matches!(origin, Origin::Room { room: 1, .. }));
         assert_eq!(dropped, (3, 1));
         assert_eq!((unwritten(&outbox).as_str(), outbox.bytes()), ("bcghi", 5));
+    }
+
+    /// A gap is counted from the join: what was queued before belongs to an earlier stay.
+    #[test]
+    fn outbox_counts_nothing_of_a_former_stay_as_missed() {
+        let mut outbox = Outbox::new(0);
+        outbox.push(entry("abc", 1), 0);
+        outbox.skip(1, 7, true);
+        outbox.forget(1);
+        outbox.push(entry("def", 1), 0);
+        assert!(!outbox.is_muted(1));
+        let dropped = outbox.drop_where(|origin, _| matches!(origin, Origin::Room { room: 1, .. }));
+        assert_eq!((dropped, unwritten(&outbox).as_str()), ((3, 1), "abc"));
     }
 
     #[tokio::test]

@@ -54,9 +54,7 @@ impl Shard {
                 return;
             }
         }
-        if let Some(key) = self.settle(*arrival) {
-            self.send_replies(key.slot, false);
-        }
+        self.settle(*arrival);
     }
 
     /// Ends the former holder of an identity, then sends the new one home.
@@ -75,7 +73,7 @@ impl Shard {
     }
 
     /// Gives an arrival its slot, its rooms and its welcome.
-    fn settle(&mut self, arrival: Arrival) -> Option<Key> {
+    fn settle(&mut self, arrival: Arrival) {
         let Arrival { conn, early, client, place, dialect, compression, room, echo, claimed: _ } = arrival;
         let stopping = self.is_stopping();
         let entry = self.connections.vacant_entry();
@@ -87,7 +85,7 @@ impl Shard {
             if let Err(error) = self.poller.register(socket, key) {
                 tracing::warn!(%error, "cannot wait for a socket: its connection is dropped");
                 self.hub.registry.remove(&client);
-                return None;
+                return;
             }
             hot.direct = socket.as_raw_fd();
         }
@@ -135,16 +133,19 @@ impl Shard {
             // Too late: it learns why, and nobody learns of it.
             Some(disconnect) => self.begin_close(key, disconnect),
             None if echo => {}
-            None => self.introduce(key, room),
+            None => {
+                self.introduce(key, room);
+                // Before anything is read: a connection that is lost in reading must not leave them to the next one.
+                self.send_replies(key.slot, false);
+            }
         }
         if !early.is_empty() {
             self.receive(key, &mut early.to_vec());
         }
-        if self.connection(key)?.conn.socket().is_none() {
+        if self.connection(key).is_some_and(|connection| connection.conn.socket().is_none()) {
             // A stream wakes only who has polled it.
             self.read(key, false);
         }
-        self.connection(key).map(|_| key)
     }
 
     fn introduce(&mut self, key: Key, room: Option<outspoke_protocol::RoomName>) {

@@ -299,7 +299,6 @@ impl Shard {
         let connection = &mut self.connections[key.slot as usize];
         let membership = connection.memberships.swap_remove(index);
         if let Some(outbox) = connection.outbox.as_mut() {
-            // Of a room that it is not in, a client is not told what it missed.
             outbox.forget(membership.room.id);
         }
         self.hot[key.slot as usize].several_rooms = connection.memberships.len() > 2;

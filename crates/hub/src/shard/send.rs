@@ -78,13 +78,20 @@ impl Shard {
         let entry = Entry { bytes: Bytes::copy_from_slice(bytes), origin: Origin::Control };
         self.queue(slot, entry, tried);
         let key = self.connections[slot as usize].key(slot as usize);
-        let max = self.hub.config.outbox_bytes_max;
-        if self.connections[slot as usize].client.queued_bytes() > max {
-            self.doomed.push((key, Disconnect::SlowConsumer));
-        }
         if tried.is_none() {
             self.dirty.push(key);
         }
+        if self.is_full(slot) {
+            // What was not tried yet says nothing of the client.
+            self.flush(slot);
+            if self.is_full(slot) {
+                self.doomed.push((key, Disconnect::SlowConsumer));
+            }
+        }
+    }
+
+    fn is_full(&self, slot: u32) -> bool {
+        self.connections[slot as usize].client.queued_bytes() > self.hub.config.outbox_bytes_max
     }
 
     /// Sends a pushed frame, for which the client is charged already.
