@@ -9,6 +9,7 @@
 #![cfg(not(loom))]
 #![allow(clippy::unwrap_used)]
 
+mod wire;
 mod witness;
 
 use std::collections::HashMap;
@@ -21,8 +22,9 @@ use outspoke_hub::{
     Attach, Body, Client, Disconnect, Frame, Hub, HubConfig, Identity, Kind, PublishError, PushError,
     SlowClient,
 };
-use outspoke_testkit::{attach_with, settle};
+use outspoke_testkit::settle;
 
+use wire::Wire;
 use witness::{Ended, Log, Witness};
 
 const ROOMS: [&str; 4] = ["attic", "cellar", "kitchen", "porch"];
@@ -197,9 +199,16 @@ impl Storm {
             false => (Identity::anonymous(), None),
         };
         let identity = if self.rng.bool() { identity.named("somebody") } else { identity };
-        let pipe = if slow { SLOW_PIPE_BYTES } else { FAST_PIPE_BYTES };
-        let (script, client) = attach_with(&self.hub, Attach::new(identity), pipe);
-        let witness = Witness::new(script, client.id(), slow);
+        let attach = Attach::new(identity);
+        // A socket's bytes arrive in their own time, which cannot be paused.
+        let (client, wire) = if self.paused || self.rng.bool() {
+            let (conn, wire) = Wire::memory(if slow { SLOW_PIPE_BYTES } else { FAST_PIPE_BYTES });
+            (self.hub.attach(conn, attach).unwrap(), wire)
+        } else {
+            let (conn, wire) = Wire::socket(slow);
+            (self.hub.attach(conn, attach).unwrap(), wire)
+        };
+        let witness = Witness::new(wire, client.id(), slow);
         self.people.push(Person { witness, client, identity: known, slow, kicked: false, pushed: 0 });
     }
 

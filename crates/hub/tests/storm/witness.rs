@@ -2,11 +2,14 @@
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Mutex;
+use std::time::Duration;
 
 use outspoke_hub::{Body, ClientId, Position};
-use outspoke_testkit::{Received, ScriptedClient};
+use outspoke_testkit::{Received, WsClient};
 use outspoke_websocket::{CloseCode, Opcode, encode_masked_close};
 use serde_json::{Value, json};
+
+use crate::wire::Wire;
 
 /// A message of that number, made longer.
 pub(crate) fn body(number: u64, filler: usize) -> Body {
@@ -45,7 +48,7 @@ pub(crate) enum Ended {
 }
 
 pub(crate) struct Witness {
-    script: ScriptedClient,
+    script: WsClient<Wire>,
     id: ClientId,
     slow: bool,
     welcomed: bool,
@@ -73,7 +76,8 @@ struct Place {
 }
 
 impl Witness {
-    pub(crate) fn new(script: ScriptedClient, id: ClientId, slow: bool) -> Self {
+    pub(crate) fn new(wire: Wire, id: ClientId, slow: bool) -> Self {
+        let script = WsClient::new(wire, None, Vec::new(), Duration::ZERO);
         Self {
             script,
             id,
