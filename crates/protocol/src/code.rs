@@ -90,12 +90,22 @@ errors! {
     TooManyConnections = 132, "too_many_connections", temporary: true;
     /// The client meant is not connected.
     ClientNotFound = 140, "client_not_found", temporary: false;
+    /// There is no user of that id, or none that the client may talk to.
+    UserNotFound = 142, "user_not_found", temporary: false;
+    /// There is no such message in the room's log, or it is one that cannot be changed.
+    MessageNotFound = 143, "message_not_found", temporary: false;
+    /// There is no such slash command.
+    UnknownCommand = 144, "unknown_command", temporary: false;
     /// The client meant reads too slowly.
     SendBufferFull = 141, "send_buffer_full", temporary: true;
     /// The server is stopping, or something it needs is away.
     Unavailable = 150, "unavailable", temporary: true;
     /// The application's handler took too long.
     TimedOut = 151, "timed_out", temporary: true;
+    /// The disk that keeps messages is full; nothing was published. Other rooms go on.
+    StorageFull = 153, "storage_full", temporary: true;
+    /// The tenant has used what it may use of connections, rooms, messages or storage.
+    QuotaExceeded = 160, "quota_exceeded", temporary: true;
     /// Our fault. The connection may be closed as well.
     Internal = 152, "internal", temporary: true;
 }

@@ -24,9 +24,13 @@ pub mod transcript;
 
 pub use code::{Disconnect, ErrorCode, Reconnect};
 pub use dialect::{Dialect, FrameKind, Payload};
-pub use event::{Acknowledgement, Event, Gap, Notice, Refusal, Welcome};
+pub use event::{
+    Acknowledgement, Conversation, Conversations, Crowd, Cursor, Device, Durability, Event, Gap, History,
+    Notice, Presence, Present, ReceiptCounts, ReceiptOf, Receipts, Refusal, Subscribed, Typing, Unread,
+    Welcome,
+};
 pub use id::{ClientId, Epoch, MessageId, RequestId, UserId};
-pub use message::{Body, Kind, Message, Position, Publisher};
-pub use request::{BodyRef, Command, Request};
+pub use message::{Body, Details, Kind, Message, Position, Publisher, Reactions};
+pub use request::{Amendment, BodyRef, Command, PageFrom, Receipt, Request, StartFrom};
 pub use room::{InvalidRoomName, RoomName};
 pub use timestamp::Timestamp;

@@ -24,6 +24,35 @@ pub struct Message {
     pub ts: Timestamp,
     /// What was said.
     pub body: Body,
+    /// What only some messages have.
+    pub details: Option<Box<Details>>,
+}
+
+/// What only some messages have; boxed, so that the usual message stays small.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Details {
+    /// The user a private message is for; the other end of the conversation is its publisher.
+    pub to: Option<UserId>,
+    /// The offset of the message that an [`Edit`](Kind::Edit), [`Delete`](Kind::Delete) or
+    /// [`Reaction`](Kind::Reaction) is about, in the same room and epoch.
+    pub target: Option<u64>,
+    /// A [`Reaction`](Kind::Reaction) takes back instead of giving.
+    pub withdrawn: bool,
+    /// When the message got its present body, if it was edited.
+    pub edited: Option<Timestamp>,
+    /// When the message's body was taken away, if it was deleted; the body is empty then.
+    pub deleted: Option<Timestamp>,
+    /// How people reacted, in the order in which the reactions first came up.
+    pub reactions: Vec<Reactions>,
+}
+
+/// Everybody who reacted to a message in one way.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Reactions {
+    /// The emoji, or whatever short text it was.
+    pub reaction: EcoString,
+    /// Who, in the order they did it; each once.
+    pub users: Vec<UserId>,
 }
 
 /// A place in a room's log. Offsets grow by one without holes within an epoch.
@@ -60,11 +89,29 @@ pub enum Kind {
     Leave,
     /// Data published to a room: the body is any JSON, or bytes.
     Data,
+    /// Somebody does something (`/me waves`): the body is text.
+    Action,
+    /// The room has a new topic: the body is text, empty for none.
+    Topic,
+    /// Somebody has another name from now on: the publisher has the new one, the body is the former one.
+    Rename,
+    /// An earlier message has a new body, this one's; [`Details::target`] says which.
+    Edit,
+    /// An earlier message is gone; [`Details::target`] says which.
+    Delete,
+    /// Somebody reacted to an earlier message, which [`Details::target`] names; the body is the reaction.
+    Reaction,
     /// An application's own sort, by its name on the wire (`process_output`, say).
     Custom(EcoString),
 }
 
 impl Kind {
+    /// Whether it is something said, which a reader can have missed: what unread counters count.
+    #[must_use]
+    pub fn is_said(&self) -> bool {
+        matches!(self, Self::Chat | Self::Action | Self::Data | Self::Custom(_))
+    }
+
     /// The kind's name, as the dialects write it.
     #[must_use]
     pub fn name(&self) -> &str {
@@ -74,6 +121,12 @@ impl Kind {
             Self::Join => "join",
             Self::Leave => "leave",
             Self::Data => "message",
+            Self::Action => "action",
+            Self::Topic => "topic",
+            Self::Rename => "rename",
+            Self::Edit => "edit",
+            Self::Delete => "delete",
+            Self::Reaction => "reaction",
             Self::Custom(name) => name,
         }
     }

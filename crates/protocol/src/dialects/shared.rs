@@ -7,7 +7,7 @@ use std::borrow::Cow;
 use serde_json::value::RawValue;
 
 use crate::json::{Field, bad_request, check_portable};
-use crate::{Epoch, ErrorCode, Position, Refusal};
+use crate::{Epoch, ErrorCode, Position, Refusal, StartFrom};
 
 /// Longest type name, in bytes.
 const TYPE_LEN_MAX: usize = 64;
@@ -45,6 +45,11 @@ pub(super) fn not_from_the_server(name: &str) -> Result<(), Refusal> {
         return Err(bad_request(format_args!("only the server sends messages of type {name:?}")));
     }
     Ok(())
+}
+
+/// Where a subscription is to begin.
+pub(super) fn start_from(epoch: Field<'_>, offset: Field<'_>) -> Result<StartFrom, Refusal> {
+    Ok(since(epoch, offset)?.map_or(StartFrom::Now, StartFrom::After))
 }
 
 /// The place a client says it was in a room's log.

@@ -9,7 +9,7 @@ use serde_json::value::RawValue;
 
 use super::super::shared;
 use crate::json::{Field, Object, bad_request, read_object};
-use crate::{BodyRef, Command, Kind, Payload, Position, Refusal, Request, RequestId};
+use crate::{BodyRef, Command, Kind, Payload, Refusal, Request, RequestId, StartFrom};
 
 /// Largest request id: what a JavaScript number holds exactly.
 const MESSAGE_ID_MAX: i64 = (1 << 53) - 1;
@@ -66,11 +66,11 @@ fn command<'a>(envelope: &Envelope<'a>) -> Result<Command<'a>, Refusal> {
         "chat" => chat(data),
         "publish" => publish(data),
         "subscribe" => {
-            let (room, since) = room_and_since(data, "subscribe")?;
-            Ok(Command::Subscribe { room, since })
+            let (room, from) = room_and_start(data, "subscribe")?;
+            Ok(Command::Subscribe { room, from })
         }
         "unsubscribe" => {
-            let (room, _) = room_and_since(data, "unsubscribe")?;
+            let (room, _) = room_and_start(data, "unsubscribe")?;
             Ok(Command::Unsubscribe { room })
         }
         "join" | "leave" => Err(bad_request(format_args!(
@@ -93,7 +93,7 @@ fn chat(data: Field<'_>) -> Result<Command<'_>, Refusal> {
         }
         _ => (None, shared::content(data)?),
     };
-    Ok(Command::Publish { room, kind: Kind::Chat, body: BodyRef::Text(content) })
+    Ok(Command::Publish { room, kind: Kind::Chat, body: BodyRef::Text(content), key: None })
 }
 
 /// `{"room":"builds","data":{"any":"json"}}`.
@@ -111,18 +111,19 @@ fn publish(data: Field<'_>) -> Result<Command<'_>, Refusal> {
         room: inner.field(ROOM).text()?,
         kind: Kind::Data,
         body: BodyRef::Json(shared::portable_data(published)?),
+        key: None,
     })
 }
 
 /// `"builds"` or `{"room":"builds"}`, to subscribe also with `epoch` and `offset`.
-fn room_and_since<'a>(data: Field<'a>, what: &str) -> Result<(Cow<'a, str>, Option<Position>), Refusal> {
+fn room_and_start<'a>(data: Field<'a>, what: &str) -> Result<(Cow<'a, str>, StartFrom), Refusal> {
     match data.value() {
         Some(value) if is_object(value) => {
             let inner = read_inner(value)?;
-            let since = shared::since(inner.field(EPOCH), inner.field(OFFSET))?;
-            Ok((shared::required_room(inner.field(ROOM).text()?, what)?, since))
+            let from = shared::start_from(inner.field(EPOCH), inner.field(OFFSET))?;
+            Ok((shared::required_room(inner.field(ROOM).text()?, what)?, from))
         }
-        _ => Ok((shared::required_room(data.text()?, what)?, None)),
+        _ => Ok((shared::required_room(data.text()?, what)?, StartFrom::Now)),
     }
 }
 

@@ -6,7 +6,7 @@
 use crate::json::{base64, boolean, close, epoch, integer, key, millis, open, raw, string, unsigned, uuid};
 use crate::{
     Acknowledgement, Body, Event, Gap, Kind, Message, Notice, Position, Publisher, Refusal, RequestId,
-    RoomName, Timestamp, Welcome,
+    RoomName, Subscribed, Timestamp, Welcome,
 };
 
 /// Room for everything around a body, so that the vector grows at most once.
@@ -16,7 +16,8 @@ pub(super) fn encode(event: &Event, out: &mut Vec<u8>) {
     match event {
         Event::Welcome(welcome) => write_welcome(out, welcome),
         Event::Message(message) => write_message(out, message),
-        Event::Subscribed { request, room, position, members } => {
+        Event::Subscribed(subscribed) => {
+            let Subscribed { request, room, position, members, .. } = subscribed.as_ref();
             begin(out, request.as_ref(), "subscribed");
             begin_data(out);
             write_room(out, Some(room));
@@ -53,6 +54,7 @@ pub(super) fn encode(event: &Event, out: &mut Vec<u8>) {
             millis(out, *reconnect_after);
             end(out, None);
         }
+        _ => {}
     }
 }
 

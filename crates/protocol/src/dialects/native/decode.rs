@@ -63,13 +63,17 @@ fn command<'a>(fields: &Fields<'a>) -> Result<Command<'a>, Refusal> {
             kind: Kind::Chat,
             body: BodyRef::Text(shared::content(fields.field(CONTENT))?),
             room: room(fields)?,
+            key: None,
         }),
-        "publish" => {
-            Ok(Command::Publish { kind: Kind::Data, body: published_data(fields)?, room: room(fields)? })
-        }
+        "publish" => Ok(Command::Publish {
+            kind: Kind::Data,
+            body: published_data(fields)?,
+            room: room(fields)?,
+            key: None,
+        }),
         "subscribe" | "join" => Ok(Command::Subscribe {
             room: room_or_data(fields, &name)?,
-            since: shared::since(fields.field(EPOCH), fields.field(OFFSET))?,
+            from: shared::start_from(fields.field(EPOCH), fields.field(OFFSET))?,
         }),
         "unsubscribe" | "leave" => Ok(Command::Unsubscribe { room: room_or_data(fields, &name)? }),
         "ping" => Ok(Command::Ping),

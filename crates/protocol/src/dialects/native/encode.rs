@@ -8,7 +8,7 @@ use crate::json::{
 };
 use crate::{
     Acknowledgement, Body, Event, Gap, Kind, Message, Notice, Position, Publisher, Refusal, RequestId,
-    RoomName, Welcome,
+    RoomName, Subscribed, Welcome,
 };
 
 /// Room for everything around a body, so that the vector grows at most once.
@@ -18,7 +18,8 @@ pub(super) fn encode(event: &Event, out: &mut Vec<u8>) {
     match event {
         Event::Welcome(welcome) => write_welcome(out, welcome),
         Event::Message(message) => write_message(out, message),
-        Event::Subscribed { request, room, position, members } => {
+        Event::Subscribed(subscribed) => {
+            let Subscribed { request, room, position, members, .. } = subscribed.as_ref();
             begin(out, "subscribed");
             write_request(out, request.as_ref());
             write_room(out, Some(room));
@@ -51,6 +52,7 @@ pub(super) fn encode(event: &Event, out: &mut Vec<u8>) {
             key(out, "reconnectAfter");
             millis(out, *reconnect_after);
         }
+        _ => begin(out, "unspoken"),
     }
     close(out);
 }
@@ -83,7 +85,13 @@ fn write_message(out: &mut Vec<u8>, message: &Message) {
     out.reserve(ENVELOPE_LEN + message.body.len());
     begin(out, message.kind.name());
     match message.kind {
-        Kind::Chat => {
+        Kind::Chat
+        | Kind::Action
+        | Kind::Topic
+        | Kind::Rename
+        | Kind::Edit
+        | Kind::Delete
+        | Kind::Reaction => {
             write_publisher(out, message.from.as_ref());
             write_body(out, "content", &message.body);
             key(out, "timestamp");
