@@ -5,6 +5,10 @@
 //! is told at each method. What every back end must do is written once more, as a suite that runs over all of them.
 
 mod contract;
+#[cfg(feature = "postgres")]
+pub mod postgres;
+#[cfg(any(feature = "postgres", feature = "redis"))]
+mod remote;
 
 pub use contract::{
     Answer, Append, Appended, AuthoredPage, Batch, Direction, Fact, FactKey, FactPage, FactWrite, Health,
