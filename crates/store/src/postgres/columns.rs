@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use futures_util::join;
+use tokio::join;
 use tokio_postgres::Error;
 use tokio_postgres::types::ToSql;
 use uuid::Uuid;
@@ -10,7 +10,7 @@ use uuid::Uuid;
 use super::connect::Connection;
 use crate::remote::Change;
 use crate::remote::plan::New;
-use crate::{FactKey, LogKey, LogState, Replace};
+use crate::{FactKey, LogKey, LogState, Replace, Stored};
 
 pub(super) const INSERT: &str = "\
     INSERT INTO records (log, off, ordinal, ts, id, key, author, payload) \
@@ -75,15 +75,27 @@ pub(super) struct Records<'a> {
 impl<'a> Records<'a> {
     pub(super) fn extend(&mut self, log: i64, new: &[New<'a>]) {
         for New { offset, ordinal, record } in new {
-            self.logs.push(log);
-            self.offsets.push(signed(*offset));
-            self.ordinals.push(signed(*ordinal));
-            self.times.push(record.ts);
-            self.ids.push(Uuid::from_u128(record.id));
+            self.push((log, *offset, *ordinal, record.ts, record.id), &record.author, &record.payload);
             self.keys.push(record.key.as_deref());
-            self.authors.push(record.author.as_bytes());
-            self.payloads.push(&record.payload);
         }
+    }
+
+    /// A record that had its place before.
+    pub(super) fn restore(&mut self, log: i64, record: &'a Stored) {
+        let Stored { offset, ordinal, id, ts, author, payload } = record;
+        self.push((log, *offset, *ordinal, *ts, *id), author, payload);
+        self.keys.push(None);
+    }
+
+    fn push(&mut self, row: (i64, u64, u64, i64, u128), author: &'a str, payload: &'a [u8]) {
+        let (log, offset, ordinal, ts, id) = row;
+        self.logs.push(log);
+        self.offsets.push(signed(offset));
+        self.ordinals.push(signed(ordinal));
+        self.times.push(ts);
+        self.ids.push(Uuid::from_u128(id));
+        self.authors.push(author.as_bytes());
+        self.payloads.push(payload);
     }
 
     pub(super) async fn insert(&self, connection: &Connection) -> Result<(), Error> {
@@ -125,8 +137,7 @@ impl Advanced {
         if self.logs.is_empty() {
             return Ok(());
         }
-        let columns: [&(dyn ToSql + Sync); 4] =
-            [&self.logs, &self.heads, &self.ordinals, &self.bytes];
+        let columns: [&(dyn ToSql + Sync); 4] = [&self.logs, &self.heads, &self.ordinals, &self.bytes];
         connection.query(ADVANCE, &columns).await.map(drop)
     }
 }
@@ -204,8 +215,7 @@ impl FactColumns<'_> {
         if self.tenants.is_empty() {
             return Ok(());
         }
-        let columns: [&(dyn ToSql + Sync); 4] =
-            [&self.tenants, &self.spaces, &self.names, &self.values];
+        let columns: [&(dyn ToSql + Sync); 4] = [&self.tenants, &self.spaces, &self.names, &self.values];
         connection.query(sql, &columns).await.map(drop)
     }
 
@@ -213,8 +223,7 @@ impl FactColumns<'_> {
         if self.tenants.is_empty() {
             return Ok(());
         }
-        let columns: [&(dyn ToSql + Sync); 3] =
-            [&self.tenants, &self.spaces, &self.names];
+        let columns: [&(dyn ToSql + Sync); 3] = [&self.tenants, &self.spaces, &self.names];
         connection.query(DELETE_FACTS, &columns).await.map(drop)
     }
 }

@@ -8,7 +8,7 @@
 use std::collections::{BTreeMap, HashMap};
 
 use bytes::Bytes;
-use futures_util::join;
+use tokio::join;
 use tokio::time::{Instant, timeout_at};
 use tokio_postgres::types::ToSql;
 use tokio_postgres::{Error, Row};
@@ -20,9 +20,10 @@ use super::columns::{
 use super::connect::{Connection, Purpose};
 use super::pool::{Pool, Writer};
 use super::{errors, read};
+use crate::limits::check;
 use crate::remote::plan::{Held, Planned};
-use crate::remote::{Change, check, fold};
-use crate::{Appended, Batch, FactKey, LogKey, LogState, Outcome, StoreError};
+use crate::remote::{Change, fold};
+use crate::{Appended, Batch, FactKey, LogKey, Outcome, StoreError};
 
 const LOCK: &str = "\
     SELECT l.tenant, l.room, l.epoch, l.first, l.head, l.ordinal, l.bytes, l.id \
@@ -103,7 +104,9 @@ pub(super) async fn commit(pool: &Pool, batch: &Batch) -> Result<Vec<Appended>, 
 /// While an earlier try of the batch may be written, "nothing was written" would be a lie, whatever became of this try.
 fn doubtful(writer: &Writer, error: StoreError) -> StoreError {
     match error {
-        StoreError::Full(text) | StoreError::Unavailable(text) if writer.in_doubt => StoreError::InDoubt(text),
+        StoreError::Full(text) | StoreError::Unavailable(text) if writer.in_doubt => {
+            StoreError::InDoubt(text)
+        }
         error => error,
     }
 }

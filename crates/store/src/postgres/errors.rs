@@ -54,7 +54,7 @@ fn ends_session(code: &SqlState) -> bool {
 pub(super) fn refused(error: &Error) -> StoreError {
     let text = text(error);
     let Some(code) = error.code() else {
-        return StoreError::Unavailable(format!("the connection to PostgreSQL is lost: {text}"));
+        return StoreError::Unavailable(format!("talking to PostgreSQL failed: {text}"));
     };
     match code.code() {
         "53100" => StoreError::Full(format!("PostgreSQL has no disk space left: {text}")),
@@ -74,7 +74,9 @@ pub(super) fn cannot_connect(error: &Error, target: &Target) -> StoreError {
     let text = text(error);
     let says = match error.code().map(SqlState::code) {
         Some("28P01") => {
-            format!("PostgreSQL at {place} does not accept the password of {user}: correct it in the setting `url`")
+            format!(
+                "PostgreSQL at {place} does not accept the password of {user}: correct it in the setting `url`"
+            )
         }
         Some("28000") => format!(
             "PostgreSQL at {place} does not let {user} in: correct the user or add `sslmode` in the setting `url`, or \

@@ -28,8 +28,8 @@ use ecow::EcoString;
 pub use options::PostgresOptions;
 
 use crate::{
-    Answer, Appended, AuthoredPage, Batch, FactKey, FactPage, Health, LogKey, LogState, LogsPage, Page, Place,
-    Range, Retention, Space, Store, StoreError, VerifyReport,
+    Answer, Appended, AuthoredPage, Batch, FactKey, FactPage, Health, LogKey, LogState, LogsPage, Page,
+    Place, Range, Retention, Space, Store, StoreError, Stored, VerifyReport,
 };
 use pool::Pool;
 
@@ -87,6 +87,15 @@ impl Store for PostgresStore {
 
     fn trim<'a>(&'a self, log: &'a LogKey, keep: Retention, now: i64) -> Answer<'a, LogState> {
         Box::pin(trim::trim(&self.pool, log, keep, now))
+    }
+
+    fn restore<'a>(
+        &'a self,
+        log: &'a LogKey,
+        start: LogState,
+        records: &'a [Stored],
+    ) -> Answer<'a, LogState> {
+        Box::pin(trim::restore(&self.pool, log, start, records))
     }
 
     fn drop_log<'a>(&'a self, log: &'a LogKey) -> Answer<'a, ()> {

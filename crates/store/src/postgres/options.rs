@@ -56,6 +56,7 @@ pub(super) struct Target {
     pub(super) tls: Tls,
     /// The schema, quoted for use in SQL.
     pub(super) schema: String,
+    pub(super) schema_name: String,
     pub(super) timeout: Duration,
 }
 
@@ -69,7 +70,8 @@ impl Target {
     pub(super) fn new(options: &PostgresOptions) -> Result<Self, StoreError> {
         let (url, tls) = split(&options.url)?;
         let wrong = |what: &str| StoreError::Invalid(format!("the PostgreSQL setting `url` {what}"));
-        let mut config: Config = url.parse().map_err(|error| wrong(&format!("is not understood: {error}")))?;
+        let mut config: Config =
+            url.parse().map_err(|error| wrong(&format!("is not understood: {error}")))?;
         if config.get_hosts().is_empty() {
             return Err(wrong("names no host"));
         }
@@ -85,7 +87,13 @@ impl Target {
         config.connect_timeout(timeout).tcp_user_timeout(timeout * 2);
         config.keepalives_idle(Duration::from_secs(10)).keepalives_interval(Duration::from_secs(5));
         config.keepalives_retries(3);
-        Ok(Self { config, tls, schema: quoted(&options.schema)?, timeout })
+        Ok(Self {
+            config,
+            tls,
+            schema: quoted(&options.schema)?,
+            schema_name: options.schema.clone(),
+            timeout,
+        })
     }
 
     /// The server, as people know it.

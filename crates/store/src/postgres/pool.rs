@@ -10,8 +10,11 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use tokio::runtime::Handle;
 use tokio::sync::{Mutex as AsyncMutex, OwnedSemaphorePermit, Semaphore};
-use tokio::time::{Instant, sleep_until, timeout_at};
+use tokio::time::{Instant, sleep_until, timeout, timeout_at};
+use tokio_postgres::types::ToSql;
+use tokio_postgres::{Error, Row};
 
+use super::care::Settings;
 use super::connect::{Connection, LONG, Purpose};
 use super::options::{PostgresOptions, Target};
 use super::{commit, errors};
@@ -77,17 +80,17 @@ impl Pool {
         })
     }
 
-    pub(super) fn target(&self) -> &Target {
-        &self.target
-    }
-
     /// When what begins now must have ended.
     pub(super) fn deadline(&self) -> Instant {
         Instant::now() + self.target.timeout
     }
 
     /// A new connection, as soon as one may be tried.
-    pub(super) async fn connect(&self, purpose: Purpose, deadline: Instant) -> Result<Connection, StoreError> {
+    pub(super) async fn connect(
+        &self,
+        purpose: Purpose,
+        deadline: Instant,
+    ) -> Result<Connection, StoreError> {
         let until = self.backoff.lock().unwrap_or_else(PoisonError::into_inner).until();
         if let Some(until) = until {
             // Half of the time is left for the attempt itself.
@@ -112,10 +115,11 @@ impl Pool {
     /// Looks at what a commit survives here; says so in the log whenever that is less than it should be.
     async fn learn(&self, connection: Connection, purpose: Purpose) -> Result<Connection, StoreError> {
         if purpose == Purpose::Short {
-            let settings = super::care::settings(&connection).await.map_err(|error| errors::refused(&error))?;
+            let settings = Settings::of(&connection).await.map_err(|error| errors::refused(&error))?;
             connection.prepare(&commit::STATEMENTS).await.map_err(|error| errors::refused(&error))?;
             let durability = settings.durability();
-            let known = self.durability.lock().unwrap_or_else(PoisonError::into_inner).replace(durability.clone());
+            let known =
+                self.durability.lock().unwrap_or_else(PoisonError::into_inner).replace(durability.clone());
             if settings.is_weak() && known.as_ref() != Some(&durability) {
                 tracing::warn!(server = %self.target.place(), "{durability}");
             }
@@ -148,18 +152,19 @@ impl Pool {
         idle.pop()
     }
 
-    /// Reads with `read`, within the time limit; once more on a new connection if the old one turns out to be gone.
-    pub(super) async fn read<T>(
+    /// Reads by one statement, within the time limit; once more on a new connection if the old one turns out to be gone.
+    pub(super) async fn query(
         &self,
-        read: impl AsyncFn(&Connection) -> Result<T, tokio_postgres::Error>,
-    ) -> Result<T, StoreError> {
+        sql: &'static str,
+        parameters: &[&(dyn ToSql + Sync)],
+    ) -> Result<Vec<Row>, StoreError> {
         let mut tries = 0;
         loop {
             let reader = self.reader().await?;
-            match timeout_at(self.deadline(), read(&reader)).await {
-                Ok(Ok(value)) => {
+            match timeout_at(self.deadline(), reader.query(sql, parameters)).await {
+                Ok(Ok(rows)) => {
                     reader.keep();
-                    return Ok(value);
+                    return Ok(rows);
                 }
                 Ok(Err(error)) if tries == 0 && errors::is_passing(&error) => {
                     // Whatever ended one idle connection has probably ended all.
@@ -172,13 +177,12 @@ impl Pool {
         }
     }
 
-    /// Reads with `read` for as long as reading everything may take, on a connection of its own.
-    pub(super) async fn read_long<T>(
+    /// Does `work`, which was given a connection for reading everything, for as long as that may take.
+    pub(super) async fn long<T>(
         &self,
-        read: impl AsyncFn(&Connection) -> Result<T, tokio_postgres::Error>,
+        work: impl Future<Output = Result<T, Error>>,
     ) -> Result<T, StoreError> {
-        let connection = self.connect(Purpose::Long, self.deadline()).await?;
-        match timeout_at(Instant::now() + LONG, read(&connection)).await {
+        match timeout(LONG, work).await {
             Ok(result) => result.map_err(|error| errors::refused(&error)),
             Err(_) => Err(self.too_slow()),
         }

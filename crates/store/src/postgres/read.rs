@@ -8,11 +8,12 @@ use tokio_postgres::Row;
 use uuid::Uuid;
 
 use super::columns::{names, signed};
+use super::connect::Purpose;
 use super::pool::Pool;
 use crate::remote::successor;
 use crate::{
-    AuthoredPage, Direction, Fact, FactKey, FactPage, Log, LogKey, LogState, LogsPage, Page, Place, Range, Space,
-    StoreError, Stored,
+    AuthoredPage, Direction, Fact, FactKey, FactPage, Log, LogKey, LogState, LogsPage, Page, Place, Range,
+    Space, StoreError, Stored,
 };
 
 /// The state and, beside it, the records; one row with no record if there are none.
@@ -26,13 +27,19 @@ macro_rules! range_sql {
                      SELECT p.*, row_number() OVER w AS place, sum(length(p.payload)) OVER w AS so_far \
                      FROM ( \
                          SELECT off, ordinal, id, author, ts, payload FROM records \
-                         WHERE log = l.id AND off >= l.first AND ", $condition,
-            "            ORDER BY off ", $order, " LIMIT $4 \
-                     ) p WINDOW w AS (ORDER BY p.off ", $order, ") \
+                         WHERE log = l.id AND off >= l.first AND ",
+            $condition,
+            "            ORDER BY off ",
+            $order,
+            " LIMIT $4 \
+                     ) p WINDOW w AS (ORDER BY p.off ",
+            $order,
+            ") \
                  ) q WHERE q.place = 1 OR q.so_far <= $5 \
              ) r ON true \
              WHERE l.tenant = $1 AND l.room = $2 \
-             ORDER BY r.off ", $order
+             ORDER BY r.off ",
+            $order
         )
     };
 }
@@ -88,11 +95,7 @@ pub(super) async fn range(pool: &Pool, log: &LogKey, range: Range) -> Result<Pag
     };
     let (tenant, room) = names(log);
     let (records_max, bytes_max) = (limit(range.records_max), limit(range.bytes_max));
-    let rows = pool
-        .read(async |connection| {
-            connection.query(sql, &[&tenant, &room, &from, &records_max, &bytes_max]).await
-        })
-        .await?;
+    let rows = pool.query(sql, &[&tenant, &room, &from, &records_max, &bytes_max]).await?;
     let Some(row) = rows.first() else { return Ok(Page::default()) };
     let found = rows.iter().filter(|row| row.get::<_, Option<i64>>(5).is_some());
     let page = Page { state: state(row, 0), records: found.map(|row| stored(row, 5)).collect() };
@@ -116,12 +119,12 @@ fn without_holes(log: &LogKey, page: &Page, direction: Direction) -> Result<(), 
     if begin == expected && whole {
         return Ok(());
     }
-    Err(StoreError::Damaged(format!("records are missing in the room {:?} around offset {expected}", log.room)))
+    Err(StoreError::Damaged(format!("records are missing around offset {expected} in {log}")))
 }
 
 pub(super) async fn states(pool: &Pool, logs: &[LogKey]) -> Result<Vec<Option<LogState>>, StoreError> {
     let (tenants, rooms): (Vec<_>, Vec<_>) = logs.iter().map(names).unzip();
-    let rows = pool.read(async |connection| connection.query(STATES, &[&tenants, &rooms]).await).await?;
+    let rows = pool.query(STATES, &[&tenants, &rooms]).await?;
     let found = rows.iter().map(|row| (row, state(row, 1)));
     Ok(by_place(logs.len(), found))
 }
@@ -132,8 +135,9 @@ pub(super) async fn logs(
     after: Option<&str>,
     logs_max: usize,
 ) -> Result<LogsPage, StoreError> {
-    let (name, after, limit) = (tenant.as_bytes(), after.map(str::as_bytes), limit(logs_max).saturating_add(1));
-    let rows = pool.read(async |connection| connection.query(LOGS, &[&name, &after, &limit]).await).await?;
+    let (name, after, limit) =
+        (tenant.as_bytes(), after.map(str::as_bytes), limit(logs_max).saturating_add(1));
+    let rows = pool.query(LOGS, &[&name, &after, &limit]).await?;
     let logs = rows.iter().take(logs_max).map(|row| {
         let key = LogKey { tenant: tenant.into(), room: self::name(row, 0) };
         Log { key, state: state(row, 1) }
@@ -142,7 +146,7 @@ pub(super) async fn logs(
 }
 
 pub(super) async fn tenants(pool: &Pool) -> Result<Vec<EcoString>, StoreError> {
-    let rows = pool.read(async |connection| connection.query(TENANTS, &[]).await).await?;
+    let rows = pool.query(TENANTS, &[]).await?;
     Ok(rows.iter().map(|row| name(row, 0)).collect())
 }
 
@@ -150,8 +154,7 @@ pub(super) async fn facts(pool: &Pool, keys: &[FactKey]) -> Result<Vec<Option<By
     let tenants: Vec<_> = keys.iter().map(|key| key.tenant.as_bytes()).collect();
     let spaces: Vec<_> = keys.iter().map(|key| key.space.0.as_bytes()).collect();
     let names: Vec<&[u8]> = keys.iter().map(|key| &key.name[..]).collect();
-    let rows =
-        pool.read(async |connection| connection.query(FACTS, &[&tenants, &spaces, &names]).await).await?;
+    let rows = pool.query(FACTS, &[&tenants, &spaces, &names]).await?;
     let found = rows.iter().map(|row| (row, bytes(row, 1)));
     Ok(by_place(keys.len(), found))
 }
@@ -168,11 +171,7 @@ pub(super) async fn scan(
     let from = max(prefix, after.unwrap_or_default());
     let end = successor(prefix);
     let limit = limit(facts_max).saturating_add(1);
-    let rows = pool
-        .read(async |connection| {
-            connection.query(SCAN, &[&tenant, &space, &from, &after, &end, &limit]).await
-        })
-        .await?;
+    let rows = pool.query(SCAN, &[&tenant, &space, &from, &after, &end, &limit]).await?;
     let facts = rows.iter().take(facts_max).map(|row| Fact { name: bytes(row, 0), value: bytes(row, 1) });
     Ok(FactPage { facts: facts.collect(), more: rows.len() > facts_max })
 }
@@ -185,14 +184,11 @@ pub(super) async fn authored(
     records_max: usize,
 ) -> Result<AuthoredPage, StoreError> {
     let (tenant, author) = (tenant.as_bytes(), author.as_bytes());
-    let from = from.unwrap_or_default();
+    let from = from.unwrap_or(Place { room: EcoString::new(), offset: 0 });
     let (room, offset) = (from.room.as_bytes(), signed(from.offset));
     let limit = limit(records_max).saturating_add(1);
-    let rows = pool
-        .read_long(async |connection| {
-            connection.query(AUTHORED, &[&tenant, &author, &room, &offset, &limit]).await
-        })
-        .await?;
+    let connection = pool.connect(Purpose::Long, pool.deadline()).await?;
+    let rows = pool.long(connection.query(AUTHORED, &[&tenant, &author, &room, &offset, &limit])).await?;
     let next = rows.get(records_max).map(|row| Place { room: name(row, 0), offset: count(row, 1) });
     let records = rows.iter().take(records_max).map(|row| (name(row, 0), stored(row, 1)));
     Ok(AuthoredPage { records: records.collect(), next })

@@ -38,10 +38,9 @@ async fn run(client: &Client, target: &Target) -> Result<(), StoreError> {
     // Another hub may have been faster.
     let done = version(client, target).await?.unwrap_or(0);
     if done == 0 {
-        let exists = "SELECT 1 FROM pg_namespace WHERE quote_ident(nspname) = $1 OR nspname = $2";
-        let plain = schema.trim_matches('"').replace("\"\"", "\"");
+        let exists = "SELECT FROM pg_namespace WHERE nspname = $1";
         // Making it needs a right that its owner may lack, even if there is nothing to make.
-        if client.query_opt(exists, &[schema, &plain]).await.map_err(failed)?.is_none() {
+        if client.query_opt(exists, &[&target.schema_name]).await.map_err(failed)?.is_none() {
             client.batch_execute(&format!("CREATE SCHEMA {schema}")).await.map_err(failed)?;
         }
         client.batch_execute("CREATE TABLE migrations (version integer PRIMARY KEY, at timestamptz NOT NULL DEFAULT now())").await.map_err(failed)?;
@@ -56,13 +55,14 @@ async fn run(client: &Client, target: &Target) -> Result<(), StoreError> {
 
 /// How far the tables are; `None` when there are none.
 async fn version(client: &Client, target: &Target) -> Result<Option<usize>, StoreError> {
-    let table = format!("{}.migrations", target.schema);
-    let failed = |error: tokio_postgres::Error| errors::refused(&error);
-    let there = client.query_one("SELECT to_regclass($1) IS NOT NULL", &[&table]).await.map_err(failed)?;
-    if !there.get::<_, bool>(0) {
+    // Not `to_regclass`: it may answer from a cache of before the lock.
+    let exists = "SELECT FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace \
+                  WHERE n.nspname = $1 AND c.relname = 'migrations'";
+    let found = client.query_opt(exists, &[&target.schema_name]).await;
+    if found.map_err(|error| errors::refused(&error))?.is_none() {
         return Ok(None);
     }
-    let sql = format!("SELECT coalesce(max(version), 0) FROM {table}");
+    let sql = format!("SELECT coalesce(max(version), 0) FROM {}.migrations", target.schema);
     let row = client.query_one(&sql, &[]).await.map_err(|error| cannot_migrate(target, &error))?;
     Ok(Some(usize::try_from(row.get::<_, i32>(0)).unwrap_or(0)))
 }

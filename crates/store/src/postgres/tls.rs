@@ -30,12 +30,15 @@ impl Tls {
             (Some("require"), None) => false,
             (Some("require" | "verify-full"), _) => true,
             (Some(other), _) => {
-                return Err(invalid(&format!("sslmode={other} is not known: use disable, require or verify-full")));
+                return Err(invalid(&format!(
+                    "sslmode={other} is not known: use disable, require or verify-full"
+                )));
             }
         };
         let provider = Arc::new(aws_lc_rs::default_provider());
         let builder = ClientConfig::builder_with_provider(Arc::clone(&provider));
-        let builder = builder.with_safe_default_protocol_versions().map_err(|error| invalid(&error.to_string()))?;
+        let builder =
+            builder.with_safe_default_protocol_versions().map_err(|error| invalid(&error.to_string()))?;
         let config = if checked {
             builder.with_root_certificates(root_certificates(roots)?).with_no_client_auth()
         } else {
@@ -52,7 +55,8 @@ fn root_certificates(file: Option<&str>) -> Result<RootCertStore, StoreError> {
         roots.extend(webpki_roots::TLS_SERVER_ROOTS.iter().cloned());
         return Ok(roots);
     };
-    let wrong = |error: &dyn std::fmt::Display| invalid(&format!("sslrootcert={file} cannot be used: {error}"));
+    let wrong =
+        |error: &dyn std::fmt::Display| invalid(&format!("sslrootcert={file} cannot be used: {error}"));
     for certificate in CertificateDer::pem_file_iter(file).map_err(|error| wrong(&error))? {
         roots.add(certificate.map_err(|error| wrong(&error))?).map_err(|error| wrong(&error))?;
     }

@@ -6,18 +6,10 @@
 
 mod backoff;
 mod facts;
-mod limits;
 #[cfg(feature = "postgres")]
 pub(crate) mod plan;
 mod url;
 
 pub(crate) use backoff::Backoff;
 pub(crate) use facts::{Change, fold, successor};
-pub(crate) use limits::check;
 pub(crate) use url::masked;
-
-/// How many records of a log a key or an id is remembered for, at least.
-pub(crate) const REMEMBERED_RECORDS: u64 = 10_000;
-/// How long a key or an id is remembered, at least, in milliseconds: the five minutes of the contract, and one for
-/// clocks that differ.
-pub(crate) const REMEMBERED_MS: i64 = 6 * 60 * 1000;

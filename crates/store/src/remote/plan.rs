@@ -67,9 +67,8 @@ impl Held {
             outcomes.push(outcome);
         }
         let state = self.state;
-        let kept = |replace: &&Replace| {
-            state.epoch != 0 && (state.first..=state.head).contains(&replace.offset)
-        };
+        let kept =
+            |replace: &&Replace| state.epoch != 0 && (state.first..=state.head).contains(&replace.offset);
         let replaces = append.replaces.iter().filter(kept).collect();
         let appended = Appended { epoch: state.epoch, outcomes, state };
         Planned { appended, new, replaces }

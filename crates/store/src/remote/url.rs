@@ -20,7 +20,10 @@ mod tests {
 
     #[test]
     fn masked_url_shows_everything_but_secrets() {
-        assert_eq!(masked("postgres://me:se@cr:et@db:5432/chat?password=x"), "postgres://me:***@db:5432/chat");
+        assert_eq!(
+            masked("postgres://me:se@cr:et@db:5432/chat?password=x"),
+            "postgres://me:***@db:5432/chat"
+        );
         assert_eq!(masked("redis://:secret@[::1]:6379/0"), "redis://:***@[::1]:6379/0");
         assert_eq!(masked("redis://host"), "redis://host");
         assert_eq!(masked("host=db password=secret"), "(not a url)");

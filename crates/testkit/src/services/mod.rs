@@ -7,6 +7,8 @@
 mod postgres;
 mod redis;
 mod server;
+mod shared;
 
 pub use postgres::Postgres;
 pub use redis::Redis;
+pub use shared::{Shared, Slot};

@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::net::{Ipv4Addr, SocketAddr};
-use std::os::unix::fs::chown;
+use std::os::unix::fs::{PermissionsExt as _, chown};
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::Duration;
@@ -53,10 +53,17 @@ impl Postgres {
         format!("postgres://outspoke:{}@{}/outspoke", Self::PASSWORD, self.addr())
     }
 
-    /// The folder with its data.
-    #[must_use]
-    pub fn data(&self) -> PathBuf {
-        data(self.folder.path())
+    /// Writes a file into its data folder that only it may read.
+    ///
+    /// # Panics
+    /// It cannot be written.
+    pub fn write_file(&self, name: &str, text: &str) {
+        let path = data(self.folder.path()).join(name);
+        fs::write(&path, text).expect("the folder takes a file");
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).expect("the file is ours");
+        if let Some((user, group)) = other_user() {
+            chown(&path, Some(user), Some(group)).expect("root may give a file away");
+        }
     }
 
     /// Lets it do nothing, with every connection open.
@@ -147,7 +154,13 @@ async fn initialise(folder: &Path) {
         chown(&password, Some(user), Some(group)).expect("root may give a file away");
     }
     let mut initdb = command("initdb");
-    initdb.args(["--no-sync", "--locale=C", "--encoding=UTF8", "--auth=scram-sha-256", "--username=postgres"]);
+    initdb.args([
+        "--no-sync",
+        "--locale=C",
+        "--encoding=UTF8",
+        "--auth=scram-sha-256",
+        "--username=postgres",
+    ]);
     initdb.arg("--pwfile").arg(&password).arg("--pgdata").arg(data(folder));
     let mut initdb = Process::spawn(initdb);
     let status = initdb.ended(PATIENCE).await;
