@@ -135,7 +135,7 @@ impl Attempt<'_> {
         let changes = fold(&batch.facts);
         let mut logs = Logs::new();
         if batch.appends.is_empty() {
-            self.before(self.connection.client.batch_execute("BEGIN")).await?;
+            self.before(self.connection.client.batch_execute(&self.pool.begin)).await?;
         } else {
             self.lock(batch, &mut logs).await?;
         }
@@ -183,7 +183,7 @@ impl Attempt<'_> {
             }
         }
         let trip = async {
-            let begin = self.connection.client.batch_execute("BEGIN");
+            let begin = self.connection.client.batch_execute(&self.pool.begin);
             let lock: [&(dyn ToSql + Sync); 2] = [&tenants, &rooms];
             let find: [&(dyn ToSql + Sync); 6] =
                 [&ids.tenants, &ids.rooms, &ids.names, &keys.tenants, &keys.rooms, &keys.names];

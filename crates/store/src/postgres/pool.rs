@@ -26,6 +26,9 @@ use crate::remote::Backoff;
 pub(super) struct Pool {
     target: Target,
     home: Handle,
+    /// How a batch begins: behind an earlier one of ours that is still on its way through the server. Where only facts are
+    /// written, no row could be locked that is not there yet.
+    pub(super) begin: String,
     /// The connection for batches; whoever commits holds the lock.
     pub(super) writer: AsyncMutex<Writer>,
     idle: Mutex<Vec<Connection>>,
@@ -71,6 +74,7 @@ impl Pool {
         Ok(Self {
             target: Target::new(options)?,
             home: Handle::current(),
+            begin: format!("BEGIN; SELECT pg_advisory_xact_lock({})", fastrand::i64(..)),
             writer: AsyncMutex::default(),
             idle: Mutex::default(),
             readers: Arc::new(Semaphore::new(options.readers_max.max(1))),

@@ -10,7 +10,7 @@ use uuid::Uuid;
 use super::columns::{names, signed};
 use super::connect::Purpose;
 use super::pool::Pool;
-use crate::remote::successor;
+use crate::remote::{successor, without_holes};
 use crate::{
     AuthoredPage, Direction, Fact, FactKey, FactPage, Log, LogKey, LogState, LogsPage, Page, Place, Range,
     Space, StoreError, Stored,
@@ -99,27 +99,7 @@ pub(super) async fn range(pool: &Pool, log: &LogKey, range: Range) -> Result<Pag
     let Some(row) = rows.first() else { return Ok(Page::default()) };
     let found = rows.iter().filter(|row| row.get::<_, Option<i64>>(5).is_some());
     let page = Page { state: state(row, 0), records: found.map(|row| stored(row, 5)).collect() };
-    without_holes(log, &page, range.direction)?;
-    Ok(page)
-}
-
-/// Rows that somebody deleted behind our back must not go unnoticed.
-fn without_holes(log: &LogKey, page: &Page, direction: Direction) -> Result<(), StoreError> {
-    let Some(begin) = page.records.first().map(|record| record.offset) else { return Ok(()) };
-    let (expected, whole) = match direction {
-        Direction::After(offset) => {
-            let steps = page.records.windows(2).all(|pair| pair[1].offset == pair[0].offset + 1);
-            (max(offset.saturating_add(1), page.state.first), steps)
-        }
-        Direction::Before(offset) => {
-            let steps = page.records.windows(2).all(|pair| pair[1].offset + 1 == pair[0].offset);
-            (offset.saturating_sub(1).min(page.state.head), steps)
-        }
-    };
-    if begin == expected && whole {
-        return Ok(());
-    }
-    Err(StoreError::Damaged(format!("records are missing around offset {expected} in {log}")))
+    without_holes(log, page, range)
 }
 
 pub(super) async fn states(pool: &Pool, logs: &[LogKey]) -> Result<Vec<Option<LogState>>, StoreError> {

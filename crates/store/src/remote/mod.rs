@@ -6,10 +6,12 @@
 
 mod backoff;
 mod facts;
+mod page;
 #[cfg(feature = "postgres")]
 pub(crate) mod plan;
 mod url;
 
 pub(crate) use backoff::Backoff;
 pub(crate) use facts::{Change, fold, successor};
+pub(crate) use page::without_holes;
 pub(crate) use url::masked;
