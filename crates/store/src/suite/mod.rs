@@ -4,10 +4,14 @@
 //! they do not hold; they rely on nothing but the contract, and use the times of the records, never a clock. What a
 //! back end promises beyond the contract (crashes, damage, a full disk) is in its own tests.
 
+#![allow(clippy::unwrap_used, reason = "a fact fails by panicking")]
+
 mod facts;
 mod logs;
 mod model;
 mod names;
+#[cfg(target_os = "linux")]
+pub mod powerloss;
 mod repeats;
 mod walks;
 
