@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use anyhow::Context as _;
-use outspoke_hub::{CompressionConfig, HeartbeatConfig, HubConfig, RoomName, SlowClient, TcpConfig};
+use outspoke_hub::{CompressionConfig, HeartbeatConfig, HubConfig, RoomClass, RoomClasses, RoomName, SlowClient, TcpConfig};
 
 use crate::config::Config;
 use crate::config::kind;
@@ -33,13 +33,16 @@ pub(super) fn config(settings: &Config, descriptors: DescriptorLimit) -> anyhow:
         room_name_bytes_max: limits.room_name_bytes_max,
         rooms_per_client_max: limits.rooms_per_client_max,
         rooms_max: limits.rooms_max,
-        room_members_max: limits.room_members_max,
         connections_max: descriptors.connections(server.connections_max),
         outbox_bytes_max: limits.outbox_bytes_max,
         inbox_bytes_max: limits.inbox_bytes_max,
-        slow_client: slow_client(rooms.slow_client),
-        announce: rooms.announce,
-        announce_members_max: rooms.announce_members_max,
+        rooms: RoomClasses::all(RoomClass {
+            members_max: limits.room_members_max,
+            slow_client: slow_client(rooms.slow_client),
+            announce: rooms.announce,
+            announce_members_max: rooms.announce_members_max,
+            ..RoomClass::default()
+        }),
         compression: CompressionConfig {
             enabled: compression.enabled,
             bytes_min: compression.min_bytes,
