@@ -9,5 +9,5 @@ mod write;
 pub(crate) use portable::check_portable;
 pub(crate) use read::{Field, Object, bad_request, read_object};
 pub(crate) use write::{
-    base64, boolean, close, epoch, integer, key, millis, open, raw, string, timestamp, unsigned, uuid,
+    array, base64, boolean, close, epoch, integer, key, millis, open, raw, string, timestamp, unsigned, uuid,
 };

@@ -36,7 +36,7 @@ pub(crate) fn read_object<'a, const N: usize>(
     text: &'a str,
     names: &'static [&'static str; N],
 ) -> (Object<'a, N>, Result<(), Refusal>) {
-    let mut object = Object { names, values: [None; N] };
+    let mut object = Object::empty(names);
     let verdict = match text.trim_ascii_start().chars().next() {
         Some('{') => read_fields(text, &mut object),
         Some(other) => Err(bad_request(format_args!(
@@ -63,6 +63,11 @@ pub(crate) fn bad_request(detail: impl fmt::Display) -> Refusal {
 }
 
 impl<'a, const N: usize> Object<'a, N> {
+    /// An object without any of the fields.
+    pub(crate) fn empty(names: &'static [&'static str; N]) -> Self {
+        Self { names, values: [None; N] }
+    }
+
     /// The field with the name at `index`; `null` counts as absent.
     pub(crate) fn field(&self, index: usize) -> Field<'a> {
         let value = self.values[index].filter(|value| value.get() != "null");
@@ -102,6 +107,30 @@ impl<'a> Field<'a> {
             Ok(number) => Ok(Some(number)),
             Err(_) => Err(self.is_no("an integer of at most 64 bits", value)),
         }
+    }
+
+    /// The field's integer from 0 on, where it is present.
+    pub(crate) fn unsigned(self) -> Result<Option<u64>, Refusal> {
+        let Some(number) = self.integer()? else { return Ok(None) };
+        match u64::try_from(number) {
+            Ok(number) => Ok(Some(number)),
+            Err(_) => Err(bad_request(format_args!("`{}` must not be negative", self.name))),
+        }
+    }
+
+    /// The field's truth, where it is present.
+    pub(crate) fn boolean(self) -> Result<Option<bool>, Refusal> {
+        let Some(value) = self.value else { return Ok(None) };
+        match value.get() {
+            "true" => Ok(Some(true)),
+            "false" => Ok(Some(false)),
+            _ => Err(self.is_no("true or false", value)),
+        }
+    }
+
+    /// What the dialect calls the field.
+    pub(crate) fn name(self) -> &'static str {
+        self.name
     }
 
     /// The value itself, where it is present.
