@@ -9,20 +9,20 @@ use super::super::shared::{
     self, Ask,
     common::{self, CONTENT, KEY, ROOM},
 };
-use crate::json::{Field, Object, bad_request, read_object};
+use crate::json::{Field, Names, Object, bad_request, read_object};
 use crate::{BodyRef, Command, Kind, Payload, Refusal, Request, RequestId, StartFrom};
 
 /// Largest request id: what a JavaScript number holds exactly.
 const MESSAGE_ID_MAX: i64 = (1 << 53) - 1;
 
-const ENVELOPE: [&str; 4] = ["message_id", "message_type", "data", "ts"];
+static ENVELOPE: Names<4> = Names::new(["message_id", "message_type", "data", "ts"]);
 const MESSAGE_ID: usize = 0;
 const MESSAGE_TYPE: usize = 1;
 const DATA: usize = 2;
 const TS: usize = 3;
 
 /// The fields inside `data`: what [`common`] knows, in its order.
-const INNER: [&str; 14] = [
+static INNER: Names<14> = Names::new([
     "room",
     "content",
     "data",
@@ -37,14 +37,15 @@ const INNER: [&str; 14] = [
     "after",
     "limit",
     "active",
-];
+]);
 
-type Envelope<'a> = Object<'a, { ENVELOPE.len() }>;
-type Inner<'a> = Object<'a, { INNER.len() }>;
+type Envelope<'a> = Object<'a, 4>;
+type Inner<'a> = Object<'a, 14>;
 
 pub(super) fn decode(payload: Payload<'_>) -> Result<Request<'_>, Refusal> {
     let Payload::Text(text) = payload else { return Err(shared::text_only("gohub")) };
-    let (envelope, syntax) = read_object(text, &ENVELOPE);
+    let mut envelope = Object::empty(&ENVELOPE);
+    let syntax = read_object(text, &mut envelope);
     let id = request_id(&envelope);
     if let Err(refusal) = syntax {
         return Err(refusal.answering(id.ok().flatten()));
@@ -96,7 +97,8 @@ fn command<'a>(envelope: &Envelope<'a>) -> Result<Command<'a>, Refusal> {
 fn chat(data: Field<'_>) -> Result<Command<'_>, Refusal> {
     let (room, content, key) = match data.value() {
         Some(value) if is_object(value) => {
-            let inner = read_inner(value)?;
+            let mut inner = Object::empty(&INNER);
+            read_inner(value, &mut inner)?;
             let content = shared::content(inner.field(CONTENT))?;
             (inner.field(ROOM).text()?, content, shared::idempotency_key(inner.field(KEY))?)
         }
@@ -112,7 +114,8 @@ fn publish(data: Field<'_>) -> Result<Command<'_>, Refusal> {
             "publish needs `data` to be an object such as {\"room\":\"builds\",\"data\":1}",
         ));
     };
-    let inner = read_inner(value)?;
+    let mut inner = Object::empty(&INNER);
+    read_inner(value, &mut inner)?;
     let published = inner.raw(common::DATA).ok_or_else(|| {
         bad_request("publish needs a second `data` inside `data`, with what to publish: {\"room\":\"builds\",\"data\":1}")
     })?;
@@ -128,7 +131,8 @@ fn publish(data: Field<'_>) -> Result<Command<'_>, Refusal> {
 fn subscribe(data: Field<'_>) -> Result<Command<'_>, Refusal> {
     let (room, from) = match data.value() {
         Some(value) if is_object(value) => {
-            let inner = read_inner(value)?;
+            let mut inner = Object::empty(&INNER);
+            read_inner(value, &mut inner)?;
             (inner.field(ROOM).text()?, shared::start_from(&inner)?)
         }
         _ => (data.text()?, StartFrom::Now),
@@ -139,7 +143,11 @@ fn subscribe(data: Field<'_>) -> Result<Command<'_>, Refusal> {
 /// `"builds"` or `{"room":"builds"}`.
 fn unsubscribe(data: Field<'_>) -> Result<Command<'_>, Refusal> {
     let room = match data.value() {
-        Some(value) if is_object(value) => read_inner(value)?.field(ROOM).text()?,
+        Some(value) if is_object(value) => {
+            let mut inner = Object::empty(&INNER);
+            read_inner(value, &mut inner)?;
+            inner.field(ROOM).text()?
+        }
         _ => data.text()?,
     };
     Ok(Command::Unsubscribe { room: shared::required_room(room, "unsubscribe")? })
@@ -149,7 +157,8 @@ fn unsubscribe(data: Field<'_>) -> Result<Command<'_>, Refusal> {
 fn asked<'a>(ask: Ask, name: &str, data: Field<'a>) -> Result<Command<'a>, Refusal> {
     match data.value() {
         Some(value) if is_object(value) => {
-            let inner = read_inner(value)?;
+            let mut inner = Object::empty(&INNER);
+            read_inner(value, &mut inner)?;
             ask.read(name, &inner, || inner.field(ROOM).text())
         }
         Some(_) if ask.is_of_a_room() => ask.read(name, &Object::empty(&INNER), || data.text()),
@@ -165,10 +174,7 @@ fn is_object(value: &RawValue) -> bool {
     value.get().starts_with('{')
 }
 
-fn read_inner(value: &RawValue) -> Result<Inner<'_>, Refusal> {
-    let (inner, syntax) = read_object(value.get(), &INNER);
-    match syntax {
-        Ok(()) => Ok(inner),
-        Err(refusal) => Err(bad_request(format_args!("inside `data`: {}", refusal.detail))),
-    }
+fn read_inner<'a>(value: &'a RawValue, inner: &mut Inner<'a>) -> Result<(), Refusal> {
+    read_object(value.get(), inner)
+        .map_err(|refusal| bad_request(format_args!("inside `data`: {}", refusal.detail)))
 }

@@ -9,14 +9,14 @@ use super::super::shared::{
     self, Ask,
     common::{CONTENT, DATA, KEY, ROOM},
 };
-use crate::json::{Object, bad_request, read_object};
+use crate::json::{Names, Object, bad_request, read_object};
 use crate::{BodyRef, Command, Kind, Payload, Refusal, Request, RequestId};
 
 /// Longest request id that is a text, in bytes.
 const ID_LEN_MAX: usize = 64;
 
 /// First what [`common`] knows, in its order.
-const FIELDS: [&str; 17] = [
+static FIELDS: Names<17> = Names::new([
     "room",
     "content",
     "data",
@@ -34,16 +34,17 @@ const FIELDS: [&str; 17] = [
     "type",
     "id",
     "channel",
-];
+]);
 const TYPE: usize = 14;
 const ID: usize = 15;
 const CHANNEL: usize = 16;
 
-type Fields<'a> = Object<'a, { FIELDS.len() }>;
+type Fields<'a> = Object<'a, 17>;
 
 pub(super) fn decode(payload: Payload<'_>) -> Result<Request<'_>, Refusal> {
     let Payload::Text(text) = payload else { return Err(shared::text_only("native")) };
-    let (fields, syntax) = read_object(text, &FIELDS);
+    let mut fields = Object::empty(&FIELDS);
+    let syntax = read_object(text, &mut fields);
     let id = request_id(&fields);
     if let Err(refusal) = syntax {
         return Err(refusal.answering(id.ok().flatten()));

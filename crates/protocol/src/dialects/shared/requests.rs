@@ -143,7 +143,15 @@ impl Ask {
 }
 
 /// The client's own name for what it says.
+#[inline]
 pub(crate) fn idempotency_key(field: Field<'_>) -> Result<Option<Cow<'_, str>>, Refusal> {
+    match field.value() {
+        None => Ok(None),
+        Some(_) => present_key(field),
+    }
+}
+
+fn present_key(field: Field<'_>) -> Result<Option<Cow<'_, str>>, Refusal> {
     match field.text()? {
         Some(key) if key.is_empty() || key.len() > KEY_LEN_MAX => Err(bad_request(format_args!(
             "`{}` has 1 to {KEY_LEN_MAX} bytes of UTF-8, this one has {}",
