@@ -1,5 +1,7 @@
 //! Neutral values of every sort, for the property tests.
 
+pub(crate) mod events;
+
 use bytes::Bytes;
 use outspoke_protocol::{
     Body, ClientId, Details, Epoch, Kind, Message, MessageId, Position, Publisher, Reactions, RoomName,
