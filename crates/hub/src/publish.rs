@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
-use outspoke_protocol::{Body, Kind, Message, MessageId, RoomName, encode_record};
+use outspoke_protocol::{Body, History, Kind, Message, MessageId, PageFrom, RoomName, encode_record};
 use outspoke_store::Record;
 use tokio::sync::oneshot;
 use tokio::time::Instant;
@@ -131,6 +131,29 @@ impl Hub {
             }
         };
         self.publish_in(&room, draft)
+    }
+
+    /// A page of a room's log, each message in its present state.
+    ///
+    /// # Errors
+    /// The name is no room name, or what the room has cannot be read now.
+    ///
+    /// # Cancel safety
+    /// Dropping the future has no effect.
+    pub async fn history(&self, room: &str, from: PageFrom, limit: usize) -> Result<History, PublishError> {
+        let name = RoomName::new(room, self.inner.config.room_name_bytes_max)?;
+        let limit = limit.min(self.inner.config.history_page_max);
+        let max = self.inner.config.rooms_max;
+        let room = match self.tenant.directory.get(name.as_str()) {
+            Some(room) => room,
+            None => {
+                let room = self.tenant.directory.open(&self.inner, &name);
+                let room = room.map_err(|_| PublishError::RoomLimit { max })?;
+                self.inner.idle.put(&room, room.lingers());
+                room
+            }
+        };
+        room.page(&self.inner, None, from, limit).await.map_err(|error| PublishError::from(&error))
     }
 
     fn publish_in(&self, room: &Arc<Room>, draft: Draft) -> Result<Publishing, PublishError> {

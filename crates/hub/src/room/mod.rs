@@ -8,6 +8,7 @@
 //! [keeper](crate::keeper), and comes back here, with its place, when it is durable.
 
 pub(crate) mod directory;
+pub(crate) mod history;
 pub(crate) mod idle;
 pub(crate) mod join;
 pub(crate) mod load;

@@ -9,6 +9,7 @@
 pub(crate) mod command;
 mod connection;
 mod fanout;
+mod history;
 pub(crate) mod inbox;
 mod joins;
 mod lifecycle;
