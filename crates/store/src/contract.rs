@@ -81,7 +81,8 @@ pub struct Append {
     pub epoch: u64,
     /// In their order.
     pub records: Vec<Record>,
-    /// Done in the same step.
+    /// Done in the same step; not done when there are records and all of them are duplicates, since then they were
+    /// done with the first ones.
     pub replaces: Vec<Replace>,
 }
 
