@@ -13,7 +13,7 @@ use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand};
 
-use crate::config::{FileChoice, FlagValue, Sources};
+use crate::config::{FileChoice, FlagValue, Sources, Warning};
 use crate::{exit, logging, serve};
 
 /// A self-hosted real-time messaging hub over WebSocket.
@@ -128,6 +128,9 @@ fn run(cli: Cli) -> anyhow::Result<ExitCode> {
 fn start(settings: &SettingsArgs) -> anyhow::Result<()> {
     let loaded = crate::config::load(&settings.sources())?;
     let style = logging::init(&loaded.config.log)?;
+    for Warning { at, what, hint } in &loaded.warnings {
+        tracing::warn!(%at, hint, "{what}");
+    }
     serve::run(&loaded, style)
 }
 

@@ -42,7 +42,7 @@ pub enum Fault {
     #[error("{key}{} {why}", value.as_ref().map(|value| format!(": {value}")).unwrap_or_default())]
     BadValue {
         /// The key.
-        key: &'static str,
+        key: Cow<'static, str>,
         /// The value, quoted and masked; `None` if there is no single value.
         value: Option<String>,
         /// The rest of the sentence.
@@ -73,6 +73,23 @@ pub enum Fault {
 impl fmt::Display for Problem {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "error: {}: {}\n  hint: {}", self.at, self.fault, self.hint)
+    }
+}
+
+/// Something that works, but hardly as it is meant.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Warning {
+    /// Where it stands.
+    pub at: Source,
+    /// What it leads to.
+    pub what: String,
+    /// What to write or do instead.
+    pub hint: String,
+}
+
+impl fmt::Display for Warning {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "warning: {}: {}\n  hint: {}", self.at, self.what, self.hint)
     }
 }
 
