@@ -530,7 +530,7 @@ fn class_that_allows_more_than_the_server_is_warned_of() {
 }
 
 #[test]
-fn replay_must_fit_into_the_outbox_where_somebody_chose_it() {
+fn replay_must_fit_into_the_outbox() {
     assert!(Layers::none().set("limits.outbox_bytes_max", "64KiB").load().warnings.is_empty());
     let layers =
         Layers::none().set("limits.outbox_bytes_max", "64KiB").set("limits.replay_bytes_max", "64KiB");
@@ -658,4 +658,17 @@ fn hostile_lists_are_refused_within_bounds() {
     }
     let text = Layers::file("rooms:\n  classes:\n  - {\"\\e[2J\": 1, pattern: \"\\e[31m\"}\n").complaint();
     assert!(!text.contains('\x1b'), "{text:?}");
+}
+
+/// Whoever copies a recipe gets a configuration without complaints.
+#[test]
+fn recipes_of_the_rooms_page_load_without_warnings() {
+    let page = concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/operating/rooms.md");
+    let page = fs::read_to_string(page).unwrap();
+    let recipes: Vec<&str> =
+        page.split("```yaml\n").skip(1).filter_map(|rest| rest.split("```").next()).collect();
+    assert!(recipes.len() >= 8, "{} recipes", recipes.len());
+    for recipe in recipes {
+        assert_eq!(Layers::file(recipe).warnings(), Vec::<String>::new(), "{recipe}");
+    }
 }

@@ -126,9 +126,8 @@ impl Rules<'_> {
                 );
             }
         }
-        // The default gives way to a small outbox by itself.
         let [replay, outbox] = ["limits.replay_bytes_max", "limits.outbox_bytes_max"];
-        if self.is_written(replay) && config.limits.replay_bytes_max >= config.limits.outbox_bytes_max {
+        if config.limits.replay_bytes_max >= config.limits.outbox_bytes_max {
             let what = format!("{} must be less than {}", self.named(replay), self.named(outbox));
             self.broken(&[replay, outbox], what, "otherwise a client that catches up is closed as too slow");
         }

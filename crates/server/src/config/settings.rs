@@ -254,9 +254,10 @@ section! {
             at_limit: Some("reading from clients that publish pauses until the shard has caught up"),
         }
 
-        /// Bytes that one client is sent at once of what it missed. Less than limits.outbox_bytes_max.
-        replay_bytes_max: usize as Size = "512KiB" {
+        /// Bytes that one client is sent at once of what it missed.
+        replay_bytes_max: usize as Size = "0" {
             range: Some(("1KiB", "512MiB")),
+            zero: Some("half of limits.outbox_bytes_max"),
             at_limit: Some("the client is told that not everything was recovered, and pages through the history"),
         }
 
