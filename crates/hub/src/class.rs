@@ -107,7 +107,9 @@ impl RoomClass {
     fn validate(&self) -> Result<(), InvalidConfig> {
         let pattern = &self.pattern;
         if pattern.is_empty() {
-            return Err(invalid("a room class has an empty pattern: write the name of a room, or `*`".to_owned()));
+            return Err(invalid(
+                "a room class has an empty pattern: write the name of a room, or `*`".to_owned(),
+            ));
         }
         let Retention { records_max, bytes_max, .. } = self.history;
         if self.durability == Durability::Memory && records_max == 0 && bytes_max == 0 {

@@ -98,8 +98,8 @@ pub struct HubConfig {
     pub inbox_bytes_max: usize,
     /// What rooms keep, tell and allow, by their names. Default: one class, which keeps nothing.
     pub rooms: RoomClasses,
-    /// Most a client is sent at once of what it has missed, in bytes. Default 512 KiB, less than `outbox_bytes_max`;
-    /// who has missed more is told `recovered: false`, and pages through the history.
+    /// Most a client is sent at once of what it has missed, in bytes. Default 0: half of `outbox_bytes_max`; who has
+    /// missed more is told `recovered: false`, and pages through the history.
     pub replay_bytes_max: usize,
     /// Memory for the newest messages of rooms whose history is stored, so that most recoveries read no store. Default
     /// 64 MiB for all rooms together; above it rooms keep none.
@@ -139,7 +139,7 @@ impl Default for HubConfig {
             outbox_bytes_max: 1024 * 1024,
             inbox_bytes_max: 64 * 1024 * 1024,
             rooms: RoomClasses::default(),
-            replay_bytes_max: 512 * 1024,
+            replay_bytes_max: 0,
             history_cache_bytes_max: 64 * 1024 * 1024,
             store_queue_bytes_max: 64 * 1024 * 1024,
             store_timeout: Duration::from_secs(5),
@@ -199,6 +199,11 @@ impl HubConfig {
             Some((_, key, problem)) => Err(InvalidConfig { key, problem: problem.to_owned() }),
             None => self.rooms.validate(),
         }
+    }
+
+    /// Most a client is sent at once of what it has missed.
+    pub(crate) fn replay_bytes(&self) -> usize {
+        if self.replay_bytes_max == 0 { self.outbox_bytes_max / 2 } else { self.replay_bytes_max }
     }
 
     /// How many shards to start.

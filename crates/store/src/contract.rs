@@ -316,7 +316,7 @@ pub trait Store: fmt::Debug + Send + Sync + 'static {
     /// Makes a batch durable and answers when it is. Each [`Append`] is done as a whole or not at all.
     ///
     /// A record whose id or key is in its log already is a duplicate: it is not appended, and answered with the first
-    /// one's outcome. Keys and ids are remembered for at least 5 minutes *and* 10,000 records of their log, across
+    /// one's outcome; the id is looked for before the key. Keys and ids are remembered for at least 5 minutes *and* 10,000 records of their log, across
     /// restarts, whether or not the record itself was trimmed meanwhile.
     ///
     /// # Errors
@@ -333,6 +333,26 @@ pub trait Store: fmt::Debug + Send + Sync + 'static {
     /// Drops what is older than is worth keeping at `now` (milliseconds since 1970), from the old end. Offsets and
     /// epoch go on as they are, also when nothing is left.
     fn trim<'a>(&'a self, log: &'a LogKey, keep: Retention, now: i64) -> Answer<'a, LogState>;
+
+    /// Puts records back where they were, for import: offsets, ordinals, ids and times stay as given.
+    ///
+    /// `start` is what the log was before `records`: its epoch, head and ordinal count, the rest is passed over. A log
+    /// that does not exist begins as that, with nothing in it; one that exists must be exactly there, so that a long
+    /// log comes in several calls. Offsets go on from `start.head` by one, ordinals by nothing or one. Answers when it
+    /// is durable. Publishers' keys are no part of it; ids are remembered as if just appended.
+    ///
+    /// # Errors
+    /// [`StoreError::Invalid`] when the log is not there, the records do not follow it, or the back end cannot.
+    fn restore<'a>(
+        &'a self,
+        log: &'a LogKey,
+        start: LogState,
+        records: &'a [Stored],
+    ) -> Answer<'a, LogState> {
+        let _ = (log, start, records);
+        let name = self.name();
+        Box::pin(std::future::ready(Err(StoreError::Invalid(format!("{name} cannot take an import")))))
+    }
 
     /// Forgets a log altogether, its facts not included. Its next record begins a new epoch.
     fn drop_log<'a>(&'a self, log: &'a LogKey) -> Answer<'a, ()>;

@@ -5,9 +5,14 @@
 //! is told at each method. What every back end must do is written once more, as a suite that runs over all of them.
 
 mod contract;
+pub mod limits;
+mod memory;
+#[cfg(feature = "suite")]
+pub mod suite;
 
 pub use contract::{
     Answer, Append, Appended, AuthoredPage, Batch, Direction, Fact, FactKey, FactPage, FactWrite, Health,
     Log, LogKey, LogState, LogsPage, Outcome, Page, Place, Range, Record, Replace, Retention, Space, Store,
     StoreError, Stored, VerifyReport,
 };
+pub use memory::MemoryStore;

@@ -7,6 +7,7 @@ pub(crate) mod budget;
 pub(crate) mod outbox;
 pub(crate) mod registry;
 
+use std::sync::Arc;
 use std::time::Instant;
 
 use ecow::EcoString;
@@ -15,12 +16,14 @@ use outspoke_protocol::{ClientId, Publisher, UserId};
 use self::budget::Budget;
 use crate::auth::Identity;
 use crate::shard::Key;
+use crate::tenant::Tenant;
 
 /// One connected client.
 #[derive(Debug)]
 pub struct Client {
     id: ClientId,
     identity: Identity,
+    pub(crate) tenant: Arc<Tenant>,
     connected: Instant,
     dialect: u8,
     pub(crate) shard: u16,
@@ -30,10 +33,11 @@ pub struct Client {
 }
 
 impl Client {
-    pub(crate) fn new(identity: Identity, dialect: u8, shard: u16) -> Self {
+    pub(crate) fn new(identity: Identity, tenant: Arc<Tenant>, dialect: u8, shard: u16) -> Self {
         Self {
             id: ClientId::random(),
             identity,
+            tenant,
             connected: Instant::now(),
             dialect,
             shard,
