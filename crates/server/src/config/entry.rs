@@ -108,8 +108,8 @@ pub(super) fn shown_entry(list: &Key, written: &Written) -> Vec<EntrySetting> {
         .filter_map(|key| {
             let (source, input) = written.keys.get(key.path)?;
             // What is written in this program is no secret.
-            let key = Key { secret: key.secret && *source != Source::Default, ..*key };
-            Some(EntrySetting { key, items: shown(&key, input), source: source.clone() })
+            let items = if *source == Source::Default { input.items().to_vec() } else { shown(key, input) };
+            Some(EntrySetting { key: *key, items, source: source.clone() })
         })
         .collect()
 }

@@ -152,7 +152,7 @@ pub(super) fn plain(name: &str) -> String {
 }
 
 /// Hides `user:password@` in everything that looks like a URL.
-pub(super) fn mask_userinfo(text: &str) -> Cow<'_, str> {
+pub(crate) fn mask_userinfo(text: &str) -> Cow<'_, str> {
     let Some((scheme, rest)) = text.split_once("://") else { return Cow::Borrowed(text) };
     let (this, others) = rest.split_at(rest.find(',').unwrap_or(rest.len()));
     let authority = &this[..this.find(['/', '?', '#']).unwrap_or(this.len())];

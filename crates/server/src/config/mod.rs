@@ -34,7 +34,11 @@ pub use resolve::Setting;
 pub use settings::Config;
 pub use source::Source;
 
+pub(crate) use error::mask_userinfo;
 use table::{Section as _, SectionInfo};
+
+/// What the store is called that the section `store` describes.
+pub const DEFAULT_STORE: &str = "default";
 
 /// A valid configuration and its provenance.
 #[derive(Debug, Clone)]

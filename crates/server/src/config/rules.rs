@@ -6,6 +6,7 @@
 
 use std::path::PathBuf;
 
+use super::DEFAULT_STORE;
 use super::blocks::entry_path;
 use super::error::{Fault, Problem, Warning};
 use super::kind::{Backend, Durability};
@@ -150,6 +151,11 @@ impl Rules<'_> {
         self.store("store.backend", config.store.backend, url);
         for (index, store) in config.stores.iter().enumerate() {
             let path = entry_path("stores", index);
+            if store.name == DEFAULT_STORE {
+                let key = format!("{path}.name");
+                let what = format!("{key} is {DEFAULT_STORE}, which the section store describes");
+                self.broken(&[&key], what, "choose another name, or put its settings there");
+            }
             let url = format!("{path}.url");
             self.store(&format!("{path}.backend"), store.backend, (&url, &store.url));
         }
@@ -244,7 +250,8 @@ impl Rules<'_> {
     }
 
     fn kept_somewhere(&mut self, key: &str, store: &str, config: &Config) {
-        if store.is_empty() || config.stores.iter().any(|known| known.name == store) {
+        if store.is_empty() || store == DEFAULT_STORE || config.stores.iter().any(|known| known.name == store)
+        {
             return;
         }
         let names = config.stores.iter().map(|known| known.name.as_str());
@@ -287,7 +294,9 @@ impl Rules<'_> {
     /// Back ends in memory, where rooms are to be stored.
     fn forgetful_stores(&mut self, config: &Config, used: &[&str]) {
         const HINT: &str = "choose another back end, or write durability: memory, which says so to clients";
-        if config.store.backend == Backend::Memory && used.contains(&"") {
+        if config.store.backend == Backend::Memory
+            && used.iter().any(|store| matches!(*store, "" | DEFAULT_STORE))
+        {
             let what = "store.backend is memory: what stored rooms keep ends with this process".to_owned();
             self.doubtful(&["store.backend"], what, HINT);
         }

@@ -292,7 +292,8 @@ section! {
         /// it, and it survives a restart; nobody sees it before.
         durability: Durability as Durability = "memory" {}
 
-        /// Which store keeps the rooms, if durability is stored.
+        /// Which store keeps the rooms, if durability is stored. "" and "default" are the one that the section store
+        /// describes.
         store: String as StoreName = "" {}
 
         /// Messages of a room that are kept.
@@ -535,7 +536,8 @@ section! {
 section! {
     /// The store in a PostgreSQL database, version 14 or later.
     PostgresqlStore at "store.postgresql" {
-        /// Address of the database: postgresql://user:password@host:5432/database.
+        /// Address of the database: postgresql://user:password@host:5432/database, with ?sslmode=require or verify-full
+        /// for TLS.
         url: String as Url = "" { secret: true }
 
         /// Schema of the tables. It is made if it does not exist.
@@ -593,14 +595,16 @@ const STORES: Key = Key {
     default: "[]",
     doc: "Further stores, for room classes that name one in store.\n",
     entry: NamedStore::KEYS,
-    example: Some("[{name: archive, backend: postgresql, url: \"postgresql://db.internal/chat\"}]"),
+    example: Some(
+        "[{name: archive, backend: postgresql, url: \"postgresql://chat:secret@db.internal/chat\"}]",
+    ),
     ..Key::LIST
 };
 
 block! {
     /// A store beside the one that `store` describes.
     NamedStore {
-        /// What room classes call it.
+        /// What room classes call it; anything but default.
         name: String as Name = required { unique: true }
 
         /// embedded, memory, postgresql, redis or dynamodb.

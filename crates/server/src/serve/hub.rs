@@ -5,9 +5,10 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use outspoke_hub::{
-    CompressionConfig, Durability, HeartbeatConfig, HubConfig, Publishers, Retention, RoomClass, RoomClasses,
-    RoomName, SlowClient, TcpConfig,
+    CompressionConfig, Durability, HeartbeatConfig, HubConfig, Publishers, RoomClass, RoomClasses, RoomName,
+    SlowClient, TcpConfig,
 };
+use outspoke_store::Retention;
 
 use crate::config::settings::{self, Direct, Rooms};
 use crate::config::{Config, kind};
@@ -72,7 +73,8 @@ fn class(settings: &settings::RoomClass) -> RoomClass {
     RoomClass {
         pattern: settings.pattern.as_str().into(),
         durability: durability(settings.durability),
-        store: store_name(&settings.store),
+        // The hub wants no name for its first store.
+        store: (!settings.store.is_empty()).then(|| settings.store.as_str().into()),
         history: retention(settings.history_messages, settings.history_bytes, settings.history_age),
         presence: settings.presence,
         announce: settings.announce,
@@ -94,7 +96,8 @@ fn direct(settings: &Direct, general: RoomClass) -> RoomClass {
     RoomClass {
         pattern: "direct".into(),
         durability: durability(settings.durability),
-        store: store_name(&settings.store),
+        // The hub wants no name for its first store.
+        store: (!settings.store.is_empty()).then(|| settings.store.as_str().into()),
         history: retention(settings.history_messages, settings.history_bytes, settings.history_age),
         announce: false,
         publishers: Publishers::Members,
@@ -105,11 +108,6 @@ fn direct(settings: &Direct, general: RoomClass) -> RoomClass {
         message_bytes_max: settings.message_bytes_max,
         ..general
     }
-}
-
-/// The hub takes no name for its first store.
-fn store_name(name: &str) -> Option<outspoke_hub::EcoString> {
-    (!name.is_empty()).then(|| name.into())
 }
 
 fn retention(messages: usize, bytes: usize, age: Duration) -> Retention {
