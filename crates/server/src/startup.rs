@@ -72,6 +72,12 @@ pub enum StartError {
         /// What it said, most often with a cure of its own.
         error: StoreError,
     },
+    /// Nothing was ever kept where it was looked for.
+    #[error("there is no store {} in {}", plan.name, plan.place())]
+    NoStore {
+        /// Which.
+        plan: Box<Plan>,
+    },
     /// The limit on open files leaves no room for connections.
     #[error("the limit of {} file descriptors leaves no room for connections", .0.soft)]
     TooFewDescriptors(DescriptorLimit),
@@ -164,6 +170,11 @@ impl StartError {
             }
             Self::Listen { .. } => "choose another address with --addr".to_owned(),
             Self::Storage { plan, error } => storage_hint(plan, error),
+            Self::NoStore { .. } => {
+                "run the command where the server runs, with the same settings, or name the folder \
+                                     of its data with --data"
+                    .to_owned()
+            }
             Self::TooFewDescriptors(_) => CURE.to_owned(),
         }
     }

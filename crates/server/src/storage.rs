@@ -70,6 +70,7 @@ fn default_plan(loaded: &Loaded) -> Plan {
             backend: store.backend,
             path: store.embedded.path.clone(),
             reserve_bytes: store.embedded.reserve_bytes,
+            cache_bytes: store.embedded.cache_bytes,
             url: url.clone(),
             schema: store.postgresql.schema.clone(),
             connections: store.postgresql.connections,
@@ -131,11 +132,41 @@ impl Plan {
     async fn connect(&self) -> Result<Arc<dyn Store>, StoreError> {
         match self.backend {
             Backend::Memory => Ok(Arc::new(MemoryStore::new())),
+            #[cfg(feature = "embedded")]
             Backend::Embedded => self.embedded().await,
-            Backend::Postgresql => self.postgresql().await,
-            Backend::Redis => self.redis().await,
-            Backend::Dynamodb => self.dynamodb().await,
+            // Refused with the configuration already, where the feature is named.
+            #[allow(unreachable_patterns)]
+            _ => Err(StoreError::Invalid("the back end is not part of this build".to_owned())),
         }
+    }
+
+    /// Opens the store if there is one already: looking at what is kept must not begin something new.
+    ///
+    /// # Errors
+    /// As [`Plan::open`], and when there is nothing.
+    pub async fn open_existing(&self) -> Result<OpenStore, StartError> {
+        let nothing = match self.backend {
+            Backend::Embedded => !self.folder.exists(),
+            Backend::Memory => true,
+            Backend::Postgresql | Backend::Redis | Backend::Dynamodb => false,
+        };
+        if nothing {
+            return Err(StartError::NoStore { plan: Box::new(self.clone()) });
+        }
+        self.open().await
+    }
+
+    #[cfg(feature = "embedded")]
+    async fn embedded(&self) -> Result<Arc<dyn Store>, StoreError> {
+        use outspoke_store::embedded::{EmbeddedStore, Options};
+
+        let mut options = Options::default();
+        options.reserve_bytes = self.options.reserve_bytes as u64;
+        options.cache_bytes = self.options.cache_bytes as u64;
+        let folder = self.folder.clone();
+        let opened = tokio::task::spawn_blocking(move || EmbeddedStore::open(folder, options)).await;
+        let store = opened.map_err(|_| StoreError::Unavailable("opening it failed".to_owned()))?;
+        Ok(Arc::new(store?))
     }
 
     /// Where the data is, as people know it, without passwords.
@@ -165,20 +196,5 @@ impl Plan {
     /// The path of one of the store's own settings.
     pub(crate) fn key(&self, leaf: &str) -> String {
         format!("{}.{leaf}", self.section)
-    }
-}
-
-impl Plan {
-    async fn embedded(&self) -> Result<Arc<dyn Store>, StoreError> {
-        Err(StoreError::Unavailable("soon".into()))
-    }
-    async fn postgresql(&self) -> Result<Arc<dyn Store>, StoreError> {
-        Err(StoreError::Unavailable("soon".into()))
-    }
-    async fn redis(&self) -> Result<Arc<dyn Store>, StoreError> {
-        Err(StoreError::Unavailable("soon".into()))
-    }
-    async fn dynamodb(&self) -> Result<Arc<dyn Store>, StoreError> {
-        Err(StoreError::Unavailable("soon".into()))
     }
 }

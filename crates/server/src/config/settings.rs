@@ -235,7 +235,7 @@ section! {
             at_limit: Some("joining another room is refused with an error reply"),
         }
 
-        /// Rooms that exist at the same time. An empty room is freed and does not count.
+        /// Rooms that exist at the same time. An empty room counts as long as it keeps messages in memory.
         rooms_max: usize as Count = "1_000_000" {
             range: Some(("1", "100_000_000")),
             unit: Some("rooms"),
@@ -530,6 +530,9 @@ section! {
             zero: Some("the disk may be filled"),
             at_limit: Some("publishing to stored rooms is refused with storage_full until there is space again"),
         }
+
+        /// Memory for what is read from the disk.
+        cache_bytes: usize as Size = "16MiB" { range: Some(("1MiB", "64GiB")) }
     }
 }
 
@@ -614,6 +617,7 @@ block! {
         path: Option<PathBuf> as FolderOrUsual = "" {}
 
         reserve_bytes: usize as Size = inherited from EmbeddedStore {}
+        cache_bytes: usize as Size = inherited from EmbeddedStore {}
 
         /// Address of the database or the server, for postgresql and redis.
         url: String as Url = "" { secret: true }
