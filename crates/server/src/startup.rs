@@ -1,14 +1,17 @@
 //! Why the server did not start, each with its cure.
 //!
-//! Made by the listener, printed once by [`crate::exit`]. Looking up who holds a port reads `/proc` and is best
+//! Made by the listener and by [`crate::storage`], printed once by [`crate::exit`]. Looking up who holds a port reads `/proc` and is best
 //! effort: it finds only processes that this user may look into.
 
 use std::collections::HashSet;
 use std::fs;
 use std::io;
 
-use crate::config::{ListenAddr, Source};
+use outspoke_store::StoreError;
+
+use crate::config::{Backend, ListenAddr, Source};
 use crate::limits::{CURE, DescriptorLimit};
+use crate::storage::Plan;
 
 /// Why the server did not start.
 #[derive(Debug, thiserror::Error)]
@@ -60,6 +63,21 @@ pub enum StartError {
         /// What the system said.
         source: io::Error,
     },
+    /// A store cannot be opened.
+    #[error("cannot open the store {} ({} in {}{}): {error}", plan.name, plan.backend.name(), plan.place(),
+            chosen_by(plan))]
+    Storage {
+        /// Which.
+        plan: Box<Plan>,
+        /// What it said, most often with a cure of its own.
+        error: StoreError,
+    },
+    /// Nothing was ever kept where it was looked for.
+    #[error("there is no store {} in {}", plan.name, plan.place())]
+    NoStore {
+        /// Which.
+        plan: Box<Plan>,
+    },
     /// The limit on open files leaves no room for connections.
     #[error("the limit of {} file descriptors leaves no room for connections", .0.soft)]
     TooFewDescriptors(DescriptorLimit),
@@ -85,6 +103,14 @@ fn from(setting: &Source) -> String {
     }
 }
 
+/// The setting that asked for the store, where somebody wrote it.
+fn chosen_by(plan: &Plan) -> String {
+    match plan.setting() {
+        (_, Source::Default) => String::new(),
+        (key, source) => format!(", {key} from {source}"),
+    }
+}
+
 impl StartError {
     /// The error for an address that could not be resolved.
     pub fn resolve(addr: &ListenAddr, setting: Source, source: io::Error) -> Self {
@@ -103,6 +129,12 @@ impl StartError {
             io::ErrorKind::AddrNotAvailable => Self::AddressNotAvailable { addr, setting },
             _ => Self::Listen { addr, setting, source },
         }
+    }
+
+    /// Whether another machine did not answer, so that the same may work later.
+    pub fn is_unreachable(&self) -> bool {
+        let Self::Storage { plan, error: StoreError::Unavailable(_) } = self else { return false };
+        !matches!(plan.backend, Backend::Embedded | Backend::Memory)
     }
 
     /// What to do about it.
@@ -137,8 +169,36 @@ impl StartError {
                 )
             }
             Self::Listen { .. } => "choose another address with --addr".to_owned(),
+            Self::Storage { plan, error } => storage_hint(plan, error),
+            Self::NoStore { .. } => {
+                "run the command where the server runs, with the same settings, or name the folder \
+                                     of its data with --data"
+                    .to_owned()
+            }
             Self::TooFewDescriptors(_) => CURE.to_owned(),
         }
+    }
+}
+
+fn storage_hint(plan: &Plan, error: &StoreError) -> String {
+    let embedded = plan.backend == Backend::Embedded;
+    match error {
+        StoreError::Full(_) => "make space there, then start again; nothing that was kept is lost".to_owned(),
+        StoreError::Unavailable(_) | StoreError::InDoubt(_) if embedded => format!(
+            "one process has the folder at a time, and must be able to write there: stop the other one, let this \
+             user write, or choose another folder in {}",
+            plan.key("path")
+        ),
+        StoreError::Unavailable(_) | StoreError::InDoubt(_) => {
+            format!("see that the server is up and lets this machine in, or correct {}", plan.key("url"))
+        }
+        StoreError::Damaged(_) if embedded => format!(
+            "keep a copy of {}, then look it over with `outspoke store verify`, restore a backup, or move the folder \
+             away to begin anew",
+            plan.place()
+        ),
+        StoreError::Damaged(_) => "restore a backup, or choose an empty schema, prefix or table".to_owned(),
+        _ => format!("correct the settings under {}", plan.section()),
     }
 }
 

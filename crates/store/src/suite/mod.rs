@@ -4,6 +4,8 @@
 //! they do not hold; they rely on nothing but the contract, and use the times of the records, never a clock. What a
 //! back end promises beyond the contract (crashes, damage, a full disk) is in its own tests.
 
+#![allow(clippy::unwrap_used, reason = "a fact fails by panicking")]
+
 mod facts;
 mod logs;
 mod model;
