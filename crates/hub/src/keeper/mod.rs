@@ -106,6 +106,12 @@ impl Keeper {
         }
     }
 
+    /// Says where the keeper runs, before anybody asks it for anything.
+    pub(crate) fn lives_on(&self, runtime: Handle) {
+        // Set once: a hub is built once.
+        let _ = self.runtime.set(runtime);
+    }
+
     /// The store itself, for operators' verbs.
     pub(crate) fn store(&self) -> &Arc<dyn Store> {
         &self.store
@@ -200,7 +206,6 @@ impl Keeper {
 
     /// Works until the hub has ended, then closes the store.
     pub(crate) async fn run(self: Arc<Self>, hub: Arc<Inner>) {
-        let _ = self.runtime.set(Handle::current());
         let mut ended = hub.running.subscribe();
         loop {
             let ended = async {
