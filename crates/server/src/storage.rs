@@ -9,6 +9,7 @@ use std::sync::Arc;
 
 use outspoke_store::{MemoryStore, Store, StoreError};
 
+use crate::banner::absolute;
 use crate::config::settings::{Config, NamedStore};
 use crate::config::{Backend, DEFAULT_STORE, Loaded, Source, mask_userinfo};
 use crate::startup::StartError;
@@ -120,7 +121,7 @@ impl Plan {
     /// # Errors
     /// Why it cannot be used, with what the operator can do.
     pub async fn open(&self) -> Result<OpenStore, StartError> {
-        let refused = |error| StartError::Storage { plan: Box::new(self.clone()), error };
+        let refused = |error| StartError::storage(self, error);
         let store = self.connect().await.map_err(refused)?;
         let health = store.health().await.map_err(refused)?;
         if !health.detail.is_empty() {
@@ -173,13 +174,23 @@ impl Plan {
     pub fn place(&self) -> String {
         match self.backend {
             Backend::Memory => "this process".to_owned(),
-            Backend::Embedded => self.folder.display().to_string(),
+            Backend::Embedded => absolute(&self.folder).display().to_string(),
             Backend::Postgresql | Backend::Redis => {
                 let address = self.options.url.split(['?', '#']).next().unwrap_or_default();
                 mask_userinfo(address).into_owned()
             }
             Backend::Dynamodb => format!("table {}", self.options.table),
         }
+    }
+
+    /// What an embedded store holds a lock on while it is open.
+    pub(crate) fn lock_file(&self) -> PathBuf {
+        self.folder.join("outspoke.lock")
+    }
+
+    /// The name of the setting with the server's address.
+    pub(crate) fn address_key(&self) -> &'static str {
+        if self.backend == Backend::Dynamodb { "endpoint" } else { "url" }
     }
 
     /// The setting that chose the back end, and where it was written.
