@@ -134,7 +134,7 @@ impl Plan {
         match self.backend {
             Backend::Memory => Ok(Arc::new(MemoryStore::new())),
             #[cfg(feature = "embedded")]
-            Backend::Embedded => self.embedded().await,
+            Backend::Embedded => self.embedded(),
             // Refused with the configuration already, where the feature is named.
             #[allow(unreachable_patterns)]
             _ => Err(StoreError::Invalid("the back end is not part of this build".to_owned())),
@@ -157,17 +157,15 @@ impl Plan {
         self.open().await
     }
 
+    /// Blocks: nothing is served yet, and a thread made for it would linger.
     #[cfg(feature = "embedded")]
-    async fn embedded(&self) -> Result<Arc<dyn Store>, StoreError> {
+    fn embedded(&self) -> Result<Arc<dyn Store>, StoreError> {
         use outspoke_store::embedded::{EmbeddedStore, Options};
 
         let mut options = Options::default();
         options.reserve_bytes = self.options.reserve_bytes as u64;
         options.cache_bytes = self.options.cache_bytes as u64;
-        let folder = self.folder.clone();
-        let opened = tokio::task::spawn_blocking(move || EmbeddedStore::open(folder, options)).await;
-        let store = opened.map_err(|_| StoreError::Unavailable("opening it failed".to_owned()))?;
-        Ok(Arc::new(store?))
+        Ok(Arc::new(EmbeddedStore::open(&self.folder, options)?))
     }
 
     /// Where the data is, as people know it, without passwords.
