@@ -82,7 +82,7 @@ impl Room {
         Admission::In(Joined {
             position: Position { epoch: self.epoch(), offset: after },
             head: state.head,
-            first: state.first,
+            first: self.oldest(&state),
             recovered,
             members: state.total,
             missed,
@@ -95,7 +95,7 @@ impl Room {
         Joined {
             position,
             head: state.head,
-            first: state.first,
+            first: self.oldest(&state),
             recovered: None,
             members: state.total,
             missed: Vec::new(),
@@ -154,7 +154,7 @@ impl Room {
         }
     }
 
-    fn forget_old(&self, hub: &Inner, state: &mut State) {
+    pub(super) fn forget_old(&self, hub: &Inner, state: &mut State) {
         if self.class.keeps() {
             state.tail.trim(&self.class.history, hub.now().as_millis());
         }

@@ -118,7 +118,7 @@ impl Shard {
     }
 
     /// A client that was sent much at once reads that before it is given more.
-    fn drain_if_much(&mut self, key: Key) -> Flow {
+    pub(super) fn drain_if_much(&mut self, key: Key) -> Flow {
         let connection = &mut self.connections[key.slot as usize];
         let ahead = connection.client.queued_bytes() + self.replies.len();
         if ahead + self.hub.config.replay_bytes() <= self.hub.config.outbox_bytes_max {

@@ -45,6 +45,11 @@ impl Shard {
                 *merge = true;
                 self.publish(key, id.as_ref(), room, kind, body, name.as_deref())
             }
+            Wanted::Amend { room, target, amendment, key: name } => {
+                *merge = true;
+                self.amend(key, id.as_ref(), room, target, amendment, name.as_deref())
+            }
+            Wanted::History { room, page, limit } => self.history(key, id.as_ref(), &room, page, limit),
             Wanted::Custom { name, data } => self.call_handler(key, id.as_ref(), &name, data),
             _ => Err(Refusal::new(ErrorCode::UnknownType, "this hub does not know the request")),
         };

@@ -1,6 +1,7 @@
 //! The hub's promises, one test each, over scripted connections: no socket and no real time where neither matters.
 #![allow(clippy::unwrap_used, missing_docs)]
 
+mod amendments;
 mod chat;
 mod delivery;
 mod eviction;
@@ -10,8 +11,11 @@ mod membership;
 mod order;
 mod pressure;
 mod pushes;
+mod recovery;
+mod shelf;
 mod shutdown;
 mod slow;
+mod stored;
 mod streams;
 mod support;
 mod upgrade;
