@@ -127,7 +127,8 @@ fn stored(OpenStore { plan, durability, .. }: &OpenStore) -> String {
     format!("{name}{} in {}, {durability}", plan.backend.name(), plan.place())
 }
 
-fn absolute(path: &Path) -> PathBuf {
+/// The path as it is found from anywhere.
+pub(crate) fn absolute(path: &Path) -> PathBuf {
     let absolute = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
     // `./data` in `/srv` is `/srv/./data` to the standard library and `/srv/data` to a reader.
     absolute.components().collect()

@@ -9,6 +9,7 @@ use std::sync::Arc;
 
 use outspoke_store::{MemoryStore, Store, StoreError};
 
+use crate::banner::absolute;
 use crate::config::settings::{Config, NamedStore};
 use crate::config::{Backend, DEFAULT_STORE, Loaded, Source, mask_userinfo};
 use crate::startup::StartError;
@@ -120,7 +121,7 @@ impl Plan {
     /// # Errors
     /// Why it cannot be used, with what the operator can do.
     pub async fn open(&self) -> Result<OpenStore, StartError> {
-        let refused = |error| StartError::Storage { plan: Box::new(self.clone()), error };
+        let refused = |error| StartError::storage(self, error);
         let store = self.connect().await.map_err(refused)?;
         let health = store.health().await.map_err(refused)?;
         if !health.detail.is_empty() {
@@ -133,7 +134,7 @@ impl Plan {
         match self.backend {
             Backend::Memory => Ok(Arc::new(MemoryStore::new())),
             #[cfg(feature = "embedded")]
-            Backend::Embedded => self.embedded().await,
+            Backend::Embedded => self.embedded(),
             // Refused with the configuration already, where the feature is named.
             #[allow(unreachable_patterns)]
             _ => Err(StoreError::Invalid("the back end is not part of this build".to_owned())),
@@ -156,30 +157,38 @@ impl Plan {
         self.open().await
     }
 
+    /// Blocks: nothing is served yet, and a thread made for it would linger.
     #[cfg(feature = "embedded")]
-    async fn embedded(&self) -> Result<Arc<dyn Store>, StoreError> {
+    fn embedded(&self) -> Result<Arc<dyn Store>, StoreError> {
         use outspoke_store::embedded::{EmbeddedStore, Options};
 
         let mut options = Options::default();
         options.reserve_bytes = self.options.reserve_bytes as u64;
         options.cache_bytes = self.options.cache_bytes as u64;
-        let folder = self.folder.clone();
-        let opened = tokio::task::spawn_blocking(move || EmbeddedStore::open(folder, options)).await;
-        let store = opened.map_err(|_| StoreError::Unavailable("opening it failed".to_owned()))?;
-        Ok(Arc::new(store?))
+        Ok(Arc::new(EmbeddedStore::open(&self.folder, options)?))
     }
 
     /// Where the data is, as people know it, without passwords.
     pub fn place(&self) -> String {
         match self.backend {
             Backend::Memory => "this process".to_owned(),
-            Backend::Embedded => self.folder.display().to_string(),
+            Backend::Embedded => absolute(&self.folder).display().to_string(),
             Backend::Postgresql | Backend::Redis => {
                 let address = self.options.url.split(['?', '#']).next().unwrap_or_default();
                 mask_userinfo(address).into_owned()
             }
             Backend::Dynamodb => format!("table {}", self.options.table),
         }
+    }
+
+    /// What an embedded store holds a lock on while it is open.
+    pub(crate) fn lock_file(&self) -> PathBuf {
+        self.folder.join("outspoke.lock")
+    }
+
+    /// The name of the setting with the server's address.
+    pub(crate) fn address_key(&self) -> &'static str {
+        if self.backend == Backend::Dynamodb { "endpoint" } else { "url" }
     }
 
     /// The setting that chose the back end, and where it was written.

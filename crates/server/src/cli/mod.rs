@@ -38,7 +38,7 @@ enum Command {
     #[command(subcommand)]
     Config(config::ConfigCommand),
     /// Look after what is kept: verify, compact, export, import.
-    #[command(subcommand)]
+    #[command(subcommand, after_help = exit::CODES_HELP)]
     Store(store::StoreCommand),
     /// Ask a running server whether it is well; exits with 0 or 1, for container health checks.
     Healthcheck(healthcheck::HealthcheckArgs),

@@ -37,6 +37,7 @@ pub enum StoreCommand {
 
 /// Which stores.
 #[derive(Debug, Args)]
+#[command(mut_arg("addr", |addr| addr.hide(true)))]
 pub struct StoreArgs {
     /// One store by its name; "default" is the one that the section store describes [default: all of them]
     #[arg(long, value_name = "NAME")]
