@@ -13,7 +13,7 @@ use std::time::{Duration, SystemTime};
 use bytes::Bytes;
 use outspoke_protocol::{
     Body, ClientId, Dialect, Disconnect, Durability, Event, FrameKind, Kind, Message, MessageId, RoomName,
-    Timestamp,
+    StartFrom, Timestamp,
 };
 use outspoke_websocket::{Limits, Window, encode_frame};
 use tokio::sync::{oneshot, watch};
@@ -144,6 +144,8 @@ pub struct Attach {
     pub compression: Option<Window>,
     /// The room to be put into at once.
     pub room: Option<RoomName>,
+    /// With which of the room's messages to begin.
+    pub from: StartFrom,
     /// Bytes that were read from the stream already.
     pub early: Bytes,
     /// Return every message as it came and tell nobody of this client: for conformance tests.
@@ -154,13 +156,28 @@ impl Attach {
     /// A connection of `identity` in the default dialect, without a room.
     #[must_use]
     pub fn new(identity: Identity) -> Self {
-        Self { identity, dialect: None, compression: None, room: None, early: Bytes::new(), echo: false }
+        Self {
+            identity,
+            dialect: None,
+            compression: None,
+            room: None,
+            from: StartFrom::Now,
+            early: Bytes::new(),
+            echo: false,
+        }
     }
 
     /// The same, put into `room` at once.
     #[must_use]
     pub fn into_room(mut self, room: RoomName) -> Self {
         self.room = Some(room);
+        self
+    }
+
+    /// The same, beginning with those of its room's messages.
+    #[must_use]
+    pub fn starting(mut self, from: StartFrom) -> Self {
+        self.from = from;
         self
     }
 
@@ -273,7 +290,7 @@ impl Hub {
         conn: Box<dyn WsConn>,
         attach: Attach,
     ) -> Result<Arc<Client>, AttachError> {
-        let Attach { identity, dialect, compression, room, early, echo } = attach;
+        let Attach { identity, dialect, compression, room, from, early, echo } = attach;
         let dialect = match dialect {
             None => 0,
             Some(name) => self.dialect_index(&name).ok_or(AttachError::UnknownDialect { name })?,
@@ -289,6 +306,7 @@ impl Hub {
             dialect,
             compression,
             room,
+            from,
             echo,
             claimed: echo,
         };

@@ -62,6 +62,6 @@ pub use crate::{
 };
 pub use outspoke_protocol::{
     self as protocol, Body, ClientId, Dialect, Disconnect, Durability, Epoch, ErrorCode, FrameKind, Kind,
-    Message, MessageId, Position, Publisher, Refusal, RequestId, RoomName, Timestamp, UserId,
+    Message, MessageId, Position, Publisher, Refusal, RequestId, RoomName, StartFrom, Timestamp, UserId,
 };
 pub use outspoke_store as store;
