@@ -207,7 +207,7 @@ fn storage_hint(plan: &Plan, error: &StoreError, holder: Option<&Holder>) -> Str
                 "process {pid} ({name}) has the folder: stop it (kill {pid}), or use another folder: --set \
                  data.dir=..."
             ),
-            None => format!("let this user write there, or choose another folder in {}", plan.key("path")),
+            None => format!("let this user write there, or choose another folder in {}", plan.folder_key()),
         },
         StoreError::Unavailable(_) | StoreError::InDoubt(_) => {
             format!(

@@ -186,6 +186,11 @@ impl Plan {
         self.folder.join("outspoke.lock")
     }
 
+    /// The setting that decides where an embedded store is.
+    pub(crate) fn folder_key(&self) -> String {
+        if self.options.path.is_some() { self.key("path") } else { "data.dir".to_owned() }
+    }
+
     /// The name of the setting with the server's address.
     pub(crate) fn address_key(&self) -> &'static str {
         if self.backend == Backend::Dynamodb { "endpoint" } else { "url" }

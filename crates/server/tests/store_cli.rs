@@ -1,9 +1,10 @@
 //! `outspoke store` as operators meet it: what it finds, what it refuses, and what it says.
 
+#![cfg(feature = "embedded")]
 #![allow(clippy::unwrap_used)]
 
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::{Command, Stdio};
 
 use bytes::Bytes;
@@ -40,8 +41,17 @@ impl Place {
 
     /// Exit code, output and complaints of `outspoke store ...`, the folder's name left out.
     fn store(&self, args: &[&str]) -> (i32, String, String) {
+        self.run(&[&["store"], args].concat())
+    }
+
+    /// As [`Place::store`], of a server that must not start.
+    fn serve(&self) -> (i32, String, String) {
+        self.run(&["serve", "--set", "server.addr=127.0.0.1:0", "--set", "log.level=off"])
+    }
+
+    fn run(&self, args: &[&str]) -> (i32, String, String) {
         let mut command = Command::new(env!("CARGO_BIN_EXE_outspoke"));
-        command.arg("store").args(args).current_dir(self.folder.path()).env_clear().stdin(Stdio::null());
+        command.args(args).current_dir(self.folder.path()).env_clear().stdin(Stdio::null());
         command.envs(std::env::var_os("LLVM_PROFILE_FILE").map(|file| ("LLVM_PROFILE_FILE", file)));
         let output = command.output().unwrap();
         let folder = self.folder.path().canonicalize().unwrap();
@@ -186,16 +196,31 @@ fn settings_are_checked_and_help_names_the_exit_codes() {
     assert!(help.contains("--store <NAME>") && !help.contains("--addr"), "{help}");
 }
 
+#[test]
+fn folder_that_cannot_be_used_says_which_setting_chooses_another() {
+    let place = Place::empty();
+    fs::write(place.path("data"), "a file where the folder should be").unwrap();
+    let (code, _, stderr) = place.serve();
+    assert_eq!(code, 1);
+    assert!(
+        stderr.contains("error: cannot open the store default (embedded in /srv/data/store): "),
+        "{stderr}"
+    );
+    assert!(
+        stderr.ends_with("hint: let this user write there, or choose another folder in data.dir\n"),
+        "{stderr}"
+    );
+}
+
 /// Whatever `serve` would refuse at the start, it refuses with the same words.
 #[tokio::test]
 async fn serve_says_who_has_its_folder() {
     let place = Place::with_records(1).await;
     let _held = place.open("data/store");
-    let mut command = Command::new(env!("CARGO_BIN_EXE_outspoke"));
-    command.args(["serve", "--set", "server.addr=127.0.0.1:0"]).current_dir(&place.folder).env_clear();
-    let output = command.stdin(Stdio::null()).output().unwrap();
-    assert_eq!(output.status.code(), Some(1));
-    let stderr = String::from_utf8(output.stderr).unwrap();
-    assert!(stderr.contains("error: cannot open the store default (embedded in "), "{stderr}");
-    assert!(Path::new(&place.path("data/store/outspoke.format")).exists());
+    let (code, _, stderr) = place.serve();
+    assert_eq!(code, 1);
+    assert!(
+        stderr.contains("error: cannot open the store default (embedded in /srv/data/store)"),
+        "{stderr}"
+    );
 }

@@ -1,5 +1,7 @@
 //! The contract suite over the embedded store.
 
+#![allow(clippy::unwrap_used)]
+
 use std::sync::{Arc, Mutex};
 
 use outspoke_store::embedded::{EmbeddedStore, Options};

@@ -10,6 +10,8 @@ mod facts;
 mod logs;
 mod model;
 mod names;
+#[cfg(target_os = "linux")]
+pub mod powerloss;
 mod repeats;
 mod walks;
 
