@@ -128,6 +128,7 @@ impl HubBuilder {
         for keeper in &inner.keepers {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
             let (keeper, keeping) = (Arc::clone(keeper), Keeping(Arc::clone(&inner)));
+            keeper.lives_on(runtime.handle().clone());
             let name = format!("outspoke-keep-{}", keeper.name);
             let thread = std::thread::Builder::new().name(name).spawn(move || {
                 let hub = Arc::clone(&keeping.0);
@@ -162,6 +163,7 @@ impl HubBuilder {
         let (inner, shards) = self.build()?;
         for keeper in &inner.keepers {
             let (keeper, keeping) = (Arc::clone(keeper), Keeping(Arc::clone(&inner)));
+            keeper.lives_on(tokio::runtime::Handle::current());
             tokio::spawn(async move {
                 keeper.run(Arc::clone(&keeping.0)).await;
                 drop(keeping);

@@ -51,6 +51,9 @@ pub enum PublishError {
     /// No space is left for the room's messages. Nothing was published: retry when there is.
     #[error("the storage is full")]
     StorageFull,
+    /// It cannot be done like that: the words are for whoever asked.
+    #[error(transparent)]
+    Refused(outspoke_protocol::Refusal),
     /// What keeps the room's messages is away. Nothing was published: retry later.
     #[error("the storage is unavailable: {0}")]
     Unavailable(String),

@@ -15,6 +15,7 @@
 //! [dialect](outspoke_protocol::Dialect), judged and done, given its place in the room's order, and written by every
 //! shard that has members of the room, once per member and turn. See `docs/architecture.md` in the repository.
 
+mod amend;
 mod auth;
 mod builder;
 mod class;

@@ -13,9 +13,12 @@ use outspoke_store::Record;
 use tokio::sync::oneshot;
 use tokio::time::Instant;
 
+use crate::amend::Change;
 use crate::error::PublishError;
 use crate::hub::{Hub, Inner};
-use crate::keeper::{Origin, Submission};
+use crate::keeper::{Amendment, Origin, QueueFull, Submission};
+use crate::room::amend::Amending;
+use crate::room::load::Need;
 use crate::room::{Draft, Published, Room, facts_of};
 
 /// A message to publish, and what is said of it beside its body.
@@ -156,6 +159,51 @@ impl Hub {
         room.page(&self.inner, None, from, limit).await.map_err(|error| PublishError::from(&error))
     }
 
+    /// Gives an earlier message of a room another body, in the application's name; members are told.
+    ///
+    /// # Errors
+    /// There is no such message (any more), its body is of another sort, or what keeps the room is full or away.
+    ///
+    /// # Cancel safety
+    /// The change is on its way when this is first polled; dropping the future gives up the news.
+    pub async fn edit(&self, room: &str, offset: u64, body: Body) -> Result<Published, PublishError> {
+        self.amend(room, offset, Change::Edit(body)).await
+    }
+
+    /// Takes the body of an earlier message of a room away, in the application's name; members are told.
+    ///
+    /// # Errors
+    /// There is no such message (any more), or what keeps the room is full or away.
+    ///
+    /// # Cancel safety
+    /// As [`edit`](Self::edit).
+    pub async fn delete(&self, room: &str, offset: u64) -> Result<Published, PublishError> {
+        self.amend(room, offset, Change::Delete).await
+    }
+
+    async fn amend(&self, room: &str, target: u64, change: Change) -> Result<Published, PublishError> {
+        let name = RoomName::new(room, self.inner.config.room_name_bytes_max)?;
+        self.check_open()?;
+        let max = self.inner.config.rooms_max;
+        let room = self.tenant.directory.open(&self.inner, &name);
+        let room = room.map_err(|_| PublishError::RoomLimit { max })?;
+        self.inner.idle.put(&room, room.lingers());
+        let amending = Amending { target, change, by: None, key: None };
+        let Some(keeper) = &room.keeper else {
+            return room.amend(&self.inner, &amending).map_err(PublishError::Refused);
+        };
+        if !room.is_known() {
+            let read = room.prepare(&self.inner, Need::State).await;
+            read.map_err(|error| PublishError::from(&error))?;
+        }
+        let (done, outcome) = oneshot::channel();
+        let deadline = Instant::now() + self.inner.config.store_timeout;
+        let origin = Origin::Api(done);
+        let amendment = Amendment { room: Arc::clone(&room), amending, origin, deadline };
+        keeper.submit_amendment(Box::new(amendment)).map_err(|_| PublishError::Overloaded)?;
+        outcome.await.unwrap_or(Err(PublishError::Stopping))
+    }
+
     fn publish_in(&self, room: &Arc<Room>, draft: Draft) -> Result<Publishing, PublishError> {
         if room.keeper.is_none() {
             return Ok(Publishing(State::Done(Some(room.publish(&self.inner, draft)))));
@@ -165,10 +213,6 @@ impl Hub {
         Ok(Publishing(State::Waiting(outcome)))
     }
 }
-
-/// The store's queue is full.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct QueueFull;
 
 /// Gives a message of a stored room to its keeper.
 pub(crate) fn submit(hub: &Inner, room: &Arc<Room>, draft: Draft, origin: Origin) -> Result<(), QueueFull> {
@@ -180,7 +224,7 @@ pub(crate) fn submit(hub: &Inner, room: &Arc<Room>, draft: Draft, origin: Origin
     let room = Arc::clone(room);
     let facts = facts_of(&room, &message);
     let submission = Submission { room, message, record, origin, facts, deadline };
-    keeper.submit(Box::new(submission)).map_err(|_| QueueFull)
+    keeper.submit(Box::new(submission))
 }
 
 /// A message as its store gets it.

@@ -7,6 +7,7 @@
 //! A room whose log is stored takes offsets from its store: a message goes to the room's
 //! [keeper](crate::keeper), and comes back here, with its place, when it is durable.
 
+pub(crate) mod amend;
 pub(crate) mod directory;
 pub(crate) mod history;
 pub(crate) mod idle;
@@ -178,6 +179,16 @@ impl Room {
         {
             return Published { duplicate: true, ..known };
         }
+        self.publish_now(hub, &mut state, draft, now)
+    }
+
+    fn publish_now(
+        self: &Arc<Self>,
+        hub: &Inner,
+        state: &mut State,
+        draft: Draft,
+        now: Timestamp,
+    ) -> Published {
         let key = draft.key.clone();
         let mut message = self.message(draft, now);
         state.head += 1;
@@ -192,7 +203,7 @@ impl Room {
             duplicate: false,
         };
         let publication = Arc::new(Publication::message(message, hub.dialects.len()));
-        self.hand_out(hub, &state, &publication);
+        self.hand_out(hub, state, &publication);
         if self.class.keeps() {
             state.tail.push(publication);
             state.tail.trim(&self.class.history, now.as_millis());

@@ -6,6 +6,7 @@
 //! largest saving there is. Sockets wait in the shard's own poller, nested in the runtime's: an idle
 //! connection costs no task, no buffer and no timer.
 
+mod amends;
 pub(crate) mod command;
 mod connection;
 mod fanout;

@@ -16,7 +16,7 @@ use crate::client::Client;
 use crate::error::JoinError;
 use crate::keeper::Origin;
 use crate::publish::submit;
-use crate::room::{Draft, Room};
+use crate::room::{Draft, Published, Room};
 use crate::stats::count;
 
 /// Messages of one connection that its stores may have to answer for; with more it is not read from.
@@ -78,6 +78,18 @@ impl Shard {
             return Ok(self.count_unanswered(key));
         }
         let published = room.publish(&hub, draft);
+        self.acknowledge(key, id, room, &published);
+        Ok(if self.hub.congestion.is_congested() { self.throttle(key) } else { Flow::Continue })
+    }
+
+    /// Tells a publisher what became of its message, if it wants to know.
+    pub(super) fn acknowledge(
+        &mut self,
+        key: Key,
+        id: Option<&RequestId>,
+        room: &Room,
+        published: &Published,
+    ) {
         if let (Some(request), Some(name), Some(position)) = (id, &room.name, published.position) {
             let acknowledgement = Acknowledgement {
                 request: request.clone(),
@@ -89,7 +101,6 @@ impl Shard {
             };
             self.reply(key.slot, &Event::Acknowledged(acknowledgement));
         }
-        Ok(if self.hub.congestion.is_congested() { self.throttle(key) } else { Flow::Continue })
     }
 
     /// One message more for whose answer the connection waits.
@@ -174,7 +185,7 @@ impl Shard {
     }
 
     /// Stops reading a publisher until no shard is behind.
-    fn throttle(&mut self, key: Key) -> Flow {
+    pub(super) fn throttle(&mut self, key: Key) -> Flow {
         let now = self.now();
         count(&self.counters().publishers_throttled, 1);
         self.throttled.push(key);

@@ -52,6 +52,10 @@ impl Shard {
                 *merge = true;
                 self.publish(key, id.as_ref(), room, kind, body, name.as_deref())
             }
+            Wanted::Amend { room, target, amendment, key: name } => {
+                *merge = true;
+                self.amend(key, id.as_ref(), room, target, amendment, name.as_deref())
+            }
             Wanted::History { room, page, limit } => self.history(key, id.as_ref(), &room, page, limit),
             Wanted::Commands => {
                 let data = Some(hub.commands.manifest().clone());
