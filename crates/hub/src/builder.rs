@@ -16,6 +16,7 @@ use tokio::sync::watch;
 use crate::auth::{Authenticator, OpenMode};
 use crate::client::Client;
 use crate::client::registry::Registry;
+use crate::commands::{CommandHandler, CommandSpec, Commands, Doer};
 use crate::config::HubConfig;
 use crate::dispatcher::{Dispatcher, Handler};
 use crate::error::StartError;
@@ -33,6 +34,7 @@ pub struct HubBuilder {
     config: HubConfig,
     dialects: Vec<Arc<dyn Dialect>>,
     dispatcher: Dispatcher,
+    commands: Commands,
     authenticator: Option<Arc<dyn Authenticator>>,
     stores: Vec<(EcoString, Arc<dyn Store>)>,
     on_connect: Option<OnConnect>,
@@ -51,6 +53,7 @@ impl HubBuilder {
             config: HubConfig::default(),
             dialects: outspoke_protocol::dialects::standard(),
             dispatcher: Dispatcher::default(),
+            commands: Commands::default(),
             authenticator: None,
             stores: Vec::new(),
             on_connect: None,
@@ -73,6 +76,18 @@ impl HubBuilder {
     /// Answers messages of type `name`, replacing an earlier handler for it.
     pub fn on(mut self, name: impl Into<EcoString>, handler: impl Handler) -> Self {
         self.dispatcher.insert(name.into(), Box::new(handler));
+        self
+    }
+
+    /// Adds a slash command, in the place of one of that name, built-in or not.
+    pub fn command(mut self, spec: CommandSpec, handler: impl CommandHandler) -> Self {
+        self.commands.insert(spec, Doer::Application(Box::new(handler)));
+        self
+    }
+
+    /// Takes a slash command away. A hub without any takes chat texts that begin with a slash as they are.
+    pub fn without_command(mut self, name: &str) -> Self {
+        self.commands.remove(name);
         self
     }
 
@@ -165,9 +180,11 @@ impl HubBuilder {
     }
 
     fn build(self) -> Result<(Arc<Inner>, Vec<Shard>), StartError> {
-        let Self { config, dialects, dispatcher, authenticator, stores, on_connect, on_disconnect } = self;
+        let Self { config, dialects, dispatcher, commands, authenticator, stores, on_connect, on_disconnect } =
+            self;
         config.validate()?;
         check_stores(&config, &stores)?;
+        let commands = commands.finish()?;
         let keeper = |(name, store)| Arc::new(Keeper::new(name, store, config.store_queue_bytes_max));
         let keepers: Vec<_> = stores.into_iter().map(keeper).collect();
         let count = config.shard_count();
@@ -184,6 +201,7 @@ impl HubBuilder {
             limits: Limits::new(config.message_bytes_max),
             dialects,
             dispatcher,
+            commands,
             authenticator: authenticator.unwrap_or_else(|| Arc::new(open)),
             shards: (0..count).map(|_| mailbox()).collect(),
             registry: Arc::new(Registry::new(config.connections_max)),

@@ -23,6 +23,7 @@ use crate::builder::HubBuilder;
 use crate::class::RoomClass;
 use crate::client::Client;
 use crate::client::registry::{Place, Registry};
+use crate::commands::{CommandSpec, Commands};
 use crate::config::HubConfig;
 use crate::conn::WsConn;
 use crate::dispatcher::Dispatcher;
@@ -60,6 +61,7 @@ pub(crate) struct Inner {
     pub(crate) limits: Limits,
     pub(crate) dialects: Vec<Arc<dyn Dialect>>,
     pub(crate) dispatcher: Dispatcher,
+    pub(crate) commands: Commands,
     pub(crate) authenticator: Arc<dyn Authenticator>,
     pub(crate) shards: Box<[Mailbox]>,
     pub(crate) registry: Arc<Registry>,
@@ -257,6 +259,11 @@ impl Hub {
     #[must_use]
     pub fn dialects(&self) -> &[Arc<dyn Dialect>] {
         &self.inner.dialects
+    }
+
+    /// The slash commands that its clients have, in the order of their names.
+    pub fn commands(&self) -> impl Iterator<Item = &CommandSpec> {
+        self.inner.commands.specs()
     }
 
     /// Who decides who may connect.
@@ -499,7 +506,7 @@ impl Hub {
         let room = client.tenant.directory.open(&self.inner, &name);
         let room = room.map_err(|_| JoinError::RoomLimit { max })?;
         self.inner.idle.put(&room, room.lingers());
-        if room.is_known() {
+        if room.is_read() {
             return Ok(());
         }
         let read = room.prepare(&self.inner, Need::State).await;

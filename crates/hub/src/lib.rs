@@ -20,6 +20,7 @@ mod auth;
 mod builder;
 mod class;
 mod client;
+mod commands;
 mod config;
 mod conn;
 mod dispatcher;
@@ -50,7 +51,8 @@ pub use crate::{
     builder::HubBuilder,
     class::{Publishers, RoomClass, RoomClasses},
     client::Client,
-    config::{CompressionConfig, HeartbeatConfig, HubConfig, InvalidConfig, SlowClient, TcpConfig},
+    commands::{Argument, ArgumentKind, CommandHandler, CommandSpec, Invocation},
+    config::{CompressionConfig, HeartbeatConfig, HubConfig, InvalidConfig, Rename, SlowClient, TcpConfig},
     conn::{MemoryConn, MemoryPeer, StreamConn, TcpConn, WsConn},
     dispatcher::{Context, Data, Handler, Handling, Reply},
     error::{AttachError, JoinError, NotWritten, PublishError, PushError, StartError},

@@ -19,7 +19,7 @@ use crate::hub::{Hub, Inner};
 use crate::keeper::{Amendment, Origin, QueueFull, Submission};
 use crate::room::amend::Amending;
 use crate::room::load::Need;
-use crate::room::{Draft, Published, Room};
+use crate::room::{Draft, Published, Room, facts_of};
 
 /// A message to publish, and what is said of it beside its body.
 #[derive(Clone, Debug)]
@@ -222,7 +222,8 @@ pub(crate) fn submit(hub: &Inner, room: &Arc<Room>, draft: Draft, origin: Origin
     let record = record_of(&message, key);
     let deadline = Instant::now() + hub.config.store_timeout;
     let room = Arc::clone(room);
-    let submission = Submission { room, message, record, origin, facts: Vec::new(), deadline };
+    let facts = facts_of(&room, &message);
+    let submission = Submission { room, message, record, origin, facts, deadline };
     keeper.submit(Box::new(submission))
 }
 

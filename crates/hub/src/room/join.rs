@@ -3,6 +3,7 @@
 //! All under the room's lock: what a newcomer has missed is taken, its place is counted and its activation queued in one
 //! step, so that no message falls between what it is given and what it will be delivered, and none comes twice.
 
+use ecow::EcoString;
 use outspoke_protocol::{Body, Kind, Position, Publisher, StartFrom};
 
 use super::{Draft, Room, State};
@@ -44,6 +45,7 @@ pub(crate) struct Joined {
     pub(crate) recovered: Option<bool>,
     /// Members on this hub, the new one included.
     pub(crate) members: usize,
+    pub(crate) topic: EcoString,
     /// What it gets before anything is delivered.
     pub(crate) missed: Vec<Arc<Publication>>,
 }
@@ -60,7 +62,7 @@ impl Room {
     /// number that the newcomer is given, and the joins and leaves that everybody is told, add up on every side.
     pub(crate) fn admit(self: &Arc<Self>, hub: &Inner, newcomer: Newcomer) -> Admission {
         let mut state = self.lock();
-        if !state.is_known() {
+        if !state.is_known() || !state.topic.is_known() {
             return Admission::Once(Need::of(newcomer.from));
         }
         let members_max = self.class.members_max;
@@ -85,6 +87,7 @@ impl Room {
             first: self.oldest(&state),
             recovered,
             members: state.total,
+            topic: state.topic.text(),
             missed,
         })
     }
@@ -98,6 +101,7 @@ impl Room {
             first: self.oldest(&state),
             recovered: None,
             members: state.total,
+            topic: state.topic.text(),
             missed: Vec::new(),
         }
     }

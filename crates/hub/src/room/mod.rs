@@ -14,6 +14,7 @@ pub(crate) mod idle;
 pub(crate) mod join;
 pub(crate) mod load;
 pub(crate) mod log;
+mod topic;
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -27,6 +28,8 @@ use outspoke_store::{LogKey, LogState, Retention};
 
 use self::load::Loading;
 use self::log::{CacheBudget, Tail};
+use self::topic::Topic;
+pub(crate) use self::topic::facts_of;
 use crate::class::RoomClass;
 use crate::hub::Inner;
 use crate::keeper::Keeper;
@@ -72,6 +75,7 @@ pub(crate) struct State {
     members: Vec<u32>,
     total: usize,
     tail: Tail,
+    topic: Topic,
     /// Of a stored room: what is read of it.
     loading: Option<Box<Loading>>,
 }
@@ -118,6 +122,7 @@ impl Room {
         if let Some((_, budget)) = &keeper {
             state.loading = Some(Box::default());
             state.tail = Tail::cached(Arc::clone(budget));
+            state.topic = Topic::Unread;
             epoch = 0;
         }
         let (state, keeper) = (Mutex::new(state), keeper.map(|(keeper, _)| keeper));
@@ -189,6 +194,7 @@ impl Room {
         state.head += 1;
         state.ordinal += u64::from(message.kind.is_said());
         message.position = Some(Position { epoch: self.epoch(), offset: state.head });
+        state.topic.follow(&message);
         let published = Published {
             id: message.id,
             position: message.position,
@@ -234,6 +240,7 @@ impl Room {
     ) -> usize {
         let mut state = self.lock();
         for message in messages {
+            state.topic.follow(&message);
             let Some(Position { epoch, offset }) = message.position else { continue };
             if !state.is_known() {
                 self.epoch.store(epoch.as_u64(), Ordering::Release);
@@ -312,6 +319,7 @@ impl State {
             members: vec![0; shards],
             total: 0,
             tail: Tail::default(),
+            topic: Topic::default(),
             loading: None,
         }
     }

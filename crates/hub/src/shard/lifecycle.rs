@@ -175,7 +175,7 @@ impl Shard {
             &Event::Welcome(Box::new(Welcome {
                 client: client.id(),
                 user: client.user().clone(),
-                name: client.name().clone(),
+                name: client.name(),
                 ts: hub.now(),
                 ping_interval: hub.config.heartbeat.ping_interval,
                 message_bytes_max: hub.config.message_bytes_max,

@@ -20,6 +20,7 @@ mod receive;
 mod requests;
 mod rooms;
 mod send;
+mod slash;
 mod slow;
 pub(crate) mod wheel;
 

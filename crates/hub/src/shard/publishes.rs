@@ -36,8 +36,8 @@ impl Shard {
         let room = self.room_to_publish(key, room.as_deref())?;
         let client = Arc::clone(&self.connections[key.slot as usize].client);
         check_class(&room, &body)?;
-        if kind == Kind::Chat {
-            self.check_chat(client.name(), &body)?;
+        if matches!(kind, Kind::Chat | Kind::Action) {
+            self.check_chat(&client.name(), &body)?;
         }
         let key_of_message = name.map(|name| key_of(&client, name));
         let draft = Draft {
@@ -158,10 +158,7 @@ impl Shard {
     }
 
     pub(super) fn check_chat(&self, name: &EcoString, body: &BodyRef<'_>) -> Result<(), Refusal> {
-        if name.is_empty() {
-            let detail = "chatting needs a name: connect with one";
-            return Err(Refusal::new(ErrorCode::UsernameRequired, detail));
-        }
+        self.check_named(name)?;
         let BodyRef::Text(content) = body else { return Ok(()) };
         if content.trim().is_empty() {
             return Err(Refusal::new(ErrorCode::ContentRequired, "content is empty: say something"));
@@ -174,6 +171,15 @@ impl Shard {
                 let detail = eco_format!("content has {len} characters; at most {max} are allowed");
                 return Err(Refusal::new(ErrorCode::ContentTooLong, detail));
             }
+        }
+        Ok(())
+    }
+
+    /// Whether somebody has a name.
+    pub(super) fn check_named(&self, name: &EcoString) -> Result<(), Refusal> {
+        if name.is_empty() {
+            let detail = "chatting needs a name: connect with one";
+            return Err(Refusal::new(ErrorCode::UsernameRequired, detail));
         }
         Ok(())
     }

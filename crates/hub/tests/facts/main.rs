@@ -3,6 +3,7 @@
 
 mod amendments;
 mod chat;
+mod commands;
 mod delivery;
 mod eviction;
 mod handlers;

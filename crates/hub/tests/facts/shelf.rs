@@ -32,6 +32,7 @@ pub(crate) struct Shelf {
     inner: MemoryStore,
     mood: watch::Sender<Mood>,
     reads: AtomicUsize,
+    fact_reads: AtomicUsize,
     commits: AtomicUsize,
     /// How often each log was read.
     by_log: Mutex<std::collections::HashMap<EcoString, usize>>,
@@ -43,6 +44,7 @@ impl Shelf {
             inner: MemoryStore::new(),
             mood: watch::Sender::new(Mood::Works),
             reads: AtomicUsize::new(0),
+            fact_reads: AtomicUsize::new(0),
             commits: AtomicUsize::new(0),
             by_log: Mutex::default(),
         })
@@ -55,6 +57,11 @@ impl Shelf {
     /// Commits tried so far.
     pub(crate) fn commits(&self) -> usize {
         self.commits.load(Ordering::SeqCst)
+    }
+
+    /// How often facts were read.
+    pub(crate) fn fact_reads(&self) -> usize {
+        self.fact_reads.load(Ordering::SeqCst)
     }
 
     /// How often the log of a room was read.
@@ -126,6 +133,7 @@ impl Store for Shelf {
     }
 
     fn facts<'a>(&'a self, keys: &'a [FactKey]) -> Answer<'a, Vec<Option<Bytes>>> {
+        self.fact_reads.fetch_add(1, Ordering::SeqCst);
         self.inner.facts(keys)
     }
 
