@@ -112,6 +112,8 @@ pub struct HubConfig {
     pub store_timeout: Duration,
     /// How long a user counts as typing without another word of it. Default 6 s.
     pub typing_timeout: Duration,
+    /// Whether messages and users are counted by room and hour, for [`Hub::figures`](crate::Hub::figures). Default: yes.
+    pub analytics: bool,
     /// Compression.
     pub compression: CompressionConfig,
     /// Socket options.
@@ -147,6 +149,7 @@ impl Default for HubConfig {
             store_queue_bytes_max: 64 * 1024 * 1024,
             store_timeout: Duration::from_secs(5),
             typing_timeout: Duration::from_secs(6),
+            analytics: true,
             compression: CompressionConfig { enabled: true, bytes_min: 512, level: 1 },
             tcp: TcpConfig { send_buffer_bytes: 64 * 1024, nodelay: true },
         }

@@ -27,6 +27,7 @@ use outspoke_store::{LogKey, LogState, Retention};
 
 use self::load::Loading;
 use self::log::{CacheBudget, Tail};
+use crate::analytics::Tally;
 use crate::class::RoomClass;
 use crate::hub::Inner;
 use crate::keeper::Keeper;
@@ -72,6 +73,8 @@ pub(crate) struct State {
     members: Vec<u32>,
     total: usize,
     tail: Tail,
+    /// What is counted for operators.
+    tally: Option<Tally>,
     /// Of a stored room: what is read of it.
     loading: Option<Box<Loading>>,
 }
@@ -196,6 +199,7 @@ impl Room {
             members: state.total,
             duplicate: false,
         };
+        hub.analytics.count(self, &mut state.tally, hub, &message);
         let publication = Arc::new(Publication::message(message, hub.dialects.len()));
         self.hand_out(hub, state, &publication);
         if self.class.keeps() {
@@ -245,6 +249,7 @@ impl Room {
                 continue;
             }
             state.head = offset;
+            hub.analytics.count(self, &mut state.tally, hub, &message);
             let publication = Arc::new(Publication::message(message, hub.dialects.len()));
             self.hand_out(hub, &state, &publication);
             state.tail.push(publication);
@@ -312,7 +317,13 @@ impl State {
             members: vec![0; shards],
             total: 0,
             tail: Tail::default(),
+            tally: None,
             loading: None,
         }
+    }
+
+    /// What was counted since the last call.
+    pub(crate) fn take_tally(&mut self) -> Option<Tally> {
+        self.tally.take()
     }
 }
