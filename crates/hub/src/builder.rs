@@ -13,6 +13,7 @@ use outspoke_store::Store;
 use outspoke_websocket::Limits;
 use tokio::sync::watch;
 
+use crate::analytics::Analytics;
 use crate::auth::{Authenticator, OpenMode};
 use crate::client::Client;
 use crate::client::registry::Registry;
@@ -138,12 +139,17 @@ impl HubBuilder {
             inner.threads.lock().unwrap_or_else(PoisonError::into_inner).push(thread);
         }
         for (index, shard) in shards.into_iter().enumerate() {
+            let counts = (index == 0 && inner.keepers.is_empty()).then(|| Arc::clone(&inner));
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
             let running = Running { hub: Arc::clone(&inner), index };
             let name = format!("outspoke-shard-{index}");
             let thread = std::thread::Builder::new().name(name).spawn(move || {
                 let _running = running;
-                runtime.block_on(shard.run());
+                runtime.block_on(async {
+                    // With a store its keeper's thread does it.
+                    drop(counts.map(|hub| tokio::spawn(Analytics::run(hub, true))));
+                    shard.run().await;
+                });
             })?;
             inner.threads.lock().unwrap_or_else(PoisonError::into_inner).push(thread);
         }
@@ -168,6 +174,9 @@ impl HubBuilder {
                 keeper.run(Arc::clone(&keeping.0)).await;
                 drop(keeping);
             });
+        }
+        if inner.keepers.is_empty() {
+            drop(tokio::spawn(Analytics::run(Arc::clone(&inner), true)));
         }
         for (index, shard) in shards.into_iter().enumerate() {
             let running = Running { hub: Arc::clone(&inner), index };
@@ -208,6 +217,7 @@ impl HubBuilder {
             tenants: Tenants::new(count, &config.rooms.default),
             keeping: watch::Sender::new(keepers.len()),
             keepers,
+            analytics: Analytics::new(config.analytics),
             idle: Idle::default(),
             history_cache: Arc::default(),
             congestion,

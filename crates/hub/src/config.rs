@@ -127,6 +127,8 @@ pub struct HubConfig {
     pub typing_timeout: Duration,
     /// Who may take another name while connected (`/nick`). Default: everybody in open mode, nobody else.
     pub rename: Rename,
+    /// Whether messages and users are counted by room and hour, for [`Hub::figures`](crate::Hub::figures). Default: yes.
+    pub analytics: bool,
     /// Compression.
     pub compression: CompressionConfig,
     /// Socket options.
@@ -163,6 +165,7 @@ impl Default for HubConfig {
             store_timeout: Duration::from_secs(5),
             typing_timeout: Duration::from_secs(6),
             rename: Rename::InOpenMode,
+            analytics: true,
             compression: CompressionConfig { enabled: true, bytes_min: 512, level: 1 },
             tcp: TcpConfig { send_buffer_bytes: 64 * 1024, nodelay: true },
         }

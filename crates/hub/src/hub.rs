@@ -18,6 +18,7 @@ use outspoke_protocol::{
 use outspoke_websocket::{Limits, Window, encode_frame};
 use tokio::sync::{oneshot, watch};
 
+use crate::analytics::Analytics;
 use crate::auth::{Authenticator, Identity};
 use crate::builder::HubBuilder;
 use crate::class::RoomClass;
@@ -68,6 +69,7 @@ pub(crate) struct Inner {
     pub(crate) tenants: Tenants,
     /// The first is for every class that names none.
     pub(crate) keepers: Vec<Arc<Keeper>>,
+    pub(crate) analytics: Analytics,
     /// Rooms that nobody is in.
     pub(crate) idle: Idle,
     /// What the newest messages of stored rooms take.

@@ -16,6 +16,7 @@
 //! shard that has members of the room, once per member and turn. See `docs/architecture.md` in the repository.
 
 mod amend;
+mod analytics;
 mod auth;
 mod builder;
 mod class;
@@ -47,6 +48,7 @@ pub mod models {
 }
 
 pub use crate::{
+    analytics::{AnalyticsError, Figures, Grain, RoomFigures},
     auth::{AuthError, Authentication, Authenticator, Identity, OpenMode, authenticator_fn},
     builder::HubBuilder,
     class::{Publishers, RoomClass, RoomClasses},

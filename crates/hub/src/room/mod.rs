@@ -30,6 +30,7 @@ use self::load::Loading;
 use self::log::{CacheBudget, Tail};
 use self::topic::Topic;
 pub(crate) use self::topic::facts_of;
+use crate::analytics::Tally;
 use crate::class::RoomClass;
 use crate::hub::Inner;
 use crate::keeper::Keeper;
@@ -76,6 +77,8 @@ pub(crate) struct State {
     total: usize,
     tail: Tail,
     topic: Topic,
+    /// What is counted for operators.
+    tally: Option<Tally>,
     /// Of a stored room: what is read of it.
     loading: Option<Box<Loading>>,
 }
@@ -202,6 +205,7 @@ impl Room {
             members: state.total,
             duplicate: false,
         };
+        hub.analytics.count(self, &mut state.tally, hub, &message);
         let publication = Arc::new(Publication::message(message, hub.dialects.len()));
         self.hand_out(hub, state, &publication);
         if self.class.keeps() {
@@ -252,6 +256,7 @@ impl Room {
                 continue;
             }
             state.head = offset;
+            hub.analytics.count(self, &mut state.tally, hub, &message);
             let publication = Arc::new(Publication::message(message, hub.dialects.len()));
             self.hand_out(hub, &state, &publication);
             state.tail.push(publication);
@@ -320,7 +325,13 @@ impl State {
             total: 0,
             tail: Tail::default(),
             topic: Topic::default(),
+            tally: None,
             loading: None,
         }
+    }
+
+    /// What was counted since the last call.
+    pub(crate) fn take_tally(&mut self) -> Option<Tally> {
+        self.tally.take()
     }
 }

@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, missing_docs)]
 
 mod amendments;
+mod analytics;
 mod chat;
 mod commands;
 mod delivery;

@@ -16,7 +16,7 @@ use crate::limits::DescriptorLimit;
 
 /// What the hub is told. Settings were checked one by one and against each other when they were loaded.
 pub(super) fn config(settings: &Config, descriptors: DescriptorLimit) -> anyhow::Result<HubConfig> {
-    let Config { server, limits, rooms, store, compression, heartbeat, .. } = settings;
+    let Config { server, limits, rooms, store, analytics, compression, heartbeat, .. } = settings;
     let default_room = match rooms.default.as_str() {
         "" => None,
         name => {
@@ -47,6 +47,7 @@ pub(super) fn config(settings: &Config, descriptors: DescriptorLimit) -> anyhow:
         store_queue_bytes_max: limits.store_queue_bytes_max,
         store_timeout: store.timeout,
         typing_timeout: rooms.typing_timeout,
+        analytics: analytics.enabled,
         compression: CompressionConfig {
             enabled: compression.enabled,
             bytes_min: compression.min_bytes,
