@@ -8,21 +8,26 @@ use std::sync::atomic::{AtomicBool, AtomicUsize};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use ecow::EcoString;
-use outspoke_protocol::Dialect;
+use outspoke_protocol::{Dialect, Durability};
+use outspoke_store::Store;
 use outspoke_websocket::Limits;
 use tokio::sync::watch;
 
+use crate::analytics::Analytics;
 use crate::auth::{Authenticator, OpenMode};
 use crate::client::Client;
 use crate::client::registry::Registry;
+use crate::commands::{CommandHandler, CommandSpec, Commands, Doer};
 use crate::config::HubConfig;
 use crate::dispatcher::{Dispatcher, Handler};
 use crate::error::StartError;
 use crate::hub::{Departure, Hub, Inner, OnConnect, OnDisconnect};
-use crate::room::directory::Directory;
+use crate::keeper::Keeper;
+use crate::room::idle::Idle;
 use crate::shard::inbox::{Congestion, Inbox};
 use crate::shard::{Mailbox, Shard};
 use crate::stats::Counters;
+use crate::tenant::Tenants;
 
 /// Builds a hub: configuration, dialects, handlers, callbacks.
 #[must_use = "a hub does nothing until it is started"]
@@ -30,7 +35,9 @@ pub struct HubBuilder {
     config: HubConfig,
     dialects: Vec<Arc<dyn Dialect>>,
     dispatcher: Dispatcher,
+    commands: Commands,
     authenticator: Option<Arc<dyn Authenticator>>,
+    stores: Vec<(EcoString, Arc<dyn Store>)>,
     on_connect: Option<OnConnect>,
     on_disconnect: Option<OnDisconnect>,
 }
@@ -47,7 +54,9 @@ impl HubBuilder {
             config: HubConfig::default(),
             dialects: outspoke_protocol::dialects::standard(),
             dispatcher: Dispatcher::default(),
+            commands: Commands::default(),
             authenticator: None,
+            stores: Vec::new(),
             on_connect: None,
             on_disconnect: None,
         }
@@ -71,9 +80,28 @@ impl HubBuilder {
         self
     }
 
+    /// Adds a slash command, in the place of one of that name, built-in or not.
+    pub fn command(mut self, spec: CommandSpec, handler: impl CommandHandler) -> Self {
+        self.commands.insert(spec, Doer::Application(Box::new(handler)));
+        self
+    }
+
+    /// Takes a slash command away. A hub without any takes chat texts that begin with a slash as they are.
+    pub fn without_command(mut self, name: &str) -> Self {
+        self.commands.remove(name);
+        self
+    }
+
     /// Decides who may connect. Without one, everybody may ([`OpenMode`]).
     pub fn authenticator(mut self, authenticator: impl Authenticator) -> Self {
         self.authenticator = Some(Arc::new(authenticator));
+        self
+    }
+
+    /// Gives the hub a store for the rooms whose messages are stored, under the name that their classes use. The
+    /// first one given is for every class that names none. The hub closes it when it stops.
+    pub fn store(mut self, name: impl Into<EcoString>, store: Arc<dyn Store>) -> Self {
+        self.stores.push((name.into(), store));
         self
     }
 
@@ -98,13 +126,30 @@ impl HubBuilder {
     /// The configuration cannot work, or the system gives no thread or poller.
     pub fn start(self) -> Result<Hub, StartError> {
         let (inner, shards) = self.build()?;
+        for keeper in &inner.keepers {
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+            let (keeper, keeping) = (Arc::clone(keeper), Keeping(Arc::clone(&inner)));
+            keeper.lives_on(runtime.handle().clone());
+            let name = format!("outspoke-keep-{}", keeper.name);
+            let thread = std::thread::Builder::new().name(name).spawn(move || {
+                let hub = Arc::clone(&keeping.0);
+                runtime.block_on(keeper.run(hub));
+                drop(keeping);
+            })?;
+            inner.threads.lock().unwrap_or_else(PoisonError::into_inner).push(thread);
+        }
         for (index, shard) in shards.into_iter().enumerate() {
+            let counts = (index == 0 && inner.keepers.is_empty()).then(|| Arc::clone(&inner));
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
             let running = Running { hub: Arc::clone(&inner), index };
             let name = format!("outspoke-shard-{index}");
             let thread = std::thread::Builder::new().name(name).spawn(move || {
                 let _running = running;
-                runtime.block_on(shard.run());
+                runtime.block_on(async {
+                    // With a store its keeper's thread does it.
+                    drop(counts.map(|hub| tokio::spawn(Analytics::run(hub, true))));
+                    shard.run().await;
+                });
             })?;
             inner.threads.lock().unwrap_or_else(PoisonError::into_inner).push(thread);
         }
@@ -122,6 +167,17 @@ impl HubBuilder {
     pub fn start_on_this_runtime(mut self) -> Result<Hub, StartError> {
         self.config.shards = 1;
         let (inner, shards) = self.build()?;
+        for keeper in &inner.keepers {
+            let (keeper, keeping) = (Arc::clone(keeper), Keeping(Arc::clone(&inner)));
+            keeper.lives_on(tokio::runtime::Handle::current());
+            tokio::spawn(async move {
+                keeper.run(Arc::clone(&keeping.0)).await;
+                drop(keeping);
+            });
+        }
+        if inner.keepers.is_empty() {
+            drop(tokio::spawn(Analytics::run(Arc::clone(&inner), true)));
+        }
         for (index, shard) in shards.into_iter().enumerate() {
             let running = Running { hub: Arc::clone(&inner), index };
             tokio::spawn(async move {
@@ -133,8 +189,13 @@ impl HubBuilder {
     }
 
     fn build(self) -> Result<(Arc<Inner>, Vec<Shard>), StartError> {
-        let Self { config, dialects, dispatcher, authenticator, on_connect, on_disconnect } = self;
+        let Self { config, dialects, dispatcher, commands, authenticator, stores, on_connect, on_disconnect } =
+            self;
         config.validate()?;
+        check_stores(&config, &stores)?;
+        let commands = commands.finish()?;
+        let keeper = |(name, store)| Arc::new(Keeper::new(name, store, config.store_queue_bytes_max));
+        let keepers: Vec<_> = stores.into_iter().map(keeper).collect();
         let count = config.shard_count();
         let congestion = Arc::new(Congestion::default());
         let mailbox = || Mailbox {
@@ -149,10 +210,16 @@ impl HubBuilder {
             limits: Limits::new(config.message_bytes_max),
             dialects,
             dispatcher,
+            commands,
             authenticator: authenticator.unwrap_or_else(|| Arc::new(open)),
             shards: (0..count).map(|_| mailbox()).collect(),
             registry: Arc::new(Registry::new(config.connections_max)),
-            directory: Directory::new(count),
+            tenants: Tenants::new(count, &config.rooms.default),
+            keeping: watch::Sender::new(keepers.len()),
+            keepers,
+            analytics: Analytics::new(config.analytics),
+            idle: Idle::default(),
+            history_cache: Arc::default(),
             congestion,
             on_connect,
             on_disconnect,
@@ -165,6 +232,30 @@ impl HubBuilder {
         let shards: std::io::Result<Vec<Shard>> =
             (0..count).map(|index| Shard::new(index, Arc::clone(&inner))).collect();
         Ok((inner, shards?))
+    }
+}
+
+/// Every class that is stored must have where.
+fn check_stores(config: &HubConfig, stores: &[(EcoString, Arc<dyn Store>)]) -> Result<(), StartError> {
+    for class in config.rooms.iter().filter(|class| class.durability == Durability::Stored) {
+        let known = match &class.store {
+            Some(name) => stores.iter().any(|(known, _)| known == name),
+            None => !stores.is_empty(),
+        };
+        if !known {
+            let store = class.store.clone().unwrap_or_default().to_string();
+            return Err(StartError::NoSuchStore { pattern: class.pattern.to_string(), store });
+        }
+    }
+    Ok(())
+}
+
+/// Counts a keeper as at work until it ends, however it does.
+struct Keeping(Arc<Inner>);
+
+impl Drop for Keeping {
+    fn drop(&mut self) {
+        self.0.keeping.send_modify(|count| *count -= 1);
     }
 }
 

@@ -6,6 +6,8 @@ use std::time::Duration;
 
 use outspoke_protocol::RoomName;
 
+use crate::class::RoomClasses;
+
 /// What the hub does with a room's messages for a member that reads too slowly.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
@@ -22,6 +24,19 @@ pub enum SlowClient {
     /// Drop everything queued of the room and send nothing of it until the queue is empty, then say how much
     /// was missed.
     Resync,
+}
+
+/// Whether clients may take another name while they are connected.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Rename {
+    /// Where identities are taken on trust anyway ([`Authenticator::is_open`](crate::Authenticator::is_open)).
+    #[default]
+    InOpenMode,
+    /// Everywhere: names are only for people to read.
+    Always,
+    /// Nowhere.
+    Never,
 }
 
 /// How silent and stuck connections are found.
@@ -86,8 +101,6 @@ pub struct HubConfig {
     pub rooms_per_client_max: usize,
     /// Rooms with members on this hub. Default 1,000,000; more is answered with `room_limit`.
     pub rooms_max: usize,
-    /// Members of one room. Default 0, unlimited; more is answered with `room_full`.
-    pub room_members_max: usize,
     /// Connections. Default 0, unlimited; more is refused with 503 before the upgrade.
     pub connections_max: usize,
     /// Bytes that may wait for one client. Default 1 MiB. More: [`SlowClient`] decides for a room's messages,
@@ -96,12 +109,26 @@ pub struct HubConfig {
     /// Bytes that may wait for one shard. Default 64 MiB; above it publishing clients are not read from, at
     /// twice as much `publish` and `push` refuse.
     pub inbox_bytes_max: usize,
-    /// What happens to a room's messages for a member that reads too slowly. Default: disconnect.
-    pub slow_client: SlowClient,
-    /// Whether rooms tell their members who comes and goes. Default: yes.
-    pub announce: bool,
-    /// In rooms with more members nobody is told. Default 1000: every join would cost a write per member.
-    pub announce_members_max: usize,
+    /// What rooms keep, tell and allow, by their names. Default: one class, which keeps nothing.
+    pub rooms: RoomClasses,
+    /// Most a client is sent at once of what it has missed, in bytes. Default 0: half of `outbox_bytes_max`; who has
+    /// missed more is told `recovered: false`, and pages through the history.
+    pub replay_bytes_max: usize,
+    /// Messages on a page of history at most. Default 500; who asks for more gets so many.
+    pub history_page_max: usize,
+    /// Memory for the newest messages of rooms whose history is stored, so that most recoveries read no store. Default
+    /// 64 MiB for all rooms together; above it rooms keep none.
+    pub history_cache_bytes_max: usize,
+    /// Messages that may wait for the store. Default 64 MiB; more is refused with `unavailable`.
+    pub store_queue_bytes_max: usize,
+    /// How long a publish may wait for the store before it is refused with `unavailable`. Default 5 s.
+    pub store_timeout: Duration,
+    /// How long a user counts as typing without another word of it. Default 6 s.
+    pub typing_timeout: Duration,
+    /// Who may take another name while connected (`/nick`). Default: everybody in open mode, nobody else.
+    pub rename: Rename,
+    /// Whether messages and users are counted by room and hour, for [`Hub::figures`](crate::Hub::figures). Default: yes.
+    pub analytics: bool,
     /// Compression.
     pub compression: CompressionConfig,
     /// Socket options.
@@ -127,13 +154,18 @@ impl Default for HubConfig {
             room_name_bytes_max: 128,
             rooms_per_client_max: 128,
             rooms_max: 1_000_000,
-            room_members_max: 0,
             connections_max: 0,
             outbox_bytes_max: 1024 * 1024,
             inbox_bytes_max: 64 * 1024 * 1024,
-            slow_client: SlowClient::Disconnect,
-            announce: true,
-            announce_members_max: 1000,
+            rooms: RoomClasses::default(),
+            replay_bytes_max: 0,
+            history_page_max: 500,
+            history_cache_bytes_max: 64 * 1024 * 1024,
+            store_queue_bytes_max: 64 * 1024 * 1024,
+            store_timeout: Duration::from_secs(5),
+            typing_timeout: Duration::from_secs(6),
+            rename: Rename::InOpenMode,
+            analytics: true,
             compression: CompressionConfig { enabled: true, bytes_min: 512, level: 1 },
             tcp: TcpConfig { send_buffer_bytes: 64 * 1024, nodelay: true },
         }
@@ -156,7 +188,7 @@ impl HubConfig {
     /// # Errors
     /// The first field that cannot work.
     pub fn validate(&self) -> Result<(), InvalidConfig> {
-        let rules: [(bool, &'static str, &str); 8] = [
+        let rules: [(bool, &'static str, &str); 11] = [
             (self.shards <= MAX_SHARDS, "shards", "at most 64; 0 takes one per core"),
             (
                 self.heartbeat.pong_timeout.is_zero()
@@ -175,14 +207,26 @@ impl HubConfig {
                 "inbox_bytes_max",
                 "at least message_bytes_max, or one message could never be published",
             ),
+            (
+                self.replay_bytes_max < self.outbox_bytes_max,
+                "replay_bytes_max",
+                "less than outbox_bytes_max, or a client that catches up would be closed as slow",
+            ),
+            (self.history_page_max > 0, "history_page_max", "at least 1"),
+            (!self.store_timeout.is_zero(), "store_timeout", "more than zero"),
             ((1..=9).contains(&self.compression.level), "compression.level", "1 (fast) to 9 (small)"),
             (self.room_name_bytes_max > 0, "room_name_bytes_max", "at least 1"),
             (!self.close_timeout.is_zero(), "close_timeout", "more than zero"),
         ];
         match rules.into_iter().find(|(holds, ..)| !holds) {
             Some((_, key, problem)) => Err(InvalidConfig { key, problem: problem.to_owned() }),
-            None => Ok(()),
+            None => self.rooms.validate(),
         }
+    }
+
+    /// Most a client is sent at once of what it has missed.
+    pub(crate) fn replay_bytes(&self) -> usize {
+        if self.replay_bytes_max == 0 { self.outbox_bytes_max / 2 } else { self.replay_bytes_max }
     }
 
     /// How many shards to start.

@@ -1,6 +1,7 @@
 //! Why the hub did not do what it was asked: one small enum per operation.
 
 use outspoke_protocol::InvalidRoomName;
+use outspoke_store::StoreError;
 
 /// Why [`Hub::push`](crate::Hub::push) did not queue the frame.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -41,6 +42,30 @@ pub enum PublishError {
     /// The hub is stopping, or has stopped.
     #[error("the hub is stopping")]
     Stopping,
+    /// The hub has as many rooms as it may have, and the message would be the first of another one.
+    #[error("the hub has {max} rooms already, the configured maximum")]
+    RoomLimit {
+        /// The limit.
+        max: usize,
+    },
+    /// No space is left for the room's messages. Nothing was published: retry when there is.
+    #[error("the storage is full")]
+    StorageFull,
+    /// It cannot be done like that: the words are for whoever asked.
+    #[error(transparent)]
+    Refused(outspoke_protocol::Refusal),
+    /// What keeps the room's messages is away. Nothing was published: retry later.
+    #[error("the storage is unavailable: {0}")]
+    Unavailable(String),
+}
+
+impl From<&StoreError> for PublishError {
+    fn from(error: &StoreError) -> Self {
+        match error {
+            StoreError::Full(_) => Self::StorageFull,
+            other => Self::Unavailable(other.to_string()),
+        }
+    }
 }
 
 /// Why a client was not put into a room, or not taken out of it.
@@ -71,6 +96,9 @@ pub enum JoinError {
         /// The limit.
         max: usize,
     },
+    /// What the room has cannot be read now.
+    #[error("the storage is unavailable: {0}")]
+    Unavailable(String),
     /// The client is not in the room.
     #[error("not in room \"{room}\": subscribe to it first")]
     NotSubscribed {
@@ -110,4 +138,23 @@ pub enum StartError {
     /// The system gave no thread, no poller or no runtime.
     #[error("cannot start a shard")]
     Io(#[from] std::io::Error),
+    /// A slash command cannot be as it is specified.
+    #[error("the command \"{name}\" cannot be: {problem}")]
+    InvalidCommand {
+        /// What it is called.
+        name: String,
+        /// What is wrong with it, and what would be right.
+        problem: &'static str,
+    },
+    /// A room class wants its messages stored, and the hub was given no store of that name.
+    #[error(
+        "the room class `{pattern}` keeps its messages in the store \"{store}\", and the hub has none of that name: \
+         give it one with `HubBuilder::store`, or choose another durability"
+    )]
+    NoSuchStore {
+        /// The class.
+        pattern: String,
+        /// The store; empty for any.
+        store: String,
+    },
 }

@@ -12,26 +12,34 @@ use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
 use outspoke_protocol::{
-    Body, ClientId, Dialect, Disconnect, Event, FrameKind, Kind, Message, MessageId, RoomName, Timestamp,
+    Body, ClientId, Dialect, Disconnect, Durability, Event, FrameKind, Kind, Message, MessageId, RoomName,
+    StartFrom, Timestamp,
 };
 use outspoke_websocket::{Limits, Window, encode_frame};
 use tokio::sync::{oneshot, watch};
 
+use crate::analytics::Analytics;
 use crate::auth::{Authenticator, Identity};
 use crate::builder::HubBuilder;
+use crate::class::RoomClass;
 use crate::client::Client;
 use crate::client::registry::{Place, Registry};
+use crate::commands::{CommandSpec, Commands};
 use crate::config::HubConfig;
 use crate::conn::WsConn;
 use crate::dispatcher::Dispatcher;
 use crate::error::{AttachError, JoinError, NotWritten, PublishError, PushError};
+use crate::keeper::Keeper;
 use crate::publication::{Publication, opcode};
-use crate::room::directory::Directory;
-use crate::room::{Draft, Published};
+use crate::room::Draft;
+use crate::room::idle::Idle;
+use crate::room::load::Need;
+use crate::room::log::CacheBudget;
 use crate::shard::Mailbox;
 use crate::shard::command::{Arrival, Command, LastCall};
 use crate::shard::inbox::{Congestion, Rejected};
 use crate::stats::Stats;
+use crate::tenant::{Tenant, Tenants};
 
 /// How a connection ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -54,10 +62,18 @@ pub(crate) struct Inner {
     pub(crate) limits: Limits,
     pub(crate) dialects: Vec<Arc<dyn Dialect>>,
     pub(crate) dispatcher: Dispatcher,
+    pub(crate) commands: Commands,
     pub(crate) authenticator: Arc<dyn Authenticator>,
     pub(crate) shards: Box<[Mailbox]>,
     pub(crate) registry: Arc<Registry>,
-    pub(crate) directory: Directory,
+    pub(crate) tenants: Tenants,
+    /// The first is for every class that names none.
+    pub(crate) keepers: Vec<Arc<Keeper>>,
+    pub(crate) analytics: Analytics,
+    /// Rooms that nobody is in.
+    pub(crate) idle: Idle,
+    /// What the newest messages of stored rooms take.
+    pub(crate) history_cache: Arc<CacheBudget>,
     pub(crate) congestion: Arc<Congestion>,
     pub(crate) on_connect: Option<OnConnect>,
     pub(crate) on_disconnect: Option<OnDisconnect>,
@@ -65,6 +81,8 @@ pub(crate) struct Inner {
     pub(crate) stopping: AtomicBool,
     /// Shards that have not ended.
     pub(crate) running: watch::Sender<usize>,
+    /// Keepers that have not closed their stores.
+    pub(crate) keeping: watch::Sender<usize>,
     pub(crate) threads: Mutex<Vec<std::thread::JoinHandle<()>>>,
 }
 
@@ -80,6 +98,15 @@ impl fmt::Debug for Inner {
 impl Inner {
     pub(crate) fn now(&self) -> Timestamp {
         Timestamp::from_system_time(SystemTime::now())
+    }
+
+    /// Who keeps the rooms of a class, if they are stored.
+    pub(crate) fn keeper_of(&self, class: &RoomClass) -> Option<Arc<Keeper>> {
+        if class.durability != Durability::Stored {
+            return None;
+        }
+        let named = |keeper: &&Arc<Keeper>| class.store.as_ref().is_none_or(|name| keeper.name == *name);
+        self.keepers.iter().find(named).cloned()
     }
 
     /// Lets every shard look again at what it was waiting for.
@@ -121,6 +148,8 @@ pub struct Attach {
     pub compression: Option<Window>,
     /// The room to be put into at once.
     pub room: Option<RoomName>,
+    /// With which of the room's messages to begin.
+    pub from: StartFrom,
     /// Bytes that were read from the stream already.
     pub early: Bytes,
     /// Return every message as it came and tell nobody of this client: for conformance tests.
@@ -131,13 +160,28 @@ impl Attach {
     /// A connection of `identity` in the default dialect, without a room.
     #[must_use]
     pub fn new(identity: Identity) -> Self {
-        Self { identity, dialect: None, compression: None, room: None, early: Bytes::new(), echo: false }
+        Self {
+            identity,
+            dialect: None,
+            compression: None,
+            room: None,
+            from: StartFrom::Now,
+            early: Bytes::new(),
+            echo: false,
+        }
     }
 
     /// The same, put into `room` at once.
     #[must_use]
     pub fn into_room(mut self, room: RoomName) -> Self {
         self.room = Some(room);
+        self
+    }
+
+    /// The same, beginning with those of its room's messages.
+    #[must_use]
+    pub fn starting(mut self, from: StartFrom) -> Self {
+        self.from = from;
         self
     }
 
@@ -175,12 +219,15 @@ impl Frame {
 /// A running hub. Clones are handles to the same hub.
 #[derive(Clone, Debug)]
 pub struct Hub {
-    inner: Arc<Inner>,
+    pub(crate) inner: Arc<Inner>,
+    /// Whose rooms this handle means.
+    pub(crate) tenant: Arc<Tenant>,
 }
 
 impl From<Arc<Inner>> for Hub {
     fn from(inner: Arc<Inner>) -> Self {
-        Self { inner }
+        let tenant = inner.tenants.get("");
+        Self { inner, tenant }
     }
 }
 
@@ -188,6 +235,20 @@ impl Hub {
     /// A builder with the default configuration and every shipped dialect.
     pub fn builder() -> HubBuilder {
         HubBuilder::new()
+    }
+
+    /// The same hub, for the rooms and the clients of one tenant. What a handle says of *rooms*, and who gets a
+    /// broadcast, is always its tenant's; connections, statistics and shutdown are the whole hub's. A tenant begins to
+    /// exist when it is first named, and costs some kilobytes from then on.
+    #[must_use]
+    pub fn in_tenant(&self, name: &str) -> Self {
+        Self { inner: Arc::clone(&self.inner), tenant: self.inner.tenants.get(name) }
+    }
+
+    /// The tenant whose rooms this handle means; empty for the one of a hub without tenants.
+    #[must_use]
+    pub fn tenant(&self) -> &str {
+        &self.tenant.name
     }
 
     /// The hub's configuration.
@@ -200,6 +261,11 @@ impl Hub {
     #[must_use]
     pub fn dialects(&self) -> &[Arc<dyn Dialect>] {
         &self.inner.dialects
+    }
+
+    /// The slash commands that its clients have, in the order of their names.
+    pub fn commands(&self) -> impl Iterator<Item = &CommandSpec> {
+        self.inner.commands.specs()
     }
 
     /// Who decides who may connect.
@@ -233,13 +299,14 @@ impl Hub {
         conn: Box<dyn WsConn>,
         attach: Attach,
     ) -> Result<Arc<Client>, AttachError> {
-        let Attach { identity, dialect, compression, room, early, echo } = attach;
+        let Attach { identity, dialect, compression, room, from, early, echo } = attach;
         let dialect = match dialect {
             None => 0,
             Some(name) => self.dialect_index(&name).ok_or(AttachError::UnknownDialect { name })?,
         };
         let shard = self.inner.next_shard.fetch_add(1, Ordering::Relaxed) % self.inner.shards.len();
-        let client = Arc::new(Client::new(identity, dialect, shard as u16));
+        let tenant = self.inner.tenants.get(&identity.tenant);
+        let client = Arc::new(Client::new(identity, tenant, dialect, shard as u16));
         let arrival = Arrival {
             conn,
             early,
@@ -248,6 +315,7 @@ impl Hub {
             dialect,
             compression,
             room,
+            from,
             echo,
             claimed: echo,
         };
@@ -275,22 +343,22 @@ impl Hub {
         self.inner.registry.count()
     }
 
-    /// Rooms that have members.
+    /// Rooms of this tenant that have members, or messages in memory.
     #[must_use]
     pub fn room_count(&self) -> usize {
-        self.inner.directory.count()
+        self.tenant.directory.count()
     }
 
     /// Members of a room on this hub; 0 when there is no such room.
     #[must_use]
     pub fn member_count(&self, room: &str) -> usize {
-        self.inner.directory.get(room).map_or(0, |room| room.members())
+        self.tenant.directory.get(room).map_or(0, |room| room.members())
     }
 
-    /// Every room that has members, and how many, in no order. Costs a look at each: for operators.
+    /// Every room that [counts](Self::room_count), and how many members it has, in no order. Costs a look at each: for operators.
     #[must_use]
     pub fn rooms(&self) -> Vec<(RoomName, usize)> {
-        let rooms = self.inner.directory.all();
+        let rooms = self.tenant.directory.all();
         rooms.iter().filter_map(|room| Some((room.name.clone()?, room.members()))).collect()
     }
 
@@ -344,6 +412,7 @@ impl Hub {
             from: None,
             ts: self.inner.now(),
             body,
+            details: None,
         };
         let id_of_message = message.id;
         let event = Event::Message(message);
@@ -381,47 +450,32 @@ impl Hub {
         )
     }
 
-    /// Sends a frame to every client, as it is.
+    /// Sends a frame to every client of the tenant, as it is.
     ///
     /// # Errors
     /// The hub is overloaded or stopping: nobody gets the frame.
     pub fn broadcast(&self, frame: &Frame) -> Result<(), PublishError> {
         self.check_open()?;
         let publication = Arc::new(Publication::frame(frame.kind, &frame.bytes));
-        self.inner.directory.everyone.hand_to_all(&self.inner, &publication);
+        self.tenant.everyone.tell(&self.inner, &publication);
         Ok(())
     }
 
-    /// Sends a message to every client, each in its dialect, outside any room.
+    /// Sends a message to every client of the tenant, each in its dialect, outside any room.
     ///
     /// # Errors
     /// The hub is overloaded or stopping: nobody gets the message.
-    pub fn announce(&self, kind: Kind, body: Body) -> Result<Published, PublishError> {
+    pub fn announce(&self, kind: Kind, body: Body) -> Result<MessageId, PublishError> {
         self.check_open()?;
-        let draft = Draft { kind, from: None, body, logged: false };
-        Ok(self.inner.directory.everyone.publish(&self.inner, draft))
+        let draft = Draft { kind, from: None, body, details: None, key: None };
+        let message = self.tenant.everyone.message(draft, self.inner.now());
+        let id = message.id;
+        let publication = Publication::message(message, self.inner.dialects.len());
+        self.tenant.everyone.tell(&self.inner, &Arc::new(publication));
+        Ok(id)
     }
 
-    /// Publishes a message to a room, in the application's name.
-    ///
-    /// # Ordering
-    /// Every member, on every shard, sees the room's messages in the order of their offsets. Calls from one
-    /// thread keep their order.
-    ///
-    /// # Errors
-    /// The name is no room name, or the hub is overloaded or stopping: nobody gets the message. A room without
-    /// members takes the message and drops it.
-    pub fn publish(&self, room: &str, kind: Kind, body: Body) -> Result<Published, PublishError> {
-        let name = RoomName::new(room, self.inner.config.room_name_bytes_max)?;
-        self.check_open()?;
-        let draft = Draft { kind, from: None, body, logged: true };
-        Ok(match self.inner.directory.get(name.as_str()) {
-            Some(room) => room.publish(&self.inner, draft),
-            None => Published { id: MessageId::random(), position: None, ts: self.inner.now(), members: 0 },
-        })
-    }
-
-    fn check_open(&self) -> Result<(), PublishError> {
+    pub(crate) fn check_open(&self) -> Result<(), PublishError> {
         if self.inner.stopping.load(Ordering::Acquire) {
             return Err(PublishError::Stopping);
         }
@@ -439,7 +493,26 @@ impl Hub {
     /// # Cancel safety
     /// The order is given when this is first polled; dropping the future gives up the answer.
     pub async fn join(&self, id: ClientId, room: &str) -> Result<(), JoinError> {
+        self.read_room(id, room).await?;
         self.order(id, room, |client, room, done| Command::Join { client, room, done }).await
+    }
+
+    /// Sees to it that a stored room knows its log.
+    async fn read_room(&self, id: ClientId, room: &str) -> Result<(), JoinError> {
+        let name = RoomName::new(room, self.inner.config.room_name_bytes_max)?;
+        if self.inner.keeper_of(self.inner.config.rooms.of(name.as_str())).is_none() {
+            return Ok(());
+        }
+        let client = self.client(id).ok_or(JoinError::ClientNotFound)?;
+        let max = self.inner.config.rooms_max;
+        let room = client.tenant.directory.open(&self.inner, &name);
+        let room = room.map_err(|_| JoinError::RoomLimit { max })?;
+        self.inner.idle.put(&room, room.lingers());
+        if room.is_read() {
+            return Ok(());
+        }
+        let read = room.prepare(&self.inner, Need::State).await;
+        read.map_err(|error| JoinError::Unavailable(error.to_string()))
     }
 
     /// Takes a client out of a room; the client is told.
@@ -507,8 +580,12 @@ impl Hub {
             }
         }
         let mut running = self.inner.running.subscribe();
-        let ended = running.wait_for(|count| *count == 0);
-        let ended = matches!(tokio::time::timeout(patience, ended).await, Ok(Ok(_)));
+        let mut keeping = self.inner.keeping.subscribe();
+        let ended = async {
+            running.wait_for(|count| *count == 0).await.is_ok()
+                && keeping.wait_for(|count| *count == 0).await.is_ok()
+        };
+        let ended = tokio::time::timeout(patience, ended).await.unwrap_or(false);
         if ended {
             let threads =
                 std::mem::take(&mut *self.inner.threads.lock().unwrap_or_else(PoisonError::into_inner));

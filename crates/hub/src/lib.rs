@@ -7,7 +7,7 @@
 //! let hub = Hub::builder().start()?;
 //! let app = axum::Router::<()>::new().route_service("/ws", hub.service());
 //! // ... serve `app`, and from anywhere:
-//! hub.publish("builds", Kind::Data, Body::json(&serde_json::json!({ "state": "green" }))?)?;
+//! hub.publish("builds", Kind::Data, Body::json(&serde_json::json!({ "state": "green" }))?)?.await?;
 //! # Ok(()) }
 //! ```
 //!
@@ -15,19 +15,28 @@
 //! [dialect](outspoke_protocol::Dialect), judged and done, given its place in the room's order, and written by every
 //! shard that has members of the room, once per member and turn. See `docs/architecture.md` in the repository.
 
+mod amend;
+mod analytics;
 mod auth;
 mod builder;
+mod class;
 mod client;
+mod commands;
 mod config;
 mod conn;
 mod dispatcher;
 mod error;
+#[allow(dead_code)] // used as the features come
+mod facts;
 mod hub;
+mod keeper;
 mod publication;
+mod publish;
 mod room;
 mod shard;
 mod stats;
 mod sync;
+mod tenant;
 mod upgrade;
 
 /// What threads share, for the models of `tests/loom_models.rs`.
@@ -39,19 +48,24 @@ pub mod models {
 }
 
 pub use crate::{
+    analytics::{AnalyticsError, Figures, Grain, RoomFigures},
     auth::{AuthError, Authentication, Authenticator, Identity, OpenMode, authenticator_fn},
     builder::HubBuilder,
+    class::{Publishers, RoomClass, RoomClasses},
     client::Client,
-    config::{CompressionConfig, HeartbeatConfig, HubConfig, InvalidConfig, SlowClient, TcpConfig},
+    commands::{Argument, ArgumentKind, CommandHandler, CommandSpec, Invocation},
+    config::{CompressionConfig, HeartbeatConfig, HubConfig, InvalidConfig, Rename, SlowClient, TcpConfig},
     conn::{MemoryConn, MemoryPeer, StreamConn, TcpConn, WsConn},
     dispatcher::{Context, Data, Handler, Handling, Reply},
     error::{AttachError, JoinError, NotWritten, PublishError, PushError, StartError},
     hub::{Attach, Departure, Frame, Hub},
+    publish::{Publication, Publishing},
     room::Published,
     stats::Stats,
     upgrade::{UpgradeOptions, UpgradeService},
 };
 pub use outspoke_protocol::{
-    self as protocol, Body, ClientId, Dialect, Disconnect, Epoch, ErrorCode, FrameKind, Kind, Message,
-    MessageId, Position, Publisher, Refusal, RequestId, RoomName, Timestamp, UserId,
+    self as protocol, Body, ClientId, Dialect, Disconnect, Durability, Epoch, ErrorCode, FrameKind, Kind,
+    Message, MessageId, Position, Publisher, Refusal, RequestId, RoomName, StartFrom, Timestamp, UserId,
 };
+pub use outspoke_store as store;

@@ -28,8 +28,13 @@ enum Content {
 
 impl Publication {
     pub(crate) fn message(message: Message, dialects: usize) -> Self {
-        let weight = 256 + message.body.len();
+        let weight = 256 + 2 * message.body.len();
         Self::new(Content::Event(Event::Message(message)), weight, dialects)
+    }
+
+    /// Something to tell that is no message.
+    pub(crate) fn event(event: Event, dialects: usize) -> Self {
+        Self::new(Content::Event(event), 256, dialects)
     }
 
     pub(crate) fn frame(kind: FrameKind, payload: &Bytes) -> Self {

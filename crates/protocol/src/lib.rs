@@ -7,6 +7,7 @@
 //! * [`Message`]: what somebody said, where, and its place in the room's log
 //! * [`ErrorCode`] and [`Disconnect`]: the one table each of refusals and of closes
 //! * [`dialects`]: the wire formats that ship
+//! * [`encode_record`] and [`decode_record`]: a message as bytes to keep
 
 mod code;
 mod dialect;
@@ -15,6 +16,7 @@ mod event;
 mod id;
 mod json;
 mod message;
+mod record;
 mod request;
 mod room;
 mod timestamp;
@@ -31,6 +33,7 @@ pub use event::{
 };
 pub use id::{ClientId, Epoch, MessageId, RequestId, UserId};
 pub use message::{Body, Details, Kind, Message, Position, Publisher, Reactions};
+pub use record::{DamagedRecord, decode_record, encode_record};
 pub use request::{Amendment, BodyRef, Command, PageFrom, Receipt, Request, StartFrom};
 pub use room::{InvalidRoomName, RoomName};
 pub use timestamp::Timestamp;

@@ -8,11 +8,12 @@
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
 use std::hint::black_box;
+use std::time::Duration;
 
 use bytes::Bytes;
 use outspoke_protocol::{
-    Acknowledgement, Body, ClientId, Epoch, Event, Kind, Message, MessageId, Payload, Position, Publisher,
-    RequestId, RoomName, Timestamp, UserId, dialects,
+    Acknowledgement, Body, ClientId, Details, Epoch, Event, Kind, Message, MessageId, Payload, Position,
+    Publisher, Reactions, Receipt, ReceiptOf, RequestId, RoomName, Timestamp, Typing, UserId, dialects,
 };
 
 thread_local! {
@@ -67,6 +68,14 @@ fn decoding_plain_requests_allocates_nothing() {
         ),
         (&standard[0], format!(r#"{{"type":"vote","data":{{"a":"{long}"}},"unknown":"{long}"}}"#)),
         (&standard[0], r#"{"type":"ping"}"#.to_owned()),
+        (&standard[0], format!(r#"{{"type":"chat","content":"{long}","idempotencyKey":"{}"}}"#, &long[..64])),
+        (&standard[0], r#"{"type":"seen","id":1,"room":"lobby","offset":12345}"#.to_owned()),
+        (
+            &standard[0],
+            r#"{"type":"subscribe","room":"a","epoch":"5ac1d54f0b7c9e21","offset":12}"#.to_owned(),
+        ),
+        (&standard[0], r#"{"type":"react","room":"a","offset":12,"reaction":"👍"}"#.to_owned()),
+        (&standard[1], r#"{"message_id":0,"message_type":"typing","data":{"room":"a"}}"#.to_owned()),
         (&standard[1], format!(r#"{{"message_id":1,"message_type":"chat","data":"{long}"}}"#)),
         (
             &standard[1],
@@ -97,6 +106,7 @@ fn encoding_into_a_vector_with_room_allocates_nothing() {
             }),
             ts: Timestamp::from_millis(1_767_090_600_000),
             body,
+            details: None,
         })
     };
     let acknowledgement = Acknowledgement {
@@ -107,11 +117,25 @@ fn encoding_into_a_vector_with_room_allocates_nothing() {
         ts: Timestamp::from_millis(0),
         duplicate: false,
     };
+    let Event::Message(mut chat) = message(Kind::Chat, Body::Text("better".into())) else { panic!() };
+    chat.details = Some(Box::new(Details {
+        edited: Some(Timestamp::from_millis(1)),
+        reactions: vec![Reactions { reaction: "👍".into(), users: vec![UserId::new("ada"); 50] }],
+        ..Details::default()
+    }));
+    let receipt =
+        ReceiptOf { room: room.clone(), user: UserId::new("ada"), receipt: Receipt::Seen, position };
+    let from = chat.from.clone().unwrap();
+    let typing = Typing { room: room.clone(), from, active: true, expires: Duration::from_secs(5) };
+    let amended = Event::Message(chat);
     let events = [
         message(Kind::Chat, Body::Text("line\nline \u{2028} é😀".repeat(20).into())),
         message(Kind::Data, Body::Json(Bytes::from_static(b"[1,2,3]"))),
         message(Kind::Data, Body::Binary(Bytes::from_static(&[7; 1000]))),
         message(Kind::Join, Body::Empty),
+        amended,
+        Event::Receipt(receipt),
+        Event::Typing(typing),
         Event::Acknowledged(acknowledgement),
         Event::Pong { request: None },
     ];

@@ -2,49 +2,20 @@
 #![allow(clippy::unwrap_used)]
 
 mod checks;
+#[allow(dead_code, reason = "each test program uses its part of them")]
+mod strategies;
 
 use std::sync::Arc;
-use std::time::Duration;
 
-use bytes::Bytes;
 use checks::{check_frame, encode};
-use outspoke_protocol::{
-    Acknowledgement, Body, ClientId, Dialect, Epoch, ErrorCode, Event, Gap, Kind, Message, MessageId, Notice,
-    Payload, Position, Publisher, Refusal, RequestId, RoomName, Timestamp, UserId, Welcome, dialects,
-};
+use outspoke_protocol::{Body, Details, Dialect, Event, Kind, Message, Payload, RequestId, dialects};
 use proptest::prelude::*;
 use serde_json::{Value, json};
+use strategies::events::event;
+use strategies::{message, text};
 
 fn dialect() -> impl Strategy<Value = Arc<dyn Dialect>> {
     prop::sample::select(dialects::standard())
-}
-
-/// Any text, with a good share of what is special in JSON, in scripts and in terminals.
-fn text() -> impl Strategy<Value = String> {
-    let odd = prop::sample::select(vec![
-        '"',
-        '\\',
-        '/',
-        '\0',
-        '\n',
-        '\r',
-        '\u{7f}',
-        '\u{85}',
-        '\u{2028}',
-        '\u{2029}',
-        '\u{202e}',
-        '\u{feff}',
-        '\u{d7ff}',
-        '\u{e000}',
-        '\u{ffff}',
-        '\u{10ffff}',
-        '<',
-        '&',
-        '😀',
-        '\u{20ac}',
-    ]);
-    prop::collection::vec(prop_oneof![any::<char>(), odd, prop::char::range(' ', '~')], 0..40)
-        .prop_map(|chars| chars.into_iter().collect())
 }
 
 /// JSON values as clients send them, some of which receivers could not read.
@@ -81,6 +52,16 @@ fn nearly_a_message() -> impl Strategy<Value = String> {
         "data",
         "epoch",
         "offset",
+        "last",
+        "idempotencyKey",
+        "idempotency_key",
+        "to",
+        "reaction",
+        "remove",
+        "before",
+        "after",
+        "limit",
+        "active",
         "message_id",
         "message_type",
         "ts",
@@ -89,7 +70,11 @@ fn nearly_a_message() -> impl Strategy<Value = String> {
     let value = prop_oneof![
         3 => prop::sample::select(vec![
             r#""chat""#, r#""publish""#, r#""subscribe""#, r#""unsubscribe""#, r#""ping""#, r#""vote""#,
-            r#""system""#, r#""lobby""#, "1", "0", r#""000000000000001f""#,
+            r#""system""#, r#""lobby""#, "1", "0", r#""000000000000001f""#, "true", "false",
+            r#""direct""#, r#""edit""#, r#""delete""#, r#""react""#, r#""history""#, r#""presence""#,
+            r#""typing""#, r#""delivered""#, r#""seen""#, r#""receipts""#, r#""conversations""#,
+            r#""commands""#, r#"{"to":"a","content":"b"}"#, r#"{"offset":1,"data":[1],"idempotency_key":"k"}"#,
+            r#"{"offset":1,"reaction":"x","remove":true}"#, r#"{"room":"a","after":1,"limit":2}"#,
             r#"{"room":"a","content":"b"}"#, r#"{"room":"a","data":[1]}"#,
         ]).prop_map(str::to_owned),
         2 => json_text(),
@@ -98,107 +83,6 @@ fn nearly_a_message() -> impl Strategy<Value = String> {
         let fields = fields.iter().map(|(name, value)| format!("\"{name}\":{value}"));
         format!("{{{}}}", fields.collect::<Vec<_>>().join(","))
     })
-}
-
-fn request_id() -> impl Strategy<Value = RequestId> {
-    prop_oneof![
-        any::<i64>().prop_map(RequestId::Number),
-        text().prop_map(|text| RequestId::Text(text.into()))
-    ]
-}
-
-fn room() -> impl Strategy<Value = RoomName> {
-    text().prop_map(|text| {
-        let printable = |c: &char| RoomName::new(&format!("x{c}x"), 8).is_ok();
-        let name: String = text.chars().filter(printable).collect();
-        RoomName::new(&format!("<{name}>"), 256).unwrap()
-    })
-}
-
-fn position() -> impl Strategy<Value = Position> {
-    (any::<u64>(), any::<u64>())
-        .prop_map(|(epoch, offset)| Position { epoch: Epoch::from_u64(epoch), offset })
-}
-
-fn publisher() -> impl Strategy<Value = Publisher> {
-    (text(), text(), any::<u128>()).prop_map(|(user, name, client)| Publisher {
-        user: UserId::new(user),
-        name: name.into(),
-        client: ClientId::from_u128(client),
-    })
-}
-
-fn body() -> impl Strategy<Value = Body> {
-    prop_oneof![
-        Just(Body::Empty),
-        text().prop_map(|text| Body::Text(text.into())),
-        prop::collection::vec(text(), 0..3).prop_map(|texts| Body::json(&texts).unwrap()),
-        prop::collection::vec(any::<u8>(), 0..100).prop_map(|bytes| Body::Binary(Bytes::from(bytes))),
-    ]
-}
-
-fn message() -> impl Strategy<Value = Message> {
-    let kind = prop_oneof![
-        prop::sample::select(vec![Kind::Chat, Kind::System, Kind::Join, Kind::Leave, Kind::Data]),
-        text().prop_map(|name| Kind::Custom(name.into())),
-    ];
-    let place = (prop::option::of(room()), prop::option::of(position()));
-    (any::<u128>(), place, kind, prop::option::of(publisher()), any::<i64>(), body()).prop_map(
-        |(id, (room, position), kind, from, ts, body)| Message {
-            id: MessageId::from_u128(id),
-            room,
-            position,
-            kind,
-            from,
-            ts: Timestamp::from_millis(ts),
-            body,
-        },
-    )
-}
-
-fn answer() -> impl Strategy<Value = Event> {
-    let request = || prop::option::of(request_id());
-    prop_oneof![
-        (request(), room(), position(), any::<u32>()).prop_map(|(request, room, position, members)| {
-            Event::Subscribed { request, room, position, members: members as usize }
-        }),
-        (request(), room()).prop_map(|(request, room)| Event::Unsubscribed { request, room }),
-        (request_id(), room(), any::<u128>(), position(), any::<i64>(), any::<bool>()).prop_map(
-            |(request, room, id, position, ts, duplicate)| {
-                let (id, ts) = (MessageId::from_u128(id), Timestamp::from_millis(ts));
-                Event::Acknowledged(Acknowledgement { request, room, id, position, ts, duplicate })
-            }
-        ),
-        request().prop_map(|request| Event::Pong { request }),
-        (request(), prop::sample::select(ErrorCode::ALL.to_vec()), text(), any::<Option<Duration>>())
-            .prop_map(|(request, code, detail, retry_after)| {
-                Event::Refused(Refusal { request, code, detail: detail.into(), retry_after })
-            }),
-        (request(), text(), prop::option::of(text())).prop_map(|(request, name, data)| Event::Reply {
-            request,
-            name: name.into(),
-            data: data.map(|text| Bytes::from(serde_json::to_vec(&text).unwrap())),
-        }),
-        (room(), position(), any::<u64>()).prop_map(|(room, to, missed)| Event::Gap(Gap {
-            room,
-            to,
-            missed
-        })),
-        any::<Duration>().prop_map(|reconnect_after| Event::Notice(Notice::GoingAway { reconnect_after })),
-        (publisher(), any::<i64>(), any::<Duration>(), any::<bool>()).prop_map(
-            |(who, ts, ping_interval, open_mode)| {
-                Event::Welcome(Box::new(Welcome {
-                    client: who.client,
-                    user: who.user,
-                    name: who.name,
-                    ts: Timestamp::from_millis(ts),
-                    ping_interval,
-                    message_bytes_max: usize::MAX,
-                    open_mode,
-                }))
-            }
-        ),
-    ]
 }
 
 /// The fields of a message, read back from either dialect.
@@ -222,16 +106,69 @@ fn check_message(dialect: &dyn Dialect, message: &Message) {
     let user = inner.get(if gohub { "user_id" } else { "userId" });
     assert_eq!(user, message.from.as_ref().map(|from| json!(from.user.as_str())).as_ref());
     assert_eq!(inner.get("username"), message.from.as_ref().map(|from| json!(from.name)).as_ref());
-    let is_for_people = matches!(message.kind, Kind::Chat | Kind::System);
+    let text_name = text_name(&message.kind, gohub);
     match &message.body {
-        Body::Text(text) => assert_eq!(inner[if is_for_people { "content" } else { "data" }], text.as_str()),
+        Body::Text(text) => assert_eq!(inner[text_name], text.as_str()),
         Body::Json(json) => assert_eq!(inner["data"], serde_json::from_slice::<Value>(json).unwrap()),
         Body::Binary(bytes) => {
             use base64::Engine as _;
             let text = inner["base64"].as_str().unwrap();
             assert_eq!(base64::engine::general_purpose::STANDARD.decode(text).unwrap(), bytes.as_ref());
         }
-        _ => assert!(["content", "data", "base64"].iter().all(|name| inner.get(name).is_none())),
+        _ if matches!(message.kind, Kind::Chat | Kind::Action | Kind::Topic) => {
+            assert_eq!(inner[text_name], "");
+        }
+        _ => assert!([text_name, "data", "base64"].iter().all(|name| inner.get(name).is_none())),
+    }
+    let is_reaction = message.kind == Kind::Reaction;
+    check_details(inner, gohub, is_reaction, &message.details.as_deref().cloned().unwrap_or_default());
+}
+
+fn text_name(kind: &Kind, gohub: bool) -> &'static str {
+    match kind {
+        Kind::Chat | Kind::System | Kind::Action | Kind::Edit => "content",
+        Kind::Topic => "topic",
+        Kind::Rename if gohub => "previous_username",
+        Kind::Rename => "previousUsername",
+        Kind::Reaction => "reaction",
+        _ => "data",
+    }
+}
+
+fn check_details(inner: &Value, gohub: bool, is_reaction: bool, details: &Details) {
+    let time = |time: outspoke_protocol::Timestamp| {
+        if gohub { json!(time.as_millis()) } else { json!(time.to_string()) }
+    };
+    let reactions: Vec<Value> = details
+        .reactions
+        .iter()
+        .map(|reactions| json!({"reaction": reactions.reaction, "users": reactions.users}))
+        .collect();
+    for (name, expected) in [
+        ("to", details.to.as_ref().map(|to| json!(to.as_str()))),
+        ("target", details.target.map(|target| json!(target))),
+        ("edited", details.edited.map(time)),
+        ("deleted", details.deleted.map(time)),
+        ("reactions", (!reactions.is_empty()).then_some(Value::Array(reactions))),
+    ] {
+        assert_eq!(inner.get(name), expected.as_ref(), "{name}");
+    }
+    if is_reaction && *details != Details::default() {
+        assert_eq!(inner["removed"], details.withdrawn);
+    } else {
+        assert_eq!(inner.get("removed"), None);
+    }
+}
+
+/// Whether there is JSON in it that is written as it came.
+fn passes_json_on(event: &Event) -> bool {
+    match event {
+        Event::Reply { data, .. } => data.is_some(),
+        Event::History(history) => {
+            history.messages.iter().any(|message| matches!(message.body, Body::Json(_)))
+        }
+        Event::Presence(presence) => presence.page.iter().any(|present| present.info.is_some()),
+        _ => false,
     }
 }
 
@@ -294,22 +231,28 @@ proptest! {
         check_message(dialect.as_ref(), &message);
     }
 
-    /// One line each, whatever is inside: people read these in terminals and logs. Only the data of an
-    /// application's handler is passed on as the application wrote it.
+    /// One line each, whatever is inside: people read these in terminals and logs. Only JSON is passed on as its
+    /// author wrote it.
     #[test]
-    fn dialects_write_answers_as_one_line_of_valid_json(dialect in dialect(), event in answer()) {
+    fn dialects_write_answers_as_one_line_of_valid_json(dialect in dialect(), event in event()) {
         let mut out = Vec::new();
         dialect.encode(&event, &mut out).unwrap();
         let text = String::from_utf8(out).unwrap();
         let is_one_line = text.chars().all(|c| !matches!(c, '\0'..='\x1f' | '\x7f' | '\u{2028}' | '\u{2029}'));
-        prop_assert!(is_one_line || matches!(event, Event::Reply { data: Some(_), .. }), "{}", text);
+        prop_assert!(is_one_line || passes_json_on(&event), "{}", text);
         let value = encode(dialect.as_ref(), &event);
         match &event {
-            Event::Subscribed { request, .. } | Event::Pong { request } | Event::Reply { request, .. }
+            Event::Unsubscribed { request, .. } | Event::Pong { request } | Event::Reply { request, .. }
                 if dialect.name() == "native" =>
             {
                 let id = request.as_ref().map(|id| json!(id));
                 prop_assert_eq!(value.get("id"), id.as_ref());
+            }
+            Event::History(history) => {
+                let inner = if dialect.name() == "gohub" { &value["data"] } else { &value };
+                for (written, message) in inner["messages"].as_array().unwrap().iter().zip(&history.messages) {
+                    prop_assert_eq!(written, &encode(dialect.as_ref(), &Event::Message(message.clone())));
+                }
             }
             _ => {}
         }

@@ -1,57 +1,62 @@
 //! The rooms of this hub by name.
 //!
-//! A room exists from its first member's join to its last member's leave. Lock order: a bucket here, then the
-//! room, then a shard's inbox.
+//! A room that keeps nothing exists from its first member's join to its last member's leave. One that keeps messages
+//! stays for a while after that (`room/idle.rs`). Lock order: a bucket here, then the room, then a shard's inbox.
 
 use std::collections::HashMap;
 use std::hash::{BuildHasher, RandomState};
 use std::sync::PoisonError;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
-use outspoke_protocol::{Body, Kind, Position, Publisher, RoomName};
+use ecow::EcoString;
+use outspoke_protocol::{Publisher, RoomName};
 
-use super::{Draft, Joined, Room, State};
+use super::Room;
+use super::join::{Admission, Newcomer};
 use crate::hub::Inner;
-use crate::shard::Key;
-use crate::shard::command::Command;
-use crate::sync::{Arc, lock};
+use crate::sync::Arc;
 
 const BUCKETS: usize = 64;
 
 type Bucket = std::sync::Mutex<HashMap<RoomName, Arc<Room>>>;
 
-/// Every room that has members.
+/// Every room of a tenant.
 #[derive(Debug)]
 pub(crate) struct Directory {
+    tenant: EcoString,
     hasher: RandomState,
     buckets: Box<[Bucket]>,
+    /// Rooms here.
     count: AtomicUsize,
-    next_id: AtomicU64,
+    /// Rooms on the hub.
+    all: Arc<AtomicUsize>,
+    next_id: Arc<AtomicU64>,
     shards: usize,
-    /// The room that everybody is in; broadcasts go here. It has no name and never ends.
-    pub(crate) everyone: Arc<Room>,
 }
 
-/// Why a client did not get into a room.
+/// The hub has as many rooms as it may have.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum JoinRefused {
-    RoomLimit,
-    RoomFull,
-}
+pub(crate) struct TooManyRooms;
 
 impl Directory {
-    pub(crate) fn new(shards: usize) -> Self {
+    pub(crate) fn new(
+        tenant: EcoString,
+        shards: usize,
+        next_id: Arc<AtomicU64>,
+        all: Arc<AtomicUsize>,
+    ) -> Self {
         Self {
+            tenant,
             hasher: RandomState::new(),
             buckets: (0..BUCKETS).map(|_| std::sync::Mutex::default()).collect(),
             count: AtomicUsize::new(0),
-            next_id: AtomicU64::new(1),
+            all,
+            next_id,
             shards,
-            everyone: Arc::new(Room::new(0, None, shards)),
         }
     }
 
-    /// Rooms with members.
+    /// Rooms of the tenant.
     pub(crate) fn count(&self) -> usize {
         self.count.load(Ordering::Acquire)
     }
@@ -68,103 +73,98 @@ impl Directory {
         self.buckets.iter().flat_map(rooms).collect()
     }
 
-    /// Counts a client of `shard` as a member and queues its activation in the room's order: what is published
-    /// from here on reaches it, nothing before does.
+    /// The room of that name, which begins to exist if it did not.
+    pub(crate) fn open(&self, hub: &Inner, name: &RoomName) -> Result<Arc<Room>, TooManyRooms> {
+        self.open_in(hub, &mut self.bucket(name.as_str()), name)
+    }
+
+    fn open_in(
+        &self,
+        hub: &Inner,
+        bucket: &mut HashMap<RoomName, Arc<Room>>,
+        name: &RoomName,
+    ) -> Result<Arc<Room>, TooManyRooms> {
+        if let Some(room) = bucket.get(name) {
+            return Ok(Arc::clone(room));
+        }
+        if !self.take_place(hub.config.rooms_max) {
+            return Err(TooManyRooms);
+        }
+        let id = self.next_id.fetch_add(1, Ordering::Relaxed);
+        let class = Arc::clone(hub.config.rooms.of(name.as_str()));
+        let keeper = hub.keeper_of(&class).map(|keeper| (keeper, Arc::clone(&hub.history_cache)));
+        let room = Arc::new(Room::new(id, name.clone(), self.tenant.clone(), class, keeper, self.shards));
+        bucket.insert(name.clone(), Arc::clone(&room));
+        Ok(room)
+    }
+
+    /// Lets a client into the room of that name: what is published from here on reaches it, nothing before does but
+    /// what it asked for.
     pub(crate) fn join(
         &self,
         hub: &Inner,
         name: &RoomName,
-        shard: usize,
-        client: Key,
-        ticket: u32,
-        newcomer: Option<Publisher>,
-    ) -> Result<(Arc<Room>, Joined), JoinRefused> {
+        newcomer: Newcomer,
+    ) -> Result<(Arc<Room>, Admission), TooManyRooms> {
+        // With the bucket held, so that the room does not end between the two.
         let mut bucket = self.bucket(name.as_str());
-        let room = match bucket.get(name) {
-            Some(room) => Arc::clone(room),
-            None if !self.take_place(hub.config.rooms_max) => return Err(JoinRefused::RoomLimit),
-            None => {
-                let id = self.next_id.fetch_add(1, Ordering::Relaxed);
-                let room = Arc::new(Room::new(id, Some(name.clone()), self.shards));
-                bucket.insert(name.clone(), Arc::clone(&room));
-                room
-            }
-        };
-        let members_max = hub.config.room_members_max;
-        if members_max > 0 && room.members() >= members_max {
-            return Err(JoinRefused::RoomFull);
-        }
-        let joined = room.admit(hub, shard, client, ticket, newcomer);
-        Ok((room, joined))
+        let room = self.open_in(hub, &mut bucket, name)?;
+        let admission = room.admit(hub, newcomer);
+        Ok((room, admission))
     }
 
     /// Counts one room more, if there may be one.
     fn take_place(&self, rooms_max: usize) -> bool {
         let one_more = |count| (count < rooms_max).then_some(count + 1);
-        self.count.fetch_update(Ordering::AcqRel, Ordering::Relaxed, one_more).is_ok()
+        let taken = self.all.fetch_update(Ordering::AcqRel, Ordering::Relaxed, one_more).is_ok();
+        if taken {
+            self.count.fetch_add(1, Ordering::AcqRel);
+        }
+        taken
     }
 
-    /// Undoes one join of `shard`; the last one ends the room.
+    /// Undoes one join of `shard`; the last one ends a room that keeps nothing.
     pub(crate) fn leave(&self, hub: &Inner, room: &Arc<Room>, shard: usize, leaver: Option<Publisher>) {
         let Some(name) = &room.name else {
             room.dismiss(hub, shard, None);
             return;
         };
         let mut bucket = self.bucket(name.as_str());
-        if room.dismiss(hub, shard, leaver) == 0 {
-            bucket.remove(name.as_str());
-            self.count.fetch_sub(1, Ordering::AcqRel);
-            if bucket.capacity() > 64 && bucket.len() * 8 < bucket.capacity() {
-                bucket.shrink_to_fit();
-            }
+        if room.dismiss(hub, shard, leaver) > 0 {
+            return;
+        }
+        if room.class.keeps() {
+            drop(bucket);
+            hub.idle.put(room, room.lingers());
+        } else {
+            self.end(&mut bucket, name);
+        }
+    }
+
+    /// Ends a room that nobody has use for. Returns whether it did.
+    pub(crate) fn end_if_unused(&self, room: &Arc<Room>) -> bool {
+        let Some(name) = &room.name else { return false };
+        let mut bucket = self.bucket(name.as_str());
+        let here = bucket.get(name).is_some_and(|held| held.id == room.id);
+        // Ours and the directory's: whoever else holds it is about to do something with it.
+        let unused = here && Arc::strong_count(room) <= 2 && room.members() == 0;
+        if unused {
+            self.end(&mut bucket, name);
+        }
+        unused
+    }
+
+    fn end(&self, bucket: &mut HashMap<RoomName, Arc<Room>>, name: &RoomName) {
+        bucket.remove(name.as_str());
+        self.count.fetch_sub(1, Ordering::AcqRel);
+        self.all.fetch_sub(1, Ordering::AcqRel);
+        if bucket.capacity() > 64 && bucket.len() * 8 < bucket.capacity() {
+            bucket.shrink_to_fit();
         }
     }
 
     fn bucket(&self, name: &str) -> std::sync::MutexGuard<'_, HashMap<RoomName, Arc<Room>>> {
         let index = self.hasher.hash_one(name) as usize % BUCKETS;
         self.buckets[index].lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-impl Room {
-    /// Counts a member and queues its activation. The members it finds are told first, under the same lock: so the
-    /// number that the newcomer is given, and the joins and leaves that everybody is told, add up on every side.
-    pub(crate) fn admit(
-        self: &Arc<Self>,
-        hub: &Inner,
-        shard: usize,
-        client: Key,
-        ticket: u32,
-        newcomer: Option<Publisher>,
-    ) -> Joined {
-        let mut state = lock(&self.state);
-        self.announce(hub, &mut state, Kind::Join, newcomer);
-        state.members[shard] += 1;
-        state.total += 1;
-        state.shards |= 1 << shard;
-        let activation = Command::Activate { room: Arc::clone(self), client, ticket };
-        // The shard itself is asking, so its inbox is open.
-        let _ = hub.shards[shard].inbox.push(activation, Command::WEIGHT);
-        Joined { position: Position { epoch: self.epoch, offset: state.head }, members: state.total }
-    }
-
-    /// Returns how many members are left on the hub; they are told.
-    fn dismiss(self: &Arc<Self>, hub: &Inner, shard: usize, leaver: Option<Publisher>) -> usize {
-        let mut state = lock(&self.state);
-        state.members[shard] -= 1;
-        state.total -= 1;
-        if state.members[shard] == 0 {
-            state.shards &= !(1 << shard);
-        }
-        self.announce(hub, &mut state, Kind::Leave, leaver);
-        state.total
-    }
-
-    /// Tells the members who came or went, unless they are so many that nobody could follow.
-    fn announce(self: &Arc<Self>, hub: &Inner, state: &mut State, kind: Kind, who: Option<Publisher>) {
-        let crowd = state.total > hub.config.announce_members_max;
-        if let Some(who) = who.filter(|_| state.total > 0 && !crowd) {
-            self.accept(hub, state, Draft { kind, from: Some(who), body: Body::Empty, logged: false });
-        }
     }
 }

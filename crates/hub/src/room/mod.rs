@@ -3,38 +3,84 @@
 //! The one place where a room's order is made: under the room's lock a message takes its offset and is
 //! appended to the inbox of every shard concerned, so every shard sees the room's messages, joins and
 //! announcements in one order. The members themselves belong to the shards (`shard/rooms.rs`).
+//!
+//! A room whose log is stored takes offsets from its store: a message goes to the room's
+//! [keeper](crate::keeper), and comes back here, with its place, when it is durable.
 
+pub(crate) mod amend;
 pub(crate) mod directory;
+pub(crate) mod history;
+pub(crate) mod idle;
+pub(crate) mod join;
+pub(crate) mod load;
+pub(crate) mod log;
+mod topic;
 
-use outspoke_protocol::{Body, Epoch, Kind, Message, MessageId, Position, Publisher, RoomName, Timestamp};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
+use bytes::Bytes;
+use ecow::EcoString;
+use outspoke_protocol::{
+    Body, Details, Durability, Epoch, Kind, Message, MessageId, Position, Publisher, RoomName, Timestamp,
+};
+use outspoke_store::{LogKey, LogState, Retention};
+
+use self::load::Loading;
+use self::log::{CacheBudget, Tail};
+use self::topic::Topic;
+pub(crate) use self::topic::facts_of;
+use crate::analytics::Tally;
+use crate::class::RoomClass;
 use crate::hub::Inner;
+use crate::keeper::Keeper;
 use crate::publication::Publication;
 use crate::shard::command::Command;
-use crate::sync::{Arc, Mutex, lock};
+use crate::sync::{Arc, Mutex, MutexGuard, lock};
 
-/// A room with at least one member on this hub.
+/// A room of this hub.
 #[derive(Debug)]
 pub(crate) struct Room {
     /// Unique in this process, never used again.
     pub(crate) id: RoomId,
     /// `None` for the room that everybody is in.
     pub(crate) name: Option<RoomName>,
-    pub(crate) epoch: Epoch,
+    /// Whose it is.
+    pub(crate) tenant: EcoString,
+    pub(crate) class: Arc<RoomClass>,
+    /// Keeps the log of a room that is stored.
+    pub(crate) keeper: Option<Arc<Keeper>>,
+    /// Zero until a stored room's is known.
+    epoch: AtomicU64,
     state: Mutex<State>,
 }
+
+/// How long a room whose messages are stored, or that has none, stays when nobody is in it any more: whoever lost a
+/// connection comes back within this time.
+const CACHE_LINGERS: Duration = Duration::from_secs(10);
 
 /// A room's number in this process.
 pub(crate) type RoomId = u64;
 
-#[derive(Debug, Default)]
-struct State {
+#[derive(Debug)]
+pub(crate) struct State {
+    /// Offset of the newest message.
     head: u64,
+    /// Offset of the oldest message that history has; `head + 1` when it has none.
+    first: u64,
+    /// Messages said so far (see [`Kind::is_said`]).
+    ordinal: u64,
     /// Bit n: shard n has members, or is about to.
     shards: u64,
     /// Members by shard.
     members: Vec<u32>,
     total: usize,
+    tail: Tail,
+    topic: Topic,
+    /// What is counted for operators.
+    tally: Option<Tally>,
+    /// Of a stored room: what is read of it.
+    loading: Option<Box<Loading>>,
 }
 
 /// What the publisher of a message says of it; the room adds the rest.
@@ -43,8 +89,9 @@ pub(crate) struct Draft {
     pub(crate) kind: Kind,
     pub(crate) from: Option<Publisher>,
     pub(crate) body: Body,
-    /// Part of the room's log, or an announcement beside it.
-    pub(crate) logged: bool,
+    pub(crate) details: Option<Box<Details>>,
+    /// The publisher's own name for it, made unique to the publisher: the same one again publishes nothing.
+    pub(crate) key: Option<Bytes>,
 }
 
 /// What became of a published message.
@@ -59,45 +106,199 @@ pub struct Published {
     pub ts: Timestamp,
     /// Members on this hub it is on the way to.
     pub members: usize,
+    /// It was published before, under the same key: this is what became of it then.
+    pub duplicate: bool,
 }
 
 impl Room {
-    pub(crate) fn new(id: RoomId, name: Option<RoomName>, shards: usize) -> Self {
-        let state = State { members: vec![0; shards], ..State::default() };
-        Self { id, name, epoch: Epoch::random(), state: Mutex::new(state) }
+    /// A room without messages so far, or with those that its store has.
+    pub(crate) fn new(
+        id: RoomId,
+        name: RoomName,
+        tenant: EcoString,
+        class: Arc<RoomClass>,
+        keeper: Option<(Arc<Keeper>, Arc<CacheBudget>)>,
+        shards: usize,
+    ) -> Self {
+        let mut state = State::new(shards);
+        let mut epoch = Epoch::random().as_u64();
+        if let Some((_, budget)) = &keeper {
+            state.loading = Some(Box::default());
+            state.tail = Tail::cached(Arc::clone(budget));
+            state.topic = Topic::Unread;
+            epoch = 0;
+        }
+        let (state, keeper) = (Mutex::new(state), keeper.map(|(keeper, _)| keeper));
+        Self { id, name: Some(name), tenant, class, keeper, epoch: AtomicU64::new(epoch), state }
+    }
+
+    /// The room that everybody is in.
+    pub(crate) fn everyone(id: RoomId, class: Arc<RoomClass>, shards: usize) -> Self {
+        Self {
+            id,
+            name: None,
+            tenant: EcoString::new(),
+            class,
+            keeper: None,
+            epoch: AtomicU64::new(Epoch::random().as_u64()),
+            state: Mutex::new(State::new(shards)),
+        }
+    }
+
+    /// Whether this is the room that everybody is in.
+    pub(crate) fn is_everyone(&self) -> bool {
+        self.name.is_none()
+    }
+
+    pub(crate) fn epoch(&self) -> Epoch {
+        Epoch::from_u64(self.epoch.load(Ordering::Acquire))
     }
 
     pub(crate) fn members(&self) -> usize {
-        lock(&self.state).total
+        self.lock().total
     }
 
-    /// Gives the message its place and its receivers.
+    /// What an acknowledgement means here.
+    pub(crate) fn durability(&self) -> Durability {
+        self.class.durability
+    }
+
+    /// Where the room's store keeps it.
+    pub(crate) fn log_key(&self) -> LogKey {
+        let room = self.name.as_ref().map_or("", |name| name.as_str());
+        LogKey { tenant: self.tenant.clone(), room: EcoString::from(room) }
+    }
+
+    pub(crate) fn lock(&self) -> MutexGuard<'_, State> {
+        lock(&self.state)
+    }
+
+    /// Gives a message of a room that is not stored its place and its receivers.
     pub(crate) fn publish(self: &Arc<Self>, hub: &Inner, draft: Draft) -> Published {
-        self.accept(hub, &mut lock(&self.state), draft)
+        let now = hub.now();
+        let mut state = self.lock();
+        if let Some(key) = &draft.key
+            && let Some(known) = state.tail.known(key, now.as_millis())
+        {
+            return Published { duplicate: true, ..known };
+        }
+        self.publish_now(hub, &mut state, draft, now)
     }
 
-    fn accept(self: &Arc<Self>, hub: &Inner, state: &mut State, draft: Draft) -> Published {
-        let (id, ts) = (MessageId::random(), hub.now());
-        let position = draft.logged.then(|| {
-            state.head += 1;
-            Position { epoch: self.epoch, offset: state.head }
-        });
-        let message = Message {
-            id,
+    fn publish_now(
+        self: &Arc<Self>,
+        hub: &Inner,
+        state: &mut State,
+        draft: Draft,
+        now: Timestamp,
+    ) -> Published {
+        let key = draft.key.clone();
+        let mut message = self.message(draft, now);
+        state.head += 1;
+        state.ordinal += u64::from(message.kind.is_said());
+        message.position = Some(Position { epoch: self.epoch(), offset: state.head });
+        state.topic.follow(&message);
+        let published = Published {
+            id: message.id,
+            position: message.position,
+            ts: now,
+            members: state.total,
+            duplicate: false,
+        };
+        hub.analytics.count(self, &mut state.tally, hub, &message);
+        let publication = Arc::new(Publication::message(message, hub.dialects.len()));
+        self.hand_out(hub, state, &publication);
+        if self.class.keeps() {
+            state.tail.push(publication);
+            state.tail.trim(&self.class.history, now.as_millis());
+            state.first = state.head + 1 - state.tail.len() as u64;
+        } else {
+            state.first = state.head + 1;
+        }
+        if let Some(key) = key {
+            state.tail.remember(key, published.clone());
+        }
+        published
+    }
+
+    /// A message of this room that has no place yet.
+    pub(crate) fn message(&self, draft: Draft, ts: Timestamp) -> Message {
+        Message {
+            id: MessageId::random(),
             room: self.name.clone(),
-            position,
+            position: None,
             kind: draft.kind,
             from: draft.from,
             ts,
             body: draft.body,
-        };
-        self.hand_out(hub, state, &Arc::new(Publication::message(message, hub.dialects.len())));
-        Published { id, position, ts, members: state.total }
+            details: draft.details,
+        }
     }
 
-    /// Sends what has no place in a log to every member.
-    pub(crate) fn hand_to_all(self: &Arc<Self>, hub: &Inner, publication: &Arc<Publication>) {
-        self.hand_out(hub, &lock(&self.state), publication);
+    /// Hands out messages that the room's store has made durable, in the order of their offsets.
+    pub(crate) fn committed(
+        self: &Arc<Self>,
+        hub: &Inner,
+        log: LogState,
+        messages: impl Iterator<Item = Message>,
+    ) -> usize {
+        let mut state = self.lock();
+        for message in messages {
+            state.topic.follow(&message);
+            let Some(Position { epoch, offset }) = message.position else { continue };
+            if !state.is_known() {
+                self.epoch.store(epoch.as_u64(), Ordering::Release);
+                state.head = offset - 1;
+                state.found();
+            }
+            if offset <= state.head {
+                // Read from the store meanwhile: whoever is here came in behind it.
+                continue;
+            }
+            state.head = offset;
+            hub.analytics.count(self, &mut state.tally, hub, &message);
+            let publication = Arc::new(Publication::message(message, hub.dialects.len()));
+            self.hand_out(hub, &state, &publication);
+            state.tail.push(publication);
+        }
+        state.ordinal = log.ordinal;
+        state.first = log.first;
+        self.trim_cache(hub, &mut state);
+        state.total
+    }
+
+    /// Tells every member something that is no part of the log.
+    pub(crate) fn tell(self: &Arc<Self>, hub: &Inner, publication: &Arc<Publication>) {
+        self.hand_out(hub, &self.lock(), publication);
+    }
+
+    /// Whether so much more than is worth keeping has gathered in the store that it is worth a step of its own.
+    pub(crate) fn is_due_for_trimming(&self, log: &LogState) -> bool {
+        let Retention { records_max, bytes_max, .. } = self.class.history;
+        let records = (log.head + 1).saturating_sub(log.first);
+        let too_many = records_max > 0 && records > records_max + records_max / 8 + 64;
+        let too_much = bytes_max > 0 && log.bytes > bytes_max + bytes_max / 8 + 16 * 1024;
+        too_many || too_much
+    }
+
+    /// The store has trimmed the log.
+    pub(crate) fn trimmed(&self, log: LogState) {
+        let mut state = self.lock();
+        state.first = state.first.max(log.first);
+    }
+
+    /// How long the room stays when nobody is in it any more; `None`: until the hub ends.
+    pub(crate) fn lingers(&self) -> Option<Duration> {
+        if self.keeper.is_some() {
+            return Some(CACHE_LINGERS);
+        }
+        let state = self.lock();
+        let Some(newest) = state.tail.iter().next_back().and_then(|newest| newest.message_ref()) else {
+            return Some(CACHE_LINGERS);
+        };
+        let age_max = self.class.history.age_max;
+        // Counted from now rather than from the message: a room stays a little longer rather than too short.
+        (!age_max.is_zero()).then_some(age_max).filter(|_| newest.position.is_some())
     }
 
     fn hand_out(self: &Arc<Self>, hub: &Inner, state: &State, publication: &Arc<Publication>) {
@@ -113,11 +314,24 @@ impl Room {
     }
 }
 
-/// How a client came into a room.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Joined {
-    /// The room's head at that moment: messages after it follow.
-    pub(crate) position: Position,
-    /// Members on this hub, the new one included.
-    pub(crate) members: usize,
+impl State {
+    fn new(shards: usize) -> Self {
+        Self {
+            head: 0,
+            first: 1,
+            ordinal: 0,
+            shards: 0,
+            members: vec![0; shards],
+            total: 0,
+            tail: Tail::default(),
+            topic: Topic::default(),
+            tally: None,
+            loading: None,
+        }
+    }
+
+    /// What was counted since the last call.
+    pub(crate) fn take_tally(&mut self) -> Option<Tally> {
+        self.tally.take()
+    }
 }

@@ -1,7 +1,7 @@
 //! What may be asked of a shard, by other threads and by the shard itself.
 
 use bytes::Bytes;
-use outspoke_protocol::{ClientId, Disconnect, RoomName};
+use outspoke_protocol::{ClientId, Disconnect, Event, RoomName, StartFrom};
 use outspoke_websocket::Window;
 use tokio::sync::oneshot;
 
@@ -26,6 +26,8 @@ pub(crate) enum Command {
     Activate { room: Arc<Room>, client: Key, ticket: u32 },
     /// Tell the room's members on this shard.
     Deliver { room: Arc<Room>, publication: Arc<Publication> },
+    /// Tell clients what became of what they published; `None`: done, and nobody asked.
+    Answers(Vec<(Key, Option<Event>)>),
     /// Send encoded bytes to one client, which is charged with them already.
     Push { client: Arc<Client>, frame: Bytes, written: Option<oneshot::Sender<()>> },
     /// Put a client into a room.
@@ -74,6 +76,7 @@ pub(crate) struct Arrival {
     pub(crate) compression: Option<Window>,
     /// The room to be put into at once.
     pub(crate) room: Option<RoomName>,
+    pub(crate) from: StartFrom,
     /// Bytes go back as they came, and no room ever hears of this client (conformance tests).
     pub(crate) echo: bool,
     /// The identity is this client's already: its former holder is gone.

@@ -4,12 +4,14 @@
 
 use std::os::fd::RawFd;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::task::{Wake, Waker};
+use std::task::{Context, Poll, Wake, Waker};
 
 use bytes::Bytes;
-use outspoke_protocol::{Refusal, RequestId, RoomName};
+use outspoke_protocol::{Event, Refusal, RequestId, RoomName, StartFrom};
+use outspoke_store::StoreError;
 use outspoke_websocket::{Decoder, Window};
 
 use super::Key;
@@ -65,6 +67,8 @@ pub(super) struct Connection {
     pub(super) next_ticket: u32,
     /// The room it was put into at connect: where a publish goes that names none.
     pub(super) home: Option<RoomName>,
+    /// Messages it has published that its store has not answered for.
+    pub(super) unanswered: u32,
     /// Not reading: why, and what was read too much.
     pub(super) stall: Option<Box<Stall>>,
     /// For streams and handlers that wake by waker.
@@ -113,31 +117,85 @@ pub(super) enum Seat {
 /// Why a connection is not being read, and what to do when it is again.
 #[derive(Default)]
 pub(super) struct Stall {
-    /// The handler at work.
-    pub(super) handling: Option<Handling>,
+    /// What is at work for it.
+    pub(super) waiting: Option<Waiting>,
     /// The request it answers.
     pub(super) request: Option<RequestId>,
     pub(super) since: Tick,
     /// Shards are behind.
     pub(super) throttled: bool,
+    /// It has been sent much at once, and reads that first.
+    pub(super) draining: bool,
+    /// The store has much of it to answer for.
+    pub(super) unanswered: bool,
     /// Received, and not yet decoded.
     pub(super) unread: Vec<u8>,
     /// The socket became readable meanwhile.
     pub(super) readable: bool,
 }
 
+/// Something at work for a connection.
+pub(super) enum Waiting {
+    /// The application's handler, or one of ours.
+    Handler(Handling),
+    /// A look at a store, whose answer is an event.
+    Look(Look),
+    /// A room reads what its newcomer needs.
+    Room(Preparation, Box<Asking>),
+}
+
+/// A look at a store.
+pub(super) type Look = Pin<Box<dyn Future<Output = Result<Event, Refusal>> + Send>>;
+
+/// A room at reading.
+pub(super) type Preparation = Pin<Box<dyn Future<Output = Result<(), StoreError>> + Send>>;
+
+/// A client asks to come into a room.
+#[derive(Clone, Debug)]
+pub(super) struct Asking {
+    pub(super) request: Option<RequestId>,
+    pub(super) room: RoomName,
+    pub(super) from: StartFrom,
+    /// How often the room has read for it.
+    pub(super) reads: u8,
+}
+
+/// What came of what was waited for.
+pub(super) enum Done {
+    Handler(Outcome),
+    Look(Result<Event, Refusal>),
+    Room(Result<(), StoreError>, Box<Asking>),
+}
+
+impl Waiting {
+    pub(super) fn poll(&mut self, context: &mut Context<'_>) -> Poll<Done> {
+        match self {
+            Self::Handler(handling) => handling.as_mut().poll(context).map(Done::Handler),
+            Self::Look(look) => look.as_mut().poll(context).map(Done::Look),
+            Self::Room(preparation, asking) => {
+                preparation.as_mut().poll(context).map(|outcome| Done::Room(outcome, asking.clone()))
+            }
+        }
+    }
+}
+
 impl Stall {
-    /// Gives up the handler at work. Returns whether it ended in a panic.
-    pub(super) fn drop_handler(&mut self) -> bool {
-        let handling = self.handling.take();
-        catch_unwind(AssertUnwindSafe(|| drop(handling))).is_err()
+    /// Gives up what is at work. Returns whether it ended in a panic.
+    pub(super) fn drop_waiting(&mut self) -> bool {
+        let waiting = self.waiting.take();
+        catch_unwind(AssertUnwindSafe(|| drop(waiting))).is_err()
+    }
+
+    /// Whether it must wait for something other than its next turn.
+    pub(super) fn holds(&self) -> bool {
+        self.throttled || self.draining || self.unanswered || self.waiting.is_some()
     }
 }
 
 impl std::fmt::Debug for Stall {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Stall")
-            .field("handling", &self.handling.is_some())
+            .field("waiting", &self.waiting.is_some())
             .field("throttled", &self.throttled)
             .field("unread", &self.unread.len())
             .finish_non_exhaustive()

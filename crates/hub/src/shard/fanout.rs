@@ -4,13 +4,16 @@
 //! the call's bookkeeping; no allocation, no lock, no formatting, no reference count. Cost per room and form:
 //! one look at each frame, and one concatenation when there are several.
 
+use std::sync::Arc;
+
 use bytes::{Bytes, BytesMut};
 
 use super::Shard;
 use super::rooms::{Form, Late};
 use super::send::Sent;
+use crate::config::SlowClient;
 use crate::publication::Publication;
-use crate::room::RoomId;
+use crate::room::{Room, RoomId};
 use crate::shard::connection::Seat;
 use crate::stats::count;
 
@@ -21,6 +24,10 @@ const MEMBERS_PER_YIELD: usize = 256;
 #[derive(Debug)]
 pub(super) struct Batch {
     pub(super) room: RoomId,
+    /// It is the room that everybody is in, beside others.
+    pub(super) everyone: bool,
+    /// What becomes of it for a member that reads too slowly.
+    pub(super) policy: SlowClient,
     /// All frames, one after the other.
     pub(super) bytes: Bytes,
     /// Each frame: where it ends in `bytes`, and whether it is part of the room's log.
@@ -47,7 +54,7 @@ impl Batch {
         let start = skip.checked_sub(1).map_or(0, |last| self.frames[last].end);
         let frames =
             self.frames[skip..].iter().map(|frame| FrameOf { end: frame.end - start, ..*frame }).collect();
-        Self { room: self.room, bytes: self.bytes.slice(start..), frames }
+        Self { bytes: self.bytes.slice(start..), frames, ..*self }
     }
 }
 
@@ -60,7 +67,7 @@ impl Shard {
         for local in pending {
             let local_room = self.rooms.room_mut(local);
             let publications = std::mem::take(&mut local_room.pending);
-            let id = local_room.room.id;
+            let room = Arc::clone(&local_room.room);
             if let Some(offset) =
                 publications.iter().filter_map(|publication| offset_of(publication)).next_back()
             {
@@ -68,7 +75,7 @@ impl Shard {
             }
             for group in 0..local_room.groups.len() {
                 let form = self.rooms.room_mut(local).groups[group].form;
-                let batch = self.batch(id, form, &publications);
+                let batch = self.batch(&room, form, &publications);
                 // Taken out for the loop, in which nobody joins or leaves: whoever must go is only doomed.
                 let members = std::mem::take(&mut self.rooms.room_mut(local).groups[group].members);
                 for chunk in members.chunks(MEMBERS_PER_YIELD) {
@@ -81,7 +88,7 @@ impl Shard {
                 }
                 self.rooms.room_mut(local).groups[group].members = members;
             }
-            self.seat_late(local, id, &publications);
+            self.seat_late(local, &room, &publications);
         }
     }
 
@@ -92,7 +99,7 @@ impl Shard {
         for &slot in members {
             let hot = self.hot[slot as usize];
             // A member of several rooms with news gets them all in one write at the end of the turn.
-            if hot.direct >= 0 && !(several && (hot.several_rooms || batch.room == 0)) {
+            if hot.direct >= 0 && !(several && (hot.several_rooms || batch.everyone)) {
                 match super::send::send_direct(hot.direct, &batch.bytes) {
                     Sent::All => {}
                     Sent::Part(written) => self.queue_batch(slot, batch, Some(written)),
@@ -109,7 +116,7 @@ impl Shard {
     }
 
     /// Puts the publications together in the form that a group gets.
-    fn batch(&mut self, room: RoomId, form: Form, publications: &[std::sync::Arc<Publication>]) -> Batch {
+    fn batch(&mut self, room: &Room, form: Form, publications: &[Arc<Publication>]) -> Batch {
         let dialects = &self.hub.dialects;
         let mut frames = Vec::with_capacity(publications.len());
         let mut single = Bytes::new();
@@ -127,11 +134,12 @@ impl Shard {
             frames.push(FrameOf { end: single.len() + joined.len(), logged, key });
         }
         let bytes = if publications.len() == 1 { single } else { joined.freeze() };
-        Batch { room, bytes, frames }
+        let (everyone, policy) = (room.is_everyone(), room.class.slow_client);
+        Batch { room: room.id, everyone, policy, bytes, frames }
     }
 
     /// Gives members that joined during the turn what followed their join, and a seat.
-    fn seat_late(&mut self, local: u32, id: RoomId, publications: &[std::sync::Arc<Publication>]) {
+    fn seat_late(&mut self, local: u32, room: &Room, publications: &[Arc<Publication>]) {
         let late = std::mem::take(&mut self.rooms.room_mut(local).late);
         let mut batches: Vec<(Form, Batch)> = Vec::new();
         for Late { slot, form, after } in late {
@@ -139,7 +147,7 @@ impl Shard {
                 let index = match batches.iter().position(|(known, _)| *known == form) {
                     Some(index) => index,
                     None => {
-                        batches.push((form, self.batch(id, form, publications)));
+                        batches.push((form, self.batch(room, form, publications)));
                         batches.len() - 1
                     }
                 };

@@ -8,17 +8,18 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use outspoke_protocol::{ClientId, Disconnect, ErrorCode, Event, Refusal, Welcome};
+use outspoke_protocol::{ClientId, Disconnect, ErrorCode, Event, Refusal, RoomName, StartFrom, Welcome};
 use outspoke_websocket::{CloseCode, Decoder, Opcode, Role, encode_close, encode_frame};
 
 use super::command::{Arrival, Command};
+use super::connection::Asking;
 use super::connection::{Connection, Hot, Membership, Phase, Seat};
-use super::requests::refusal_of;
 use super::wheel::Tick;
 use super::{Key, Shard};
 use crate::client::outbox::{Entry, Origin};
 use crate::config::HubConfig;
 use crate::hub::Departure;
+use crate::room::join::Newcomer;
 use crate::stats::count;
 
 /// The wheel's step: an eighth of the shortest time-out, so that none is missed by more than that.
@@ -74,7 +75,8 @@ impl Shard {
 
     /// Gives an arrival its slot, its rooms and its welcome.
     fn settle(&mut self, arrival: Arrival) {
-        let Arrival { conn, early, client, place, dialect, compression, room, echo, claimed: _ } = arrival;
+        let Arrival { conn, early, client, place, dialect, compression, room, from, echo, claimed: _ } =
+            arrival;
         let stopping = self.is_stopping();
         let entry = self.connections.vacant_entry();
         let slot = entry.key();
@@ -118,6 +120,7 @@ impl Shard {
             memberships: Vec::with_capacity(2),
             next_ticket: 1,
             home: room.clone(),
+            unanswered: 0,
             stall: None,
             waker: None,
             client,
@@ -134,13 +137,17 @@ impl Shard {
             Some(disconnect) => self.begin_close(key, disconnect),
             None if echo => {}
             None => {
-                self.introduce(key, room);
+                self.introduce(key, room, from);
                 // Before anything is read: a connection that is lost in reading must not leave them to the next one.
                 self.send_replies(key.slot, false);
             }
         }
         if !early.is_empty() {
-            self.receive(key, &mut early.to_vec());
+            match self.connection(key).and_then(|connection| connection.stall.as_mut()) {
+                // It waits for its first room.
+                Some(stall) => stall.unread = early.to_vec(),
+                None => self.receive(key, &mut early.to_vec()),
+            }
         }
         if self.connection(key).is_some_and(|connection| connection.conn.socket().is_none()) {
             // A stream wakes only who has polled it.
@@ -148,10 +155,11 @@ impl Shard {
         }
     }
 
-    fn introduce(&mut self, key: Key, room: Option<outspoke_protocol::RoomName>) {
+    fn introduce(&mut self, key: Key, room: Option<RoomName>, from: StartFrom) {
         let hub = Arc::clone(&self.hub);
-        let everyone = Arc::clone(&hub.directory.everyone);
-        everyone.admit(&hub, self.index, key, 0, None);
+        let everyone = Arc::clone(&self.connections[key.slot as usize].client.tenant.everyone);
+        let newcomer = Newcomer { shard: self.index, key, ticket: 0, from: StartFrom::Now, publisher: None };
+        everyone.admit(&hub, newcomer);
         let connection = &mut self.connections[key.slot as usize];
         connection.introduced = true;
         connection.memberships.push(Membership {
@@ -167,7 +175,7 @@ impl Shard {
             &Event::Welcome(Box::new(Welcome {
                 client: client.id(),
                 user: client.user().clone(),
-                name: client.name().clone(),
+                name: client.name(),
                 ts: hub.now(),
                 ping_interval: hub.config.heartbeat.ping_interval,
                 message_bytes_max: hub.config.message_bytes_max,
@@ -175,12 +183,9 @@ impl Shard {
             })),
         );
         if let Some(room) = room {
-            match self.join(key, &room) {
-                Ok(joined) => {
-                    let (position, members) = (joined.position, joined.members);
-                    self.reply(key.slot, &Event::Subscribed { request: None, room, position, members });
-                }
-                Err(error) => self.refuse(key.slot, refusal_of(error)),
+            let asking = Asking { request: None, room, from, reads: 0 };
+            if let Err(refusal) = self.ask(key, asking) {
+                self.refuse(key.slot, refusal);
             }
         }
         hub.tell_connected(&client);
@@ -210,8 +215,8 @@ impl Shard {
     fn give_up_waiting(&mut self, key: Key) {
         let Some(connection) = self.connection(key) else { return };
         let Some(stall) = &mut connection.stall else { return };
-        stall.throttled = false;
-        if stall.drop_handler() {
+        (stall.throttled, stall.draining, stall.unanswered) = (false, false, false);
+        if stall.drop_waiting() {
             count(&self.counters().panics, 1);
         }
         self.read_next_turn(key);
@@ -355,7 +360,7 @@ impl Shard {
         if let Some(stall) = &connection.stall {
             // We do not read: the silence is ours.
             connection.heard = now;
-            if stall.handling.is_some() && passed(stall.since, ticks.handler, now) {
+            if stall.waiting.is_some() && passed(stall.since, ticks.handler, now) {
                 self.time_out_handler(key);
                 return Some(now + 1);
             }
@@ -382,7 +387,7 @@ impl Shard {
         let handler = connection
             .stall
             .as_ref()
-            .and_then(|stall| stall.handling.as_ref().and_then(|_| due(stall.since, ticks.handler)));
+            .and_then(|stall| stall.waiting.as_ref().and_then(|_| due(stall.since, ticks.handler)));
         let ping = due(connection.heard.max(connection.pinged), ticks.ping);
         let pong = due(connection.heard, ticks.pong);
         [write, handler, ping, pong].into_iter().flatten().min()
@@ -411,7 +416,7 @@ impl Shard {
         let Some(connection) = self.connection(key) else { return };
         let Some(stall) = &mut connection.stall else { return };
         let request = stall.request.take();
-        if stall.drop_handler() {
+        if stall.drop_waiting() {
             self.panicked(key);
             return;
         }

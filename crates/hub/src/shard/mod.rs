@@ -6,16 +6,21 @@
 //! largest saving there is. Sockets wait in the shard's own poller, nested in the runtime's: an idle
 //! connection costs no task, no buffer and no timer.
 
+mod amends;
 pub(crate) mod command;
 mod connection;
 mod fanout;
+mod history;
 pub(crate) mod inbox;
+mod joins;
 mod lifecycle;
 mod poller;
+mod publishes;
 mod receive;
 mod requests;
 mod rooms;
 mod send;
+mod slash;
 mod slow;
 pub(crate) mod wheel;
 
@@ -159,6 +164,9 @@ impl Shard {
             }
             if Instant::now() >= alarm.deadline() {
                 self.ring();
+                if self.index == 0 {
+                    self.hub.idle.sweep(&self.hub.tenants, Instant::now());
+                }
                 alarm.as_mut().reset(Instant::now() + self.tick);
             }
             self.turn().await;
@@ -212,6 +220,7 @@ impl Shard {
             Command::Evict { client, then } => self.evict(client, then),
             Command::Activate { room, client, ticket } => self.activate(&room, client, ticket),
             Command::Deliver { room, publication } => self.rooms.deliver(&room, publication),
+            Command::Answers(answers) => self.answer(answers),
             Command::Push { client, frame, written } => self.push(&client, frame, written),
             Command::Join { client, room, done } => {
                 // Whoever asked may have stopped waiting.
@@ -224,6 +233,10 @@ impl Shard {
             Command::Wake(client) => self.woken(client),
             Command::Stop(last_call) => {
                 self.stage = Stage::Refusing;
+                // What was accepted before and is on its way into a store comes back before the farewell.
+                for keeper in &self.hub.keepers {
+                    keeper.last_call(Arc::clone(&last_call));
+                }
                 drop(last_call);
             }
             Command::Farewell => self.stage = Stage::Delivering,

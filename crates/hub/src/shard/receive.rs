@@ -15,7 +15,7 @@ use outspoke_websocket::{
 };
 
 use super::command::Command;
-use super::connection::{Phase, Stall};
+use super::connection::{Done, Phase, Stall};
 use super::{Key, Shard};
 use crate::stats::count;
 
@@ -127,6 +127,7 @@ impl Shard {
                 stall.unread = unread;
             }
             self.send_replies(key.slot, merge);
+            self.drained(key.slot);
         }
         self.replies.clear();
     }
@@ -252,8 +253,8 @@ impl Shard {
             waker.rearm();
         }
         match &connection.stall {
-            Some(stall) if stall.handling.is_some() => self.poll_handler(key),
-            Some(stall) if !stall.throttled => self.resume(key),
+            Some(stall) if stall.waiting.is_some() => self.poll_waiting(key),
+            Some(stall) if !stall.holds() => self.resume(key),
             _ => {}
         }
         let Some(connection) = self.connection(key) else { return };
@@ -282,31 +283,43 @@ impl Shard {
         }
     }
 
-    /// Polls the handler that a connection waits for.
-    pub(super) fn poll_handler(&mut self, key: Key) {
+    /// Polls what a connection waits for.
+    pub(super) fn poll_waiting(&mut self, key: Key) {
         let hub = Arc::clone(&self.hub);
         let index = self.index;
         let Some(connection) = self.connection(key) else { return };
         let waker = connection.waker(&hub, index, key.slot as usize);
         let Some(stall) = &mut connection.stall else { return };
-        let Some(handling) = &mut stall.handling else { return };
-        let polled =
-            catch_unwind(AssertUnwindSafe(|| handling.as_mut().poll(&mut Context::from_waker(&waker))));
-        match polled {
-            Ok(Poll::Pending) => {}
-            Ok(Poll::Ready(outcome)) => {
-                let request = stall.request.take();
-                if stall.drop_handler() {
-                    self.panicked(key);
-                    return;
-                }
-                self.respond(key.slot, request, outcome);
-                self.send_replies(key.slot, false);
-                self.resume(key);
-            }
+        let Some(waiting) = &mut stall.waiting else { return };
+        let polled = catch_unwind(AssertUnwindSafe(|| waiting.poll(&mut Context::from_waker(&waker))));
+        let done = match polled {
+            Ok(Poll::Pending) => return,
+            Ok(Poll::Ready(done)) => done,
             Err(_) => {
                 self.panicked(key);
+                return;
             }
+        };
+        let request = stall.request.take();
+        if stall.drop_waiting() {
+            self.panicked(key);
+            return;
+        }
+        match done {
+            Done::Handler(outcome) => self.respond(key.slot, request, outcome),
+            Done::Look(Ok(event)) => self.reply(key.slot, &event),
+            Done::Look(Err(refusal)) => self.refuse(key.slot, refusal.answering(request)),
+            Done::Room(outcome, asking) => self.ask_again(key, outcome, *asking),
+        }
+        self.send_replies(key.slot, false);
+        self.drained(key.slot);
+        // It may have to wait for something else by now.
+        if self
+            .connection(key)
+            .and_then(|connection| connection.stall.as_ref())
+            .is_some_and(|stall| !stall.holds())
+        {
+            self.resume(key);
         }
     }
 }

@@ -148,13 +148,13 @@ impl LocalRooms {
     /// How far a member has got in its room: what it is sent next follows this place.
     pub(super) fn position_of(&self, membership: &Membership) -> Position {
         let delivered = membership.local.map_or(0, |local| self.rooms[local as usize].head);
-        Position { epoch: membership.room.epoch, offset: delivered.max(membership.joined) }
+        Position { epoch: membership.room.epoch(), offset: delivered.max(membership.joined) }
     }
 
     /// The last delivered place of a room that is still here.
     pub(super) fn position(&self, id: RoomId) -> Option<(Arc<Room>, Position)> {
         let local_room = &self.rooms[*self.by_id.get(&id)? as usize];
-        let position = Position { epoch: local_room.room.epoch, offset: local_room.head };
+        let position = Position { epoch: local_room.room.epoch(), offset: local_room.head };
         Some((Arc::clone(&local_room.room), position))
     }
 }

@@ -212,6 +212,7 @@ impl Shard {
                     self.hot[slot as usize].direct = std::os::fd::AsRawFd::as_raw_fd(&socket);
                 }
                 self.tell_gaps(slot, &skipped);
+                self.drained(slot);
             }
             Phase::Closing { .. } => {
                 self.replies.clear();

@@ -37,8 +37,8 @@ impl Shard {
     fn queue_for_slow(&mut self, slot: u32, batch: &Batch) {
         let queued = self.connections[slot as usize].client.queued_bytes();
         let fits = queued + batch.bytes.len() <= self.hub.config.outbox_bytes_max;
-        match self.hub.config.slow_client {
-            SlowClient::Conflate if batch.room != 0 => self.conflate(slot, batch),
+        match batch.policy {
+            SlowClient::Conflate if !batch.everyone => self.conflate(slot, batch),
             _ if fits => self.queue(slot, batch.entry(), None),
             SlowClient::Disconnect => self.doom_slow(slot),
             SlowClient::DropNewest => self.skip(slot, batch, batch.logged(), false),
@@ -152,7 +152,7 @@ impl Batch {
             let bytes = self.bytes.slice(start..frame.end);
             start = frame.end;
             let frames = vec![super::fanout::FrameOf { end: bytes.len(), ..*frame }];
-            (!bytes.is_empty()).then_some(Self { room: self.room, bytes, frames })
+            (!bytes.is_empty()).then_some(Self { bytes, frames, ..*self })
         })
     }
 }

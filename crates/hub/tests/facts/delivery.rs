@@ -68,7 +68,7 @@ async fn publish_reaches_the_members_of_its_room_only() {
 #[tokio::test(start_paused = true)]
 async fn publish_to_a_room_without_members_has_no_place_and_keeps_nothing() {
     let hub = hub(|_| {});
-    let published = hub.publish("empty", Kind::Data, number_body(1)).unwrap();
+    let published = hub.publish("empty", Kind::Data, number_body(1)).unwrap().await.unwrap();
     assert_eq!((published.position, published.members), (None, 0));
     assert_eq!(hub.room_count(), 0);
     assert!(hub.publish("", Kind::Data, number_body(1)).is_err());

@@ -42,7 +42,7 @@ async fn older_connection_has_left_before_the_newer_is_welcomed() {
     let builder = Hub::builder()
         .on_connect(move |client| came.lock().unwrap().push((client.id(), None)))
         .on_disconnect(move |client, departure| went.lock().unwrap().push((client.id(), Some(departure))));
-    let hub = hub_of(builder, |config| config.announce = true);
+    let hub = hub_of(builder, |config| config.rooms.default_mut().announce = true);
     let mut watcher = connect(&hub, Identity::user("watcher"));
     watcher.expect("welcome").await;
     watcher.join("x").await;

@@ -19,7 +19,7 @@ async fn heartbeat_timeout_closes_removes_and_announces_once() {
     let builder = Hub::builder().on_disconnect(move |client, departure| {
         seen.lock().unwrap().push((client.user().clone(), departure))
     });
-    let hub = hub_of(builder, |config| config.announce = true);
+    let hub = hub_of(builder, |config| config.rooms.default_mut().announce = true);
     let mut watcher = member(&hub, "watcher", "x").await;
     let mut silent = member(&hub, "silent", "x").await;
     assert_eq!(watcher.find("join").await["userId"], "silent");

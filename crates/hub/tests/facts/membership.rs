@@ -10,7 +10,7 @@ use crate::support::{
 
 #[tokio::test(start_paused = true)]
 async fn joining_and_leaving_are_announced_to_the_room() {
-    let hub = hub(|config| config.announce = true);
+    let hub = hub(|config| config.rooms.default_mut().announce = true);
     let mut alice = member(&hub, "alice", "x").await;
     let mut bob = member(&hub, "bob", "x").await;
     let join = alice.expect("join").await;
@@ -27,7 +27,7 @@ async fn joining_and_leaving_are_announced_to_the_room() {
 /// However a client goes, the room hears of it exactly once.
 #[tokio::test(start_paused = true)]
 async fn every_way_to_go_is_announced_exactly_once() {
-    let hub = hub(|config| config.announce = true);
+    let hub = hub(|config| config.rooms.default_mut().announce = true);
     let mut watcher = member(&hub, "watcher", "x").await;
     for way in 0..5 {
         let (mut client, handle) = attach_with(&hub, user("guest"), 4096);
@@ -52,8 +52,8 @@ async fn every_way_to_go_is_announced_exactly_once() {
 #[tokio::test(start_paused = true)]
 async fn announcements_stop_above_the_configured_number_of_members() {
     let hub = hub(|config| {
-        config.announce = true;
-        config.announce_members_max = 2;
+        config.rooms.default_mut().announce = true;
+        config.rooms.default_mut().announce_members_max = 2;
     });
     let mut first = member(&hub, "first", "x").await;
     let second = member(&hub, "second", "x").await;
@@ -73,7 +73,7 @@ async fn announcements_stop_above_the_configured_number_of_members() {
 /// Nobody knows somebody without a name.
 #[tokio::test(start_paused = true)]
 async fn nameless_clients_are_not_announced() {
-    let hub = hub(|config| config.announce = true);
+    let hub = hub(|config| config.rooms.default_mut().announce = true);
     let mut watcher = member(&hub, "watcher", "x").await;
     let (mut nameless, _) = attach_with(&hub, Attach::new(Identity::user("nameless")), 4096);
     nameless.expect("welcome").await;
@@ -85,7 +85,7 @@ async fn nameless_clients_are_not_announced() {
 
 #[tokio::test(start_paused = true)]
 async fn repeated_subscribe_and_unsubscribe_are_harmless() {
-    let hub = hub(|config| config.announce = true);
+    let hub = hub(|config| config.rooms.default_mut().announce = true);
     let mut client = member(&hub, "a", "x").await;
     for _ in 0..3 {
         assert_eq!(client.join("x").await["members"], 1);
@@ -252,7 +252,7 @@ async fn application_puts_clients_into_rooms_and_takes_them_out() {
 async fn limits_on_rooms_are_answered_with_their_codes() {
     let hub = hub(|config| {
         config.rooms_per_client_max = 3;
-        config.room_members_max = 2;
+        config.rooms.default_mut().members_max = 2;
         config.rooms_max = 4;
         config.room_name_bytes_max = 5;
     });
@@ -312,7 +312,7 @@ async fn room_limit_holds_when_rooms_are_made_on_several_shards_at_once() {
 /// A client put into a room at connect gets its welcome first, then the room.
 #[tokio::test(start_paused = true)]
 async fn default_room_comes_right_after_the_welcome() {
-    let hub = hub(|config| config.announce = true);
+    let hub = hub(|config| config.rooms.default_mut().announce = true);
     let attach = user("a").into_room(RoomName::new("lobby", 9).unwrap());
     let (mut client, _) = attach_with(&hub, attach, 4096);
     for kind in ["welcome", "subscribed"] {

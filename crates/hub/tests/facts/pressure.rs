@@ -28,7 +28,10 @@ async fn scene() -> Scene {
     });
     let config = HubConfig {
         shards: 2,
-        announce: false,
+        rooms: outspoke_hub::RoomClasses::all(outspoke_hub::RoomClass {
+            announce: false,
+            ..Default::default()
+        }),
         message_bytes_max: 1000,
         inbox_bytes_max: 20_000,
         ..HubConfig::default()

@@ -82,7 +82,10 @@ async fn hub_that_stops_takes_nothing_new() {
     assert!(!hub.is_accepting());
     let (conn, _peer) = MemoryConn::pair(100);
     assert_eq!(hub.attach(conn, user("b")).unwrap_err(), AttachError::Stopping);
-    assert_eq!(hub.publish("x", outspoke_hub::Kind::Data, number_body(1)), Err(PublishError::Stopping));
+    assert_eq!(
+        hub.publish("x", outspoke_hub::Kind::Data, number_body(1)).unwrap_err(),
+        PublishError::Stopping
+    );
     assert_eq!(hub.broadcast(&Frame::text("x")), Err(PublishError::Stopping));
     drop(client);
     assert!(hub.shutdown(PATIENT).await);

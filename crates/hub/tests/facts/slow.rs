@@ -21,7 +21,7 @@ struct Scene {
 /// Two members of a room of which one stops reading.
 async fn scene(policy: SlowClient) -> Scene {
     let hub = hub(|config| {
-        config.slow_client = policy;
+        config.rooms.default_mut().slow_client = policy;
         config.message_bytes_max = 1000;
         config.outbox_bytes_max = 4000;
         config.write_timeout = Duration::ZERO;
@@ -40,7 +40,8 @@ impl Scene {
     async fn publish(&mut self, count: u64) {
         for _ in 0..count {
             let body = outspoke_hub::Body::json(&"x".repeat(100)).unwrap();
-            let offset = self.hub.publish("x", Kind::Data, body).unwrap().position.unwrap().offset;
+            let offset =
+                self.hub.publish("x", Kind::Data, body).unwrap().now().unwrap().position.unwrap().offset;
             assert_eq!(self.fast.expect("message").await["offset"], offset, "the fast member has all");
         }
         settle().await;

@@ -23,7 +23,8 @@ pub(crate) fn threaded_hub(shards: usize, change: impl FnOnce(&mut HubConfig)) -
 
 /// Joins and leaves are told only in the tests that are about them.
 fn config(change: impl FnOnce(&mut HubConfig)) -> HubConfig {
-    let mut config = HubConfig { announce: false, ..HubConfig::default() };
+    let mut config = HubConfig::default();
+    config.rooms.default_mut().announce = false;
     change(&mut config);
     config
 }

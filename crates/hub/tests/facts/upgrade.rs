@@ -16,7 +16,10 @@ use crate::support::{PATIENCE, eventually, publish};
 async fn serve(builder: HubBuilder, change: impl FnOnce(&mut HubConfig)) -> (Hub, SocketAddr) {
     let mut config = HubConfig {
         shards: 2,
-        announce: false,
+        rooms: outspoke_hub::RoomClasses::all(outspoke_hub::RoomClass {
+            announce: false,
+            ..Default::default()
+        }),
         default_room: Some(RoomName::new("lobby", 99).unwrap()),
         ..HubConfig::default()
     };

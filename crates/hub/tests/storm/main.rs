@@ -20,7 +20,7 @@ use std::time::Duration;
 use fastrand::Rng;
 use outspoke_hub::{
     Attach, Body, Client, Disconnect, Frame, Hub, HubConfig, Identity, Kind, PublishError, PushError,
-    SlowClient,
+    RoomClass, RoomClasses, SlowClient,
 };
 use outspoke_testkit::settle;
 
@@ -67,11 +67,14 @@ impl Storm {
         ];
         let config = HubConfig {
             shards,
-            slow_client: policies[rng.usize(..policies.len())],
+            rooms: RoomClasses::all(RoomClass {
+                slow_client: policies[rng.usize(..policies.len())],
+                announce: rng.bool(),
+                announce_members_max: 5,
+                ..RoomClass::default()
+            }),
             message_bytes_max: 2000,
             outbox_bytes_max: 4000,
-            announce: rng.bool(),
-            announce_members_max: 5,
             ..HubConfig::default()
         };
         let present = Arc::new(AtomicIsize::new(0));
@@ -217,7 +220,7 @@ impl Storm {
             let number = self.number();
             let kind = if self.rng.bool() { Kind::Data } else { Kind::Custom("price".into()) };
             match self.hub.publish(room, kind, witness::body(number, self.rng.usize(..300))) {
-                Ok(published) => self.log.published(published.position, number),
+                Ok(published) => self.log.published(published.now().unwrap().position, number),
                 Err(PublishError::Overloaded) => {}
                 Err(other) => panic!("{other}"),
             }
@@ -238,8 +241,8 @@ impl Storm {
             loop {
                 match self.hub.publish(room, Kind::Data, witness::body(number, 0)) {
                     Ok(published) => {
-                        self.log.published(published.position, number);
-                        heads.insert(room, published.position);
+                        self.log.published(published.now().unwrap().position, number);
+                        heads.insert(room, published.now().unwrap().position);
                         break;
                     }
                     Err(PublishError::Overloaded) => tokio::task::yield_now().await,
@@ -312,7 +315,7 @@ async fn storm_on_several_shards() {
                     while !over.load(Ordering::SeqCst) {
                         number += 1;
                         match hub.publish(ROOMS[number as usize % 4], Kind::Data, witness::body(number, 0)) {
-                            Ok(published) => log.published(published.position, number),
+                            Ok(published) => log.published(published.now().unwrap().position, number),
                             Err(PublishError::Overloaded) => {}
                             Err(other) => *failed.lock().unwrap() = Some(other),
                         }

@@ -12,12 +12,13 @@ use std::fmt;
 use serde::de::{DeserializeSeed, Deserializer as _, Error as _, IgnoredAny, MapAccess, Visitor};
 use serde_json::value::RawValue;
 
+use super::Names;
 use crate::{ErrorCode, Refusal};
 
 /// The known fields of an object, in the order of the names it was read with.
 #[derive(Debug)]
 pub(crate) struct Object<'a, const N: usize> {
-    names: &'static [&'static str; N],
+    names: &'static Names<N>,
     values: [Option<&'a RawValue>; N],
 }
 
@@ -28,23 +29,20 @@ pub(crate) struct Field<'a> {
     value: Option<&'a RawValue>,
 }
 
-/// Reads `text` as an object with the fields `names`; others are skipped.
+/// Reads `text` into `object`; fields that it has no name for are skipped.
 ///
-/// The object is returned beside the verdict, with what came before the mistake: a refusal can then still
-/// carry the request's id.
+/// After a mistake the object has what came before it: a refusal can then still carry the request's id.
 pub(crate) fn read_object<'a, const N: usize>(
     text: &'a str,
-    names: &'static [&'static str; N],
-) -> (Object<'a, N>, Result<(), Refusal>) {
-    let mut object = Object { names, values: [None; N] };
-    let verdict = match text.trim_ascii_start().chars().next() {
-        Some('{') => read_fields(text, &mut object),
+    object: &mut Object<'a, N>,
+) -> Result<(), Refusal> {
+    match text.trim_ascii_start().chars().next() {
+        Some('{') => read_fields(text, object),
         Some(other) => Err(bad_request(format_args!(
             "a message is a JSON object and starts with `{{`, this one starts with {other:?}"
         ))),
         None => Err(bad_request("a message is a JSON object, this frame is empty")),
-    };
-    (object, verdict)
+    }
 }
 
 fn read_fields<'a, const N: usize>(text: &'a str, object: &mut Object<'a, N>) -> Result<(), Refusal> {
@@ -63,10 +61,15 @@ pub(crate) fn bad_request(detail: impl fmt::Display) -> Refusal {
 }
 
 impl<'a, const N: usize> Object<'a, N> {
+    /// An object without any of the fields.
+    pub(crate) fn empty(names: &'static Names<N>) -> Self {
+        Self { names, values: [None; N] }
+    }
+
     /// The field with the name at `index`; `null` counts as absent.
     pub(crate) fn field(&self, index: usize) -> Field<'a> {
         let value = self.values[index].filter(|value| value.get() != "null");
-        Field { name: self.names[index], value }
+        Field { name: self.names.name(index), value }
     }
 
     /// The value at `index` as it was sent, `null` included.
@@ -77,17 +80,25 @@ impl<'a, const N: usize> Object<'a, N> {
 
 impl<'a> Field<'a> {
     /// The field's text, where it is present.
+    #[inline]
     pub(crate) fn text(self) -> Result<Option<Cow<'a, str>>, Refusal> {
-        let Some(value) = self.value else { return Ok(None) };
+        // Most fields of most requests are absent: that much is decided where it is asked.
+        match self.value {
+            None => Ok(None),
+            Some(value) => self.present_text(value).map(Some),
+        }
+    }
+
+    fn present_text(self, value: &'a RawValue) -> Result<Cow<'a, str>, Refusal> {
         let Some(quoted) = value.get().strip_prefix('"').and_then(|rest| rest.strip_suffix('"')) else {
             return Err(self.is_no("a string", value));
         };
         if !quoted.as_bytes().contains(&b'\\') {
-            return Ok(Some(Cow::Borrowed(quoted)));
+            return Ok(Cow::Borrowed(quoted));
         }
         // The syntax has been checked; what is left to fail is half a surrogate pair.
         match serde_json::from_str::<String>(value.get()) {
-            Ok(text) => Ok(Some(Cow::Owned(text))),
+            Ok(text) => Ok(Cow::Owned(text)),
             Err(_) => Err(bad_request(format_args!(
                 "`{}` has half of a surrogate pair (\\ud800 to \\udfff) without the other half",
                 self.name
@@ -102,6 +113,30 @@ impl<'a> Field<'a> {
             Ok(number) => Ok(Some(number)),
             Err(_) => Err(self.is_no("an integer of at most 64 bits", value)),
         }
+    }
+
+    /// The field's integer from 0 on, where it is present.
+    pub(crate) fn unsigned(self) -> Result<Option<u64>, Refusal> {
+        let Some(number) = self.integer()? else { return Ok(None) };
+        match u64::try_from(number) {
+            Ok(number) => Ok(Some(number)),
+            Err(_) => Err(bad_request(format_args!("`{}` must not be negative", self.name))),
+        }
+    }
+
+    /// The field's truth, where it is present.
+    pub(crate) fn boolean(self) -> Result<Option<bool>, Refusal> {
+        let Some(value) = self.value else { return Ok(None) };
+        match value.get() {
+            "true" => Ok(Some(true)),
+            "false" => Ok(Some(false)),
+            _ => Err(self.is_no("true or false", value)),
+        }
+    }
+
+    /// What the dialect calls the field.
+    pub(crate) fn name(self) -> &'static str {
+        self.name
     }
 
     /// The value itself, where it is present.
@@ -149,7 +184,10 @@ impl<'a, const N: usize> Visitor<'a> for FieldsVisitor<'_, 'a, N> {
             };
             // A proxy in front of us may believe the first of two equal fields and we the last: neither is safe.
             if self.object.values[index].is_some() {
-                return Err(M::Error::custom(format_args!("the field `{}` is given twice", names[index])));
+                return Err(M::Error::custom(format_args!(
+                    "the field `{}` is given twice",
+                    names.name(index)
+                )));
             }
             self.object.values[index] = Some(map.next_value()?);
         }
@@ -159,7 +197,7 @@ impl<'a, const N: usize> Visitor<'a> for FieldsVisitor<'_, 'a, N> {
 
 /// Finds a key among the known names.
 struct NameSeed<const N: usize> {
-    names: &'static [&'static str; N],
+    names: &'static Names<N>,
 }
 
 impl<'de, const N: usize> DeserializeSeed<'de> for NameSeed<N> {
@@ -178,6 +216,6 @@ impl<const N: usize> Visitor<'_> for NameSeed<N> {
     }
 
     fn visit_str<E: serde::de::Error>(self, key: &str) -> Result<Self::Value, E> {
-        Ok(self.names.iter().position(|name| *name == key))
+        Ok(self.names.find(key))
     }
 }

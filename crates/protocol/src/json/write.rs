@@ -30,6 +30,22 @@ pub(crate) fn key(out: &mut Vec<u8>, name: &'static str) {
     out.extend_from_slice(b"\":");
 }
 
+/// Appends an array; `write` appends one item.
+pub(crate) fn array<T>(
+    out: &mut Vec<u8>,
+    items: impl IntoIterator<Item = T>,
+    mut write: impl FnMut(&mut Vec<u8>, T),
+) {
+    out.push(b'[');
+    for (index, item) in items.into_iter().enumerate() {
+        if index > 0 {
+            out.push(b',');
+        }
+        write(out, item);
+    }
+    out.push(b']');
+}
+
 /// Appends `true` or `false`.
 pub(crate) fn boolean(out: &mut Vec<u8>, value: bool) {
     raw(out, if value { "true" } else { "false" });

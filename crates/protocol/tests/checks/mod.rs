@@ -4,8 +4,8 @@
 
 use bytes::Bytes;
 use outspoke_protocol::{
-    Body, BodyRef, ClientId, Command, Dialect, Epoch, Event, Kind, Message, MessageId, Payload, Position,
-    Publisher, Refusal, Request, RequestId, RoomName, Timestamp, UserId, dialects,
+    Amendment, Body, BodyRef, ClientId, Command, Dialect, Epoch, Event, History, Kind, Message, MessageId,
+    Payload, Position, Publisher, Refusal, Request, RequestId, RoomName, Timestamp, UserId, dialects,
 };
 use serde_json::{Value, value::RawValue};
 
@@ -39,11 +39,32 @@ fn check_request(dialect: &dyn Dialect, payload: Payload<'_>, request: &Request<
         assert!(id.len() <= 64);
     }
     match &request.command {
-        Command::Publish { kind, body, room } => {
+        Command::Publish { kind, body, room, key } => {
             assert!(matches!(kind, Kind::Chat | Kind::Data));
             check_is_in_frame(text, room.as_deref());
+            check_key(text, key.as_deref());
             check_published(kind.clone(), body);
         }
+        Command::Direct { to, kind, body, key } => {
+            assert!(matches!(kind, Kind::Chat | Kind::Data));
+            check_is_in_frame(text, Some(to));
+            check_key(text, key.as_deref());
+            check_published(kind.clone(), body);
+        }
+        Command::Amend { room, target, amendment, key } => {
+            assert!(*target > 0);
+            check_is_in_frame(text, room.as_deref());
+            check_key(text, key.as_deref());
+            check_amendment(text, amendment);
+        }
+        Command::Typing { room, .. } | Command::Receipt { room, .. } => {
+            check_is_in_frame(text, room.as_deref());
+        }
+        Command::Presence { room, after, .. } | Command::Receipts { room, after, .. } => {
+            check_is_in_frame(text, Some(room));
+            check_is_in_frame(text, after.as_deref());
+        }
+        Command::Conversations { after, .. } => check_is_in_frame(text, after.as_deref()),
         Command::Custom { name, data } => {
             assert!((1..=64).contains(&name.len()));
             assert!(!dialects::SERVER_TYPES.contains(&name.as_ref()), "{name}");
@@ -52,8 +73,8 @@ fn check_request(dialect: &dyn Dialect, payload: Payload<'_>, request: &Request<
                 check_strict_parse(data);
             }
         }
-        Command::Subscribe { room, .. } | Command::Unsubscribe { room } => {
-            check_is_in_frame(text, Some(room))
+        Command::Subscribe { room, .. } | Command::Unsubscribe { room } | Command::History { room, .. } => {
+            check_is_in_frame(text, Some(room));
         }
         _ => {}
     }
@@ -72,6 +93,25 @@ fn check_is_in_frame(frame: &str, wanted: Option<&str>) {
     // Deeper or larger than the oracle reads, in fields that nobody uses, is fine.
     if let (Some(wanted), Ok(value)) = (wanted, serde_json::from_str::<Value>(frame)) {
         assert!(has(&value, wanted), "{wanted:?} is not in {frame}");
+    }
+}
+
+fn check_key(frame: &str, key: Option<&str>) {
+    check_is_in_frame(frame, key);
+    assert!(key.is_none_or(|key| (1..=64).contains(&key.len())));
+}
+
+fn check_amendment(frame: &str, amendment: &Amendment<'_>) {
+    match amendment {
+        Amendment::Edit(body) => {
+            let kind = if matches!(body, BodyRef::Text(_)) { Kind::Chat } else { Kind::Data };
+            check_published(kind, body);
+        }
+        Amendment::React { reaction, .. } => {
+            check_is_in_frame(frame, Some(reaction));
+            assert!((1..=40).contains(&reaction.len()) && !reaction.contains(char::is_control));
+        }
+        Amendment::Delete => {}
     }
 }
 
@@ -97,17 +137,44 @@ fn check_published(kind: Kind, body: &BodyRef<'_>) {
         }),
         ts: Timestamp::from_millis(0),
         body,
+        details: None,
     };
     for dialect in dialects::standard() {
         let value = encode(dialect.as_ref(), &Event::Message(message.clone()));
-        let inner = if dialect.name() == "gohub" { &value["data"] } else { &value };
-        match &message.body {
-            Body::Text(text) => assert_eq!(inner["content"], text.as_str()),
-            Body::Json(json) => {
-                assert_eq!(inner["data"], serde_json::from_slice::<Value>(json).expect("was parsed before"));
-            }
-            _ => {}
+        check_body(dialect.as_ref(), &value, &message.body);
+        // The deepest place that it ever gets to.
+        let history = History {
+            request: None,
+            room: RoomName::new("lobby", 5).expect("a printable name of five bytes"),
+            epoch: Epoch::from_u64(1),
+            first: 1,
+            head: 1,
+            messages: vec![message.clone()],
+            more: false,
+        };
+        let page = encode(dialect.as_ref(), &Event::History(Box::new(history)));
+        assert!(depth(&page) <= 64, "some receivers read 64 levels only: {page}");
+        let page = if dialect.name() == "gohub" { &page["data"] } else { &page };
+        assert_eq!(page["messages"][0], value);
+    }
+}
+
+fn check_body(dialect: &dyn Dialect, value: &Value, body: &Body) {
+    let inner = if dialect.name() == "gohub" { &value["data"] } else { value };
+    match body {
+        Body::Text(text) => assert_eq!(inner["content"], text.as_str()),
+        Body::Json(json) => {
+            assert_eq!(inner["data"], serde_json::from_slice::<Value>(json).expect("was parsed before"));
         }
+        _ => {}
+    }
+}
+
+fn depth(value: &Value) -> usize {
+    match value {
+        Value::Array(items) => 1 + items.iter().map(depth).max().unwrap_or_default(),
+        Value::Object(fields) => 1 + fields.values().map(depth).max().unwrap_or_default(),
+        _ => 0,
     }
 }
 

@@ -70,6 +70,7 @@ macro_rules! store_suite {
             range_of_an_unknown_log_is_empty
             states_come_in_the_order_asked
             replaces_change_payload_and_author_only
+            replaces_of_a_repeated_append_are_not_done_again
             replaces_of_what_is_trimmed_or_not_yet_there_are_passed_over
             trim_by_count_keeps_the_newest
             trim_by_bytes_keeps_the_newest

@@ -3,37 +3,49 @@
 //! Called once per frame, on the hot path. The envelope is read first; `data` is read a second time only for
 //! the types the hub itself knows, and stays unparsed for all others.
 
-use std::borrow::Cow;
-
 use serde_json::value::RawValue;
 
-use super::super::shared;
-use crate::json::{Field, Object, bad_request, read_object};
+use super::super::shared::{
+    self, Ask,
+    common::{self, CONTENT, KEY, ROOM},
+};
+use crate::json::{Field, Names, Object, bad_request, read_object};
 use crate::{BodyRef, Command, Kind, Payload, Refusal, Request, RequestId, StartFrom};
 
 /// Largest request id: what a JavaScript number holds exactly.
 const MESSAGE_ID_MAX: i64 = (1 << 53) - 1;
 
-const ENVELOPE: [&str; 4] = ["message_id", "message_type", "data", "ts"];
+static ENVELOPE: Names<4> = Names::new(["message_id", "message_type", "data", "ts"]);
 const MESSAGE_ID: usize = 0;
 const MESSAGE_TYPE: usize = 1;
 const DATA: usize = 2;
 const TS: usize = 3;
 
-/// The fields inside `data`.
-const INNER: [&str; 5] = ["room", "content", "data", "epoch", "offset"];
-const ROOM: usize = 0;
-const CONTENT: usize = 1;
-const INNER_DATA: usize = 2;
-const EPOCH: usize = 3;
-const OFFSET: usize = 4;
+/// The fields inside `data`: what `shared::common` knows, in its order.
+static INNER: Names<14> = Names::new([
+    "room",
+    "content",
+    "data",
+    "idempotency_key",
+    "offset",
+    "epoch",
+    "last",
+    "to",
+    "reaction",
+    "remove",
+    "before",
+    "after",
+    "limit",
+    "active",
+]);
 
-type Envelope<'a> = Object<'a, { ENVELOPE.len() }>;
-type Inner<'a> = Object<'a, { INNER.len() }>;
+type Envelope<'a> = Object<'a, 4>;
+type Inner<'a> = Object<'a, 14>;
 
 pub(super) fn decode(payload: Payload<'_>) -> Result<Request<'_>, Refusal> {
     let Payload::Text(text) = payload else { return Err(shared::text_only("gohub")) };
-    let (envelope, syntax) = read_object(text, &ENVELOPE);
+    let mut envelope = Object::empty(&ENVELOPE);
+    let syntax = read_object(text, &mut envelope);
     let id = request_id(&envelope);
     if let Err(refusal) = syntax {
         return Err(refusal.answering(id.ok().flatten()));
@@ -65,35 +77,34 @@ fn command<'a>(envelope: &Envelope<'a>) -> Result<Command<'a>, Refusal> {
         "ping" => Ok(Command::Ping),
         "chat" => chat(data),
         "publish" => publish(data),
-        "subscribe" => {
-            let (room, from) = room_and_start(data, "subscribe")?;
-            Ok(Command::Subscribe { room, from })
-        }
-        "unsubscribe" => {
-            let (room, _) = room_and_start(data, "unsubscribe")?;
-            Ok(Command::Unsubscribe { room })
-        }
+        "subscribe" => subscribe(data),
+        "unsubscribe" => unsubscribe(data),
         "join" | "leave" => Err(bad_request(format_args!(
             "only the server sends messages of type {name:?}; rooms are changed with \"subscribe\" and \"unsubscribe\""
         ))),
-        _ => {
-            shared::not_from_the_server(&name)?;
-            let data = envelope.raw(DATA).map(shared::portable_data).transpose()?;
-            Ok(Command::Custom { name, data })
-        }
+        _ => match Ask::from_name(&name) {
+            Some(ask) => asked(ask, &name, data),
+            None => {
+                shared::not_from_the_server(&name)?;
+                let data = envelope.raw(DATA).map(shared::portable_data).transpose()?;
+                Ok(Command::Custom { name, data })
+            }
+        },
     }
 }
 
 /// `"hello"` or `{"content":"hello","room":"lobby"}`.
 fn chat(data: Field<'_>) -> Result<Command<'_>, Refusal> {
-    let (room, content) = match data.value() {
+    let (room, content, key) = match data.value() {
         Some(value) if is_object(value) => {
-            let inner = read_inner(value)?;
-            (inner.field(ROOM).text()?, shared::content(inner.field(CONTENT))?)
+            let mut inner = Object::empty(&INNER);
+            read_inner(value, &mut inner)?;
+            let content = shared::content(inner.field(CONTENT))?;
+            (inner.field(ROOM).text()?, content, shared::idempotency_key(inner.field(KEY))?)
         }
-        _ => (None, shared::content(data)?),
+        _ => (None, shared::content(data)?, None),
     };
-    Ok(Command::Publish { room, kind: Kind::Chat, body: BodyRef::Text(content), key: None })
+    Ok(Command::Publish { room, kind: Kind::Chat, body: BodyRef::Text(content), key })
 }
 
 /// `{"room":"builds","data":{"any":"json"}}`.
@@ -103,27 +114,59 @@ fn publish(data: Field<'_>) -> Result<Command<'_>, Refusal> {
             "publish needs `data` to be an object such as {\"room\":\"builds\",\"data\":1}",
         ));
     };
-    let inner = read_inner(value)?;
-    let published = inner.raw(INNER_DATA).ok_or_else(|| {
+    let mut inner = Object::empty(&INNER);
+    read_inner(value, &mut inner)?;
+    let published = inner.raw(common::DATA).ok_or_else(|| {
         bad_request("publish needs a second `data` inside `data`, with what to publish: {\"room\":\"builds\",\"data\":1}")
     })?;
     Ok(Command::Publish {
         room: inner.field(ROOM).text()?,
         kind: Kind::Data,
         body: BodyRef::Json(shared::portable_data(published)?),
-        key: None,
+        key: shared::idempotency_key(inner.field(KEY))?,
     })
 }
 
-/// `"builds"` or `{"room":"builds"}`, to subscribe also with `epoch` and `offset`.
-fn room_and_start<'a>(data: Field<'a>, what: &str) -> Result<(Cow<'a, str>, StartFrom), Refusal> {
+/// `"builds"` or `{"room":"builds"}`, the latter also with where to begin.
+fn subscribe(data: Field<'_>) -> Result<Command<'_>, Refusal> {
+    let (room, from) = match data.value() {
+        Some(value) if is_object(value) => {
+            let mut inner = Object::empty(&INNER);
+            read_inner(value, &mut inner)?;
+            (inner.field(ROOM).text()?, shared::start_from(&inner)?)
+        }
+        _ => (data.text()?, StartFrom::Now),
+    };
+    Ok(Command::Subscribe { room: shared::required_room(room, "subscribe")?, from })
+}
+
+/// `"builds"` or `{"room":"builds"}`.
+fn unsubscribe(data: Field<'_>) -> Result<Command<'_>, Refusal> {
+    let room = match data.value() {
+        Some(value) if is_object(value) => {
+            let mut inner = Object::empty(&INNER);
+            read_inner(value, &mut inner)?;
+            inner.field(ROOM).text()?
+        }
+        _ => data.text()?,
+    };
+    Ok(Command::Unsubscribe { room: shared::required_room(room, "unsubscribe")? })
+}
+
+/// An object with the request's fields; the room's name alone, or nothing, where that is enough.
+fn asked<'a>(ask: Ask, name: &str, data: Field<'a>) -> Result<Command<'a>, Refusal> {
     match data.value() {
         Some(value) if is_object(value) => {
-            let inner = read_inner(value)?;
-            let from = shared::start_from(inner.field(EPOCH), inner.field(OFFSET))?;
-            Ok((shared::required_room(inner.field(ROOM).text()?, what)?, from))
+            let mut inner = Object::empty(&INNER);
+            read_inner(value, &mut inner)?;
+            ask.read(name, &inner, || inner.field(ROOM).text())
         }
-        _ => Ok((shared::required_room(data.text()?, what)?, StartFrom::Now)),
+        Some(_) if ask.is_of_a_room() => ask.read(name, &Object::empty(&INNER), || data.text()),
+        Some(value) if ask != Ask::Commands => Err(bad_request(format_args!(
+            "{name} needs `data` to be an object with its fields, this one starts with {:?}",
+            value.get().chars().next().unwrap_or_default()
+        ))),
+        _ => ask.read(name, &Object::empty(&INNER), || Ok(None)),
     }
 }
 
@@ -131,10 +174,7 @@ fn is_object(value: &RawValue) -> bool {
     value.get().starts_with('{')
 }
 
-fn read_inner(value: &RawValue) -> Result<Inner<'_>, Refusal> {
-    let (inner, syntax) = read_object(value.get(), &INNER);
-    match syntax {
-        Ok(()) => Ok(inner),
-        Err(refusal) => Err(bad_request(format_args!("inside `data`: {}", refusal.detail))),
-    }
+fn read_inner<'a>(value: &'a RawValue, inner: &mut Inner<'a>) -> Result<(), Refusal> {
+    read_object(value.get(), inner)
+        .map_err(|refusal| bad_request(format_args!("inside `data`: {}", refusal.detail)))
 }

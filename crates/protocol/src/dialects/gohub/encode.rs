@@ -3,10 +3,24 @@
 //! Called once per event, never per receiver. The order of the keys is part of the contract (people read
 //! these lines), so every shape is written out here in that order.
 
-use crate::json::{base64, boolean, close, epoch, integer, key, millis, open, raw, string, unsigned, uuid};
+use super::super::shared::{self, Words, write_body, write_details, write_position, write_room};
+use crate::json::{boolean, close, integer, key, millis, open, raw, string, unsigned, uuid};
 use crate::{
-    Acknowledgement, Body, Event, Gap, Kind, Message, Notice, Position, Publisher, Refusal, RequestId,
-    RoomName, Subscribed, Timestamp, Welcome,
+    Acknowledgement, Event, Gap, Message, Notice, Publisher, Refusal, RequestId, Timestamp, Welcome,
+};
+
+const WORDS: Words = Words {
+    user_id: "user_id",
+    username: "username",
+    previous_username: "previous_username",
+    client_id: "client_id",
+    user_count: "user_count",
+    joined_count: "joined_count",
+    left_count: "left_count",
+    expires_after: "expires_after_ms",
+    timestamp: "ts",
+    time: |out, ts| integer(out, ts.as_millis()),
+    message: write_message,
 };
 
 /// Room for everything around a body, so that the vector grows at most once.
@@ -17,18 +31,12 @@ pub(super) fn encode(event: &Event, out: &mut Vec<u8>) {
         Event::Welcome(welcome) => write_welcome(out, welcome),
         Event::Message(message) => write_message(out, message),
         Event::Subscribed(subscribed) => {
-            let Subscribed { request, room, position, members, .. } = subscribed.as_ref();
-            begin(out, request.as_ref(), "subscribed");
-            begin_data(out);
-            write_room(out, Some(room));
-            write_position(out, Some(*position));
-            key(out, "members");
-            unsigned(out, *members as u64);
+            begin_data(out, subscribed.request.as_ref(), "subscribed");
+            shared::write_subscribed(out, subscribed);
             end(out, None);
         }
         Event::Unsubscribed { request, room } => {
-            begin(out, request.as_ref(), "unsubscribed");
-            begin_data(out);
+            begin_data(out, request.as_ref(), "unsubscribed");
             write_room(out, Some(room));
             end(out, None);
         }
@@ -48,13 +56,52 @@ pub(super) fn encode(event: &Event, out: &mut Vec<u8>) {
         }
         Event::Gap(gap) => write_gap(out, gap),
         Event::Notice(Notice::GoingAway { reconnect_after }) => {
-            begin(out, None, "going_away");
-            begin_data(out);
+            begin_data(out, None, "going_away");
             key(out, "reconnect_after_ms");
             millis(out, *reconnect_after);
             end(out, None);
         }
-        _ => {}
+        Event::History(history) => {
+            out.reserve(history.messages.iter().map(|message| ENVELOPE_LEN + message.body.len()).sum());
+            begin_data(out, history.request.as_ref(), "history");
+            shared::write_history(out, &WORDS, history);
+            end(out, None);
+        }
+        Event::Presence(presence) => {
+            begin_data(out, presence.request.as_ref(), "presence");
+            shared::write_presence(out, &WORDS, presence);
+            end(out, None);
+        }
+        Event::Crowd(crowd) => {
+            begin_data(out, None, "presence_change");
+            shared::write_crowd(out, &WORDS, crowd);
+            end(out, None);
+        }
+        Event::Typing(typing) => {
+            begin_data(out, None, "typing");
+            shared::write_typing(out, &WORDS, typing);
+            end(out, None);
+        }
+        Event::Receipt(receipt) => {
+            begin_data(out, None, "receipt");
+            shared::write_receipt(out, &WORDS, receipt);
+            end(out, None);
+        }
+        Event::ReceiptCounts(counts) => {
+            begin_data(out, None, "receipt_counts");
+            shared::write_receipt_counts(out, counts);
+            end(out, None);
+        }
+        Event::Receipts(receipts) => {
+            begin_data(out, receipts.request.as_ref(), "receipts");
+            shared::write_receipts(out, &WORDS, receipts);
+            end(out, None);
+        }
+        Event::Conversations(conversations) => {
+            begin_data(out, conversations.request.as_ref(), "conversations");
+            shared::write_conversations(out, &WORDS, conversations);
+            end(out, None);
+        }
     }
 }
 
@@ -70,7 +117,9 @@ fn begin(out: &mut Vec<u8>, request: Option<&RequestId>, name: &str) {
     string(out, name);
 }
 
-fn begin_data(out: &mut Vec<u8>) {
+/// The envelope up to and into `data`, which [`end`] ends.
+fn begin_data(out: &mut Vec<u8>, request: Option<&RequestId>, name: &str) {
+    begin(out, request, name);
     key(out, "data");
     open(out);
 }
@@ -86,8 +135,7 @@ fn end(out: &mut Vec<u8>, ts: Option<Timestamp>) {
 }
 
 fn write_welcome(out: &mut Vec<u8>, welcome: &Welcome) {
-    begin(out, None, "welcome");
-    begin_data(out);
+    begin_data(out, None, "welcome");
     key(out, "client_id");
     uuid(out, welcome.client.as_u128());
     key(out, "user_id");
@@ -106,21 +154,19 @@ fn write_welcome(out: &mut Vec<u8>, welcome: &Welcome) {
 /// One shape for every kind: where, who, what, which.
 fn write_message(out: &mut Vec<u8>, message: &Message) {
     out.reserve(ENVELOPE_LEN + message.body.len());
-    begin(out, None, message.kind.name());
-    begin_data(out);
+    begin_data(out, None, message.kind.name());
     write_room(out, message.room.as_ref());
     write_publisher(out, message.from.as_ref());
-    let text_name = if matches!(message.kind, Kind::Chat | Kind::System) { "content" } else { "data" };
-    write_body(out, text_name, &message.body);
+    write_body(out, &WORDS, message);
     key(out, "id");
     uuid(out, message.id.as_u128());
     write_position(out, message.position);
+    write_details(out, &WORDS, message);
     end(out, Some(message.ts));
 }
 
 fn write_acknowledgement(out: &mut Vec<u8>, acknowledgement: &Acknowledgement) {
-    begin(out, Some(&acknowledgement.request), "ack");
-    begin_data(out);
+    begin_data(out, Some(&acknowledgement.request), "ack");
     write_room(out, Some(&acknowledgement.room));
     key(out, "id");
     uuid(out, acknowledgement.id.as_u128());
@@ -133,8 +179,7 @@ fn write_acknowledgement(out: &mut Vec<u8>, acknowledgement: &Acknowledgement) {
 }
 
 fn write_refusal(out: &mut Vec<u8>, refusal: &Refusal) {
-    begin(out, refusal.request.as_ref(), "error");
-    begin_data(out);
+    begin_data(out, refusal.request.as_ref(), "error");
     key(out, "code");
     unsigned(out, refusal.code.number().into());
     key(out, "error");
@@ -151,19 +196,12 @@ fn write_refusal(out: &mut Vec<u8>, refusal: &Refusal) {
 }
 
 fn write_gap(out: &mut Vec<u8>, gap: &Gap) {
-    begin(out, None, "gap");
-    begin_data(out);
+    begin_data(out, None, "gap");
     write_room(out, Some(&gap.room));
     key(out, "missed");
     unsigned(out, gap.missed);
     write_position(out, Some(gap.to));
     end(out, None);
-}
-
-fn write_room(out: &mut Vec<u8>, room: Option<&RoomName>) {
-    let Some(room) = room else { return };
-    key(out, "room");
-    string(out, room.as_str());
 }
 
 fn write_publisher(out: &mut Vec<u8>, publisher: Option<&Publisher>) {
@@ -174,31 +212,4 @@ fn write_publisher(out: &mut Vec<u8>, publisher: Option<&Publisher>) {
     string(out, &publisher.name);
     key(out, "client_id");
     uuid(out, publisher.client.as_u128());
-}
-
-fn write_position(out: &mut Vec<u8>, position: Option<Position>) {
-    let Some(position) = position else { return };
-    key(out, "epoch");
-    epoch(out, position.epoch);
-    key(out, "offset");
-    unsigned(out, position.offset);
-}
-
-/// The body under its name; bytes always as `base64`, JSON always as `data`, nothing where there is nothing.
-fn write_body(out: &mut Vec<u8>, text_name: &'static str, body: &Body) {
-    match body {
-        Body::Empty => {}
-        Body::Text(text) => {
-            key(out, text_name);
-            string(out, text);
-        }
-        Body::Json(json) => {
-            key(out, "data");
-            raw(out, json);
-        }
-        Body::Binary(bytes) => {
-            key(out, "base64");
-            base64(out, bytes);
-        }
-    }
 }

@@ -7,9 +7,9 @@ use bytes::Bytes;
 
 use super::Gohub;
 use crate::{
-    Acknowledgement, Body, BodyRef, ClientId, Command, Dialect, Epoch, ErrorCode, Event, FrameKind, Gap,
-    Kind, Message, MessageId, Notice, Payload, Position, Publisher, Refusal, Request, RequestId, RoomName,
-    Timestamp, UserId, Welcome,
+    Acknowledgement, Body, BodyRef, ClientId, Command, Dialect, Durability, Epoch, ErrorCode, Event,
+    FrameKind, Gap, Kind, Message, MessageId, Notice, Payload, Position, Publisher, Refusal, Request,
+    RequestId, RoomName, StartFrom, Subscribed, Timestamp, UserId, Welcome,
 };
 
 fn decode(text: &str) -> Request<'_> {
@@ -60,6 +60,22 @@ fn message(kind: Kind, body: Body) -> Message {
         }),
         ts: Timestamp::from_millis(1_767_090_600_000),
         body,
+        details: None,
+    }
+}
+
+fn subscribed(request: Option<RequestId>) -> Subscribed {
+    Subscribed {
+        request,
+        room: lobby(),
+        position: position(),
+        head: 42,
+        first: 40,
+        recovered: None,
+        members: 3,
+        durability: Durability::Stored,
+        unread: None,
+        topic: "".into(),
     }
 }
 
@@ -113,7 +129,7 @@ fn gohub_subscribe_takes_a_name_or_an_object() {
     for data in [r#""builds""#, r#"{"room":"builds"}"#, r#"{ "x":{}, "room":"bu\u0069lds" }"#] {
         let text = request("subscribe", data);
         assert!(
-            matches!(decode(&text).command, Command::Subscribe { room, since: None } if room == "builds"),
+            matches!(decode(&text).command, Command::Subscribe { room, from: StartFrom::Now } if room == "builds"),
             "{text}"
         );
         let text = request("unsubscribe", data);
@@ -121,7 +137,7 @@ fn gohub_subscribe_takes_a_name_or_an_object() {
     }
     let text = request("subscribe", r#"{"room":"a","epoch":"000000000000001f","offset":42}"#);
     assert!(
-        matches!(decode(&text).command, Command::Subscribe { since: Some(since), .. } if since == position())
+        matches!(decode(&text).command, Command::Subscribe { from: StartFrom::After(place), .. } if place == position())
     );
 }
 
@@ -151,7 +167,8 @@ fn gohub_chat_takes_a_text_or_an_object() {
         (r#"{"room":"builds","content":"hello"}"#, Some("builds")),
     ] {
         let text = request("chat", data);
-        let Command::Publish { room, kind: Kind::Chat, body: BodyRef::Text(content) } = decode(&text).command
+        let Command::Publish { room, kind: Kind::Chat, body: BodyRef::Text(content), key: None } =
+            decode(&text).command
         else {
             panic!("{text}");
         };
@@ -169,7 +186,7 @@ fn gohub_chat_takes_a_text_or_an_object() {
 #[test]
 fn gohub_publish_passes_the_inner_data_on() {
     let text = request("publish", r#"{"room":"builds","data": [1, {"a":null}] }"#);
-    let Command::Publish { room: Some(room), kind: Kind::Data, body: BodyRef::Json(data) } =
+    let Command::Publish { room: Some(room), kind: Kind::Data, body: BodyRef::Json(data), key: None } =
         decode(&text).command
     else {
         panic!("{text}");
@@ -190,8 +207,8 @@ fn gohub_unknown_types_are_the_applications_with_data_unparsed() {
         decode(r#"{"message_id":0,"message_type":"vote"}"#).command,
         Command::Custom { data: None, .. }
     ));
-    let deep = request("vote", &format!("{}{}", "[".repeat(61), "]".repeat(61)));
-    assert!(bad_request(&deep).contains("60 levels"));
+    let deep = request("vote", &format!("{}{}", "[".repeat(59), "]".repeat(59)));
+    assert!(bad_request(&deep).contains("58 levels"));
 }
 
 #[test]
@@ -261,8 +278,8 @@ fn gohub_every_answer_has_its_documented_shape() {
             r#"{"message_id":0,"message_type":"welcome","data":{"client_id":"00000000-0000-0000-0000-000000000009","user_id":"user123","username":"","ping_interval_ms":9007199254740991,"message_bytes_max":8192,"open_mode":false},"ts":-1}"#,
         ),
         (
-            Event::Subscribed { request: request(), room: lobby(), position: position(), members: 3 },
-            r#"{"message_id":5,"message_type":"subscribed","data":{"room":"lobby","epoch":"000000000000001f","offset":42,"members":3}}"#,
+            Event::Subscribed(Box::new(subscribed(request()))),
+            r#"{"message_id":5,"message_type":"subscribed","data":{"room":"lobby","epoch":"000000000000001f","offset":42,"members":3,"head":42,"first":40,"durability":"stored"}}"#,
         ),
         (
             Event::Unsubscribed { request: None, room: lobby() },

@@ -5,28 +5,46 @@
 
 use std::borrow::Cow;
 
-use super::super::shared;
-use crate::json::{Object, bad_request, read_object};
+use super::super::shared::{
+    self, Ask,
+    common::{CONTENT, DATA, KEY, ROOM},
+};
+use crate::json::{Names, Object, bad_request, read_object};
 use crate::{BodyRef, Command, Kind, Payload, Refusal, Request, RequestId};
 
 /// Longest request id that is a text, in bytes.
 const ID_LEN_MAX: usize = 64;
 
-const FIELDS: [&str; 8] = ["type", "id", "room", "channel", "content", "data", "epoch", "offset"];
-const TYPE: usize = 0;
-const ID: usize = 1;
-const ROOM: usize = 2;
-const CHANNEL: usize = 3;
-const CONTENT: usize = 4;
-const DATA: usize = 5;
-const EPOCH: usize = 6;
-const OFFSET: usize = 7;
+/// First what `shared::common` knows, in its order.
+static FIELDS: Names<17> = Names::new([
+    "room",
+    "content",
+    "data",
+    "idempotencyKey",
+    "offset",
+    "epoch",
+    "last",
+    "to",
+    "reaction",
+    "remove",
+    "before",
+    "after",
+    "limit",
+    "active",
+    "type",
+    "id",
+    "channel",
+]);
+const TYPE: usize = 14;
+const ID: usize = 15;
+const CHANNEL: usize = 16;
 
-type Fields<'a> = Object<'a, { FIELDS.len() }>;
+type Fields<'a> = Object<'a, 17>;
 
 pub(super) fn decode(payload: Payload<'_>) -> Result<Request<'_>, Refusal> {
     let Payload::Text(text) = payload else { return Err(shared::text_only("native")) };
-    let (fields, syntax) = read_object(text, &FIELDS);
+    let mut fields = Object::empty(&FIELDS);
+    let syntax = read_object(text, &mut fields);
     let id = request_id(&fields);
     if let Err(refusal) = syntax {
         return Err(refusal.answering(id.ok().flatten()));
@@ -63,25 +81,30 @@ fn command<'a>(fields: &Fields<'a>) -> Result<Command<'a>, Refusal> {
             kind: Kind::Chat,
             body: BodyRef::Text(shared::content(fields.field(CONTENT))?),
             room: room(fields)?,
-            key: None,
+            key: shared::idempotency_key(fields.field(KEY))?,
         }),
         "publish" => Ok(Command::Publish {
             kind: Kind::Data,
             body: published_data(fields)?,
             room: room(fields)?,
-            key: None,
+            key: shared::idempotency_key(fields.field(KEY))?,
         }),
-        "subscribe" | "join" => Ok(Command::Subscribe {
-            room: room_or_data(fields, &name)?,
-            from: shared::start_from(fields.field(EPOCH), fields.field(OFFSET))?,
-        }),
+        "subscribe" | "join" => {
+            Ok(Command::Subscribe { room: room_or_data(fields, &name)?, from: shared::start_from(fields)? })
+        }
         "unsubscribe" | "leave" => Ok(Command::Unsubscribe { room: room_or_data(fields, &name)? }),
         "ping" => Ok(Command::Ping),
-        _ => {
-            shared::not_from_the_server(&name)?;
-            Ok(Command::Custom { data: fields.raw(DATA).map(shared::portable_data).transpose()?, name })
-        }
+        _ => match Ask::from_name(&name) {
+            Some(ask) => ask.read(&name, fields, || room(fields)),
+            None => custom(name, fields),
+        },
     }
+}
+
+fn custom<'a>(name: Cow<'a, str>, fields: &Fields<'a>) -> Result<Command<'a>, Refusal> {
+    shared::not_from_the_server(&name)?;
+    let data = fields.raw(DATA).map(shared::portable_data).transpose()?;
+    Ok(Command::Custom { name, data })
 }
 
 fn published_data<'a>(fields: &Fields<'a>) -> Result<BodyRef<'a>, Refusal> {

@@ -3,12 +3,22 @@
 //! Called once per event, never per receiver. The order of the keys is part of the contract (people read
 //! these lines), so every shape is written out here in that order.
 
-use crate::json::{
-    base64, boolean, close, epoch, integer, key, millis, open, raw, string, timestamp, unsigned, uuid,
-};
-use crate::{
-    Acknowledgement, Body, Event, Gap, Kind, Message, Notice, Position, Publisher, Refusal, RequestId,
-    RoomName, Subscribed, Welcome,
+use super::super::shared::{self, Words, write_body, write_details, write_position, write_room};
+use crate::json::{boolean, close, integer, key, millis, open, raw, string, timestamp, unsigned, uuid};
+use crate::{Acknowledgement, Event, Gap, Kind, Message, Notice, Publisher, Refusal, RequestId, Welcome};
+
+const WORDS: Words = Words {
+    user_id: "userId",
+    username: "username",
+    previous_username: "previousUsername",
+    client_id: "clientId",
+    user_count: "userCount",
+    joined_count: "joinedCount",
+    left_count: "leftCount",
+    expires_after: "expiresAfter",
+    timestamp: "timestamp",
+    time: timestamp,
+    message: write_message,
 };
 
 /// Room for everything around a body, so that the vector grows at most once.
@@ -17,42 +27,64 @@ const ENVELOPE_LEN: usize = 384;
 pub(super) fn encode(event: &Event, out: &mut Vec<u8>) {
     match event {
         Event::Welcome(welcome) => write_welcome(out, welcome),
-        Event::Message(message) => write_message(out, message),
+        Event::Message(message) => return write_message(out, message),
         Event::Subscribed(subscribed) => {
-            let Subscribed { request, room, position, members, .. } = subscribed.as_ref();
-            begin(out, "subscribed");
-            write_request(out, request.as_ref());
-            write_room(out, Some(room));
-            write_position(out, Some(*position));
-            key(out, "members");
-            unsigned(out, *members as u64);
+            answer(out, "subscribed", subscribed.request.as_ref());
+            shared::write_subscribed(out, subscribed);
         }
         Event::Unsubscribed { request, room } => {
-            begin(out, "unsubscribed");
-            write_request(out, request.as_ref());
+            answer(out, "unsubscribed", request.as_ref());
             write_room(out, Some(room));
         }
         Event::Acknowledged(acknowledgement) => write_acknowledgement(out, acknowledgement),
-        Event::Pong { request } => {
-            begin(out, "pong");
-            write_request(out, request.as_ref());
-        }
+        Event::Pong { request } => answer(out, "pong", request.as_ref()),
         Event::Refused(refusal) => write_refusal(out, refusal),
         Event::Reply { request, name, data } => {
-            begin(out, name);
-            write_request(out, request.as_ref());
+            answer(out, name, request.as_ref());
             if let Some(data) = data {
                 key(out, "data");
                 raw(out, data);
             }
         }
         Event::Gap(gap) => write_gap(out, gap),
+        Event::History(history) => {
+            out.reserve(history.messages.iter().map(|message| ENVELOPE_LEN + message.body.len()).sum());
+            answer(out, "history", history.request.as_ref());
+            shared::write_history(out, &WORDS, history);
+        }
+        Event::Presence(presence) => {
+            answer(out, "presence", presence.request.as_ref());
+            shared::write_presence(out, &WORDS, presence);
+        }
+        Event::Crowd(crowd) => {
+            begin(out, "presence_change");
+            shared::write_crowd(out, &WORDS, crowd);
+        }
+        Event::Typing(typing) => {
+            begin(out, "typing");
+            shared::write_typing(out, &WORDS, typing);
+        }
+        Event::Receipt(receipt) => {
+            begin(out, "receipt");
+            shared::write_receipt(out, &WORDS, receipt);
+        }
+        Event::ReceiptCounts(counts) => {
+            begin(out, "receipt_counts");
+            shared::write_receipt_counts(out, counts);
+        }
+        Event::Receipts(receipts) => {
+            answer(out, "receipts", receipts.request.as_ref());
+            shared::write_receipts(out, &WORDS, receipts);
+        }
+        Event::Conversations(conversations) => {
+            answer(out, "conversations", conversations.request.as_ref());
+            shared::write_conversations(out, &WORDS, conversations);
+        }
         Event::Notice(Notice::GoingAway { reconnect_after }) => {
             begin(out, "going_away");
             key(out, "reconnectAfter");
             millis(out, *reconnect_after);
         }
-        _ => begin(out, "unspoken"),
     }
     close(out);
 }
@@ -61,6 +93,12 @@ fn begin(out: &mut Vec<u8>, name: &str) {
     open(out);
     key(out, "type");
     string(out, name);
+}
+
+/// What answers a request begins with the request's id.
+fn answer(out: &mut Vec<u8>, name: &str, request: Option<&RequestId>) {
+    begin(out, name);
+    write_request(out, request);
 }
 
 fn write_welcome(out: &mut Vec<u8>, welcome: &Welcome) {
@@ -81,6 +119,7 @@ fn write_welcome(out: &mut Vec<u8>, welcome: &Welcome) {
     boolean(out, welcome.open_mode);
 }
 
+/// A whole message. People read chat, so what they look for comes first there; programs look for the room.
 fn write_message(out: &mut Vec<u8>, message: &Message) {
     out.reserve(ENVELOPE_LEN + message.body.len());
     begin(out, message.kind.name());
@@ -93,47 +132,49 @@ fn write_message(out: &mut Vec<u8>, message: &Message) {
         | Kind::Delete
         | Kind::Reaction => {
             write_publisher(out, message.from.as_ref());
-            write_body(out, "content", &message.body);
-            key(out, "timestamp");
-            timestamp(out, message.ts);
+            write_body(out, &WORDS, message);
+            write_time(out, message);
             write_room(out, message.room.as_ref());
             write_message_id(out, message);
         }
         Kind::System => {
-            write_body(out, "content", &message.body);
-            key(out, "timestamp");
-            timestamp(out, message.ts);
+            write_body(out, &WORDS, message);
+            write_time(out, message);
             write_publisher(out, message.from.as_ref());
             write_room(out, message.room.as_ref());
             write_message_id(out, message);
         }
         Kind::Join | Kind::Leave => {
             write_publisher(out, message.from.as_ref());
-            key(out, "timestamp");
-            timestamp(out, message.ts);
+            write_time(out, message);
             write_room(out, message.room.as_ref());
             // One user may come with several connections: without this, nobody could tell which one left.
             if let Some(publisher) = &message.from {
                 key(out, "clientId");
                 uuid(out, publisher.client.as_u128());
             }
-            write_body(out, "data", &message.body);
+            write_body(out, &WORDS, message);
         }
         Kind::Data | Kind::Custom(_) => {
             write_room(out, message.room.as_ref());
-            write_body(out, "data", &message.body);
+            write_body(out, &WORDS, message);
             write_publisher(out, message.from.as_ref());
-            key(out, "timestamp");
-            timestamp(out, message.ts);
+            write_time(out, message);
             write_message_id(out, message);
         }
     }
     write_position(out, message.position);
+    write_details(out, &WORDS, message);
+    close(out);
+}
+
+fn write_time(out: &mut Vec<u8>, message: &Message) {
+    key(out, "timestamp");
+    timestamp(out, message.ts);
 }
 
 fn write_acknowledgement(out: &mut Vec<u8>, acknowledgement: &Acknowledgement) {
-    begin(out, "ack");
-    write_request(out, Some(&acknowledgement.request));
+    answer(out, "ack", Some(&acknowledgement.request));
     write_room(out, Some(&acknowledgement.room));
     key(out, "messageId");
     uuid(out, acknowledgement.id.as_u128());
@@ -147,8 +188,7 @@ fn write_acknowledgement(out: &mut Vec<u8>, acknowledgement: &Acknowledgement) {
 }
 
 fn write_refusal(out: &mut Vec<u8>, refusal: &Refusal) {
-    begin(out, "error");
-    write_request(out, refusal.request.as_ref());
+    answer(out, "error", refusal.request.as_ref());
     key(out, "code");
     unsigned(out, refusal.code.number().into());
     key(out, "error");
@@ -180,12 +220,6 @@ fn write_request(out: &mut Vec<u8>, request: Option<&RequestId>) {
     }
 }
 
-fn write_room(out: &mut Vec<u8>, room: Option<&RoomName>) {
-    let Some(room) = room else { return };
-    key(out, "room");
-    string(out, room.as_str());
-}
-
 fn write_publisher(out: &mut Vec<u8>, publisher: Option<&Publisher>) {
     let Some(publisher) = publisher else { return };
     key(out, "userId");
@@ -197,31 +231,4 @@ fn write_publisher(out: &mut Vec<u8>, publisher: Option<&Publisher>) {
 fn write_message_id(out: &mut Vec<u8>, message: &Message) {
     key(out, "id");
     uuid(out, message.id.as_u128());
-}
-
-fn write_position(out: &mut Vec<u8>, position: Option<Position>) {
-    let Some(position) = position else { return };
-    key(out, "epoch");
-    epoch(out, position.epoch);
-    key(out, "offset");
-    unsigned(out, position.offset);
-}
-
-/// The body under its name; bytes always as `base64`, JSON always as `data`, nothing where there is nothing.
-fn write_body(out: &mut Vec<u8>, text_name: &'static str, body: &Body) {
-    match body {
-        Body::Empty => {}
-        Body::Text(text) => {
-            key(out, text_name);
-            string(out, text);
-        }
-        Body::Json(json) => {
-            key(out, "data");
-            raw(out, json);
-        }
-        Body::Binary(bytes) => {
-            key(out, "base64");
-            base64(out, bytes);
-        }
-    }
 }

@@ -1,13 +1,24 @@
 //! The rules that the JSON dialects have in common, so that they cannot drift apart.
 //!
-//! Called by their `decode`. Each dialect has its own field names; what may be in the fields is decided here.
+//! Called by their `decode` and `encode`. Each dialect has its own envelope and its own names for the fields; what
+//! may be in the fields, and which fields an event has in which order, is decided here.
 
 use std::borrow::Cow;
 
 use serde_json::value::RawValue;
 
 use crate::json::{Field, bad_request, check_portable};
-use crate::{Epoch, ErrorCode, Position, Refusal, StartFrom};
+use crate::{ErrorCode, Refusal};
+
+mod requests;
+mod write;
+
+pub(super) use requests::{Ask, common, idempotency_key, start_from};
+pub(super) use write::{
+    Words, write_body, write_conversations, write_crowd, write_details, write_history, write_position,
+    write_presence, write_receipt, write_receipt_counts, write_receipts, write_room, write_subscribed,
+    write_typing,
+};
 
 /// Longest type name, in bytes.
 const TYPE_LEN_MAX: usize = 64;
@@ -22,6 +33,14 @@ pub const SERVER_TYPES: &[&str] = &[
     "error",
     "message",
     "system",
+    "action",
+    "topic",
+    "rename",
+    "reaction",
+    "presence_change",
+    "receipt",
+    "receipt_counts",
+    "command_result",
     "gap",
     "going_away",
 ];
@@ -45,32 +64,6 @@ pub(super) fn not_from_the_server(name: &str) -> Result<(), Refusal> {
         return Err(bad_request(format_args!("only the server sends messages of type {name:?}")));
     }
     Ok(())
-}
-
-/// Where a subscription is to begin.
-pub(super) fn start_from(epoch: Field<'_>, offset: Field<'_>) -> Result<StartFrom, Refusal> {
-    Ok(since(epoch, offset)?.map_or(StartFrom::Now, StartFrom::After))
-}
-
-/// The place a client says it was in a room's log.
-pub(super) fn since(epoch: Field<'_>, offset: Field<'_>) -> Result<Option<Position>, Refusal> {
-    match (epoch.text()?, offset.integer()?) {
-        (None, None) => Ok(None),
-        (Some(epoch), Some(offset)) => {
-            let epoch = epoch_from_text(&epoch).ok_or_else(|| {
-                bad_request("`epoch` must be sixteen hexadecimal digits, as the server sent it")
-            })?;
-            let offset = u64::try_from(offset).map_err(|_| bad_request("`offset` must not be negative"))?;
-            Ok(Some(Position { epoch, offset }))
-        }
-        _ => Err(bad_request("`epoch` and `offset` only mean something together; send both or neither")),
-    }
-}
-
-/// Stricter than `Epoch::from_str`, which accepts fewer digits and a sign.
-fn epoch_from_text(text: &str) -> Option<Epoch> {
-    let exact = text.len() == 16 && text.bytes().all(|b| b.is_ascii_hexdigit());
-    if exact { text.parse().ok() } else { None }
 }
 
 /// JSON that is passed on unparsed.

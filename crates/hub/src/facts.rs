@@ -1,0 +1,32 @@
+//! The families of facts that the hub keeps in its stores, and how their names are put together.
+//!
+//! Names and values are on disk: a family's meaning never changes, a new meaning is a new family. Parts of a name are
+//! separated by a zero byte, which neither room names nor user ids contain.
+
+use bytes::Bytes;
+use outspoke_store::Space;
+
+/// How far users have read: room, user -> see `room/receipts.rs`.
+pub(crate) const CURSORS: Space = Space("cursors");
+/// Private conversations: user, other user -> see `direct.rs`.
+pub(crate) const CONVERSATIONS: Space = Space("conversations");
+/// Topics of rooms: room -> text.
+pub(crate) const TOPICS: Space = Space("topics");
+/// When users were last in a room: room, user -> see `room/presence.rs`.
+pub(crate) const LAST_SEEN: Space = Space("last_seen");
+/// Counted messages and users: see `analytics.rs`.
+pub(crate) const ANALYTICS: Space = Space("analytics");
+/// Tenants made at run time: name -> see `tenant.rs`.
+pub(crate) const TENANTS: Space = Space("tenants");
+
+/// A name of several parts.
+pub(crate) fn name(parts: &[&str]) -> Bytes {
+    Bytes::from(parts.join("\0"))
+}
+
+/// The beginning of the names whose first parts are these.
+pub(crate) fn prefix(parts: &[&str]) -> Bytes {
+    let mut prefix = parts.join("\0");
+    prefix.push('\0');
+    Bytes::from(prefix)
+}

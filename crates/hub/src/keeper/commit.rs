@@ -1,0 +1,282 @@
+//! One batch: gathered, made durable, handed back.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use outspoke_protocol::{Acknowledgement, Epoch, Event, MessageId, Position, Refusal, Timestamp};
+use outspoke_store::{Append, Appended, Batch, FactWrite, Outcome, StoreError};
+use tokio::sync::oneshot;
+use tokio::time::Instant;
+
+use super::{Job, Keeper, Origin, Submission, is_empty, refusal_of_store};
+use crate::error::PublishError;
+use crate::hub::Inner;
+use crate::room::{Published, Room, RoomId};
+use crate::shard::Key;
+use crate::shard::command::Command;
+
+/// How often the queue is looked at for what has waited too long, while the store is busy.
+const LOOK: Duration = Duration::from_millis(250);
+/// How long to wait before a batch in doubt is tried again: at first, and at most.
+const RETRY: (Duration, Duration) = (Duration::from_millis(50), Duration::from_millis(1000));
+
+/// Jobs that become durable together.
+#[derive(Default)]
+struct Group {
+    batch: Batch,
+    /// Messages by append, in the order of its records.
+    rooms: Vec<(Arc<Room>, Vec<Box<Submission>>)>,
+    by_room: HashMap<RoomId, usize>,
+    writes: Vec<oneshot::Sender<Result<(), StoreError>>>,
+}
+
+impl Group {
+    fn add(&mut self, mut submission: Box<Submission>) {
+        let room = Arc::clone(&submission.room);
+        let index = *self.by_room.entry(room.id).or_insert_with(|| {
+            // The epoch counts only for a log that does not exist.
+            let epoch = match room.epoch().as_u64() {
+                0 => Epoch::random().as_u64(),
+                epoch => epoch,
+            };
+            let append = Append { log: room.log_key(), epoch, records: Vec::new(), replaces: Vec::new() };
+            self.batch.appends.push(append);
+            self.rooms.push((room, Vec::new()));
+            self.rooms.len() - 1
+        });
+        self.batch.appends[index].records.push(submission.record.clone());
+        self.batch.facts.append(&mut submission.facts);
+        self.rooms[index].1.push(submission);
+    }
+
+    fn write(&mut self, mut facts: Vec<FactWrite>, done: oneshot::Sender<Result<(), StoreError>>) {
+        self.batch.facts.append(&mut facts);
+        self.writes.push(done);
+    }
+}
+
+impl Keeper {
+    /// Does jobs in their order.
+    pub(super) async fn work(&self, hub: &Arc<Inner>, jobs: Vec<Job>) {
+        let mut group = Group::default();
+        let now = Instant::now();
+        for job in jobs {
+            match job {
+                Job::Publish(submission) if submission.deadline <= now => self.refuse_late(hub, submission),
+                Job::Publish(submission) => group.add(submission),
+                Job::Amend(amendment) => {
+                    self.commit(hub, std::mem::take(&mut group)).await;
+                    self.amend(hub, *amendment).await;
+                }
+                Job::Write(facts, done) => group.write(facts, done),
+                Job::LastCall(last_call) => {
+                    self.commit(hub, std::mem::take(&mut group)).await;
+                    drop(last_call);
+                }
+            }
+        }
+        self.commit(hub, group).await;
+    }
+
+    async fn commit(&self, hub: &Arc<Inner>, group: Group) {
+        if is_empty(&group.batch) {
+            return;
+        }
+        let Group { batch, rooms, writes, .. } = group;
+        let outcome = self.commit_until_known(hub, &batch).await;
+        for done in writes {
+            // Whoever asked may have stopped waiting.
+            let _ = done.send(outcome.as_ref().map(|_| ()).map_err(Clone::clone));
+        }
+        match outcome {
+            Ok(appended) => {
+                self.counters.commits.fetch_add(1, Ordering::Relaxed);
+                self.hand_back(hub, rooms, appended).await;
+            }
+            Err(error) => {
+                tracing::warn!(store = %self.name, %error, "messages were refused");
+                let mut answers = Answers::new(hub);
+                for submission in rooms.into_iter().flat_map(|(_, submissions)| submissions) {
+                    self.refuse(&mut answers, *submission, &error);
+                }
+                answers.send();
+            }
+        }
+    }
+
+    /// Commits, and commits the same again for as long as the store cannot say whether it did.
+    pub(super) async fn commit_until_known(
+        &self,
+        hub: &Inner,
+        batch: &Batch,
+    ) -> Result<Vec<Appended>, StoreError> {
+        let mut in_doubt = false;
+        let mut pause = RETRY.0;
+        loop {
+            match self.watching(hub, self.store.commit(batch)).await {
+                Ok(appended) => return Ok(appended),
+                Err(error @ StoreError::InDoubt(_)) => {
+                    tracing::warn!(store = %self.name, %error, "trying again until it is known what was written");
+                    in_doubt = true;
+                }
+                // Nothing of *this* try was written; an earlier one may have been.
+                Err(error) if in_doubt => tracing::debug!(store = %self.name, %error, "still in doubt"),
+                Err(error) => return Err(error),
+            }
+            self.watching(hub, tokio::time::sleep(pause)).await;
+            pause = (pause * 2).min(RETRY.1);
+        }
+    }
+
+    /// Waits for something, and meanwhile refuses what has waited too long in the queue.
+    async fn watching<T>(&self, hub: &Inner, wanted: impl Future<Output = T>) -> T {
+        let mut wanted = std::pin::pin!(wanted);
+        loop {
+            match tokio::time::timeout(LOOK, wanted.as_mut()).await {
+                Ok(outcome) => return outcome,
+                Err(_) => {
+                    for submission in self.queue.take_expired(Instant::now()) {
+                        self.refuse_late(hub, submission);
+                    }
+                }
+            }
+        }
+    }
+
+    fn refuse_late(&self, hub: &Inner, submission: Box<Submission>) {
+        let mut answers = Answers::new(hub);
+        let late = StoreError::Unavailable("the message waited too long for it".to_owned());
+        self.refuse(&mut answers, *submission, &late);
+        answers.send();
+    }
+
+    /// Gives durable messages to their rooms, and their publishers the answers, behind the messages.
+    async fn hand_back(
+        &self,
+        hub: &Arc<Inner>,
+        rooms: Vec<(Arc<Room>, Vec<Box<Submission>>)>,
+        appended: Vec<Appended>,
+    ) {
+        let mut answers = Answers::new(hub);
+        let mut due = Vec::new();
+        for ((room, submissions), appended) in rooms.into_iter().zip(appended) {
+            let epoch = Epoch::from_u64(appended.epoch);
+            let mut messages = Vec::with_capacity(submissions.len());
+            let mut origins = Vec::with_capacity(submissions.len());
+            for (submission, outcome) in submissions.into_iter().zip(appended.outcomes) {
+                let Submission { mut message, origin, .. } = *submission;
+                let published = published(&outcome, epoch, message.id);
+                if !published.duplicate {
+                    message.position = published.position;
+                    messages.push(message);
+                }
+                origins.push((origin, published));
+            }
+            self.counters.committed.fetch_add(messages.len() as u64, Ordering::Relaxed);
+            let members = room.committed(hub, appended.state, messages.into_iter());
+            for (origin, published) in origins {
+                answers.accepted(&room, origin, Published { members, ..published });
+            }
+            if room.is_due_for_trimming(&appended.state) {
+                due.push(room);
+            }
+        }
+        answers.send();
+        for room in due {
+            self.trim(hub, &room).await;
+        }
+    }
+
+    async fn trim(&self, hub: &Inner, room: &Room) {
+        let now = hub.now().as_millis();
+        match self.store.trim(&room.log_key(), room.class.history, now).await {
+            Ok(state) => room.trimmed(state),
+            Err(error) => tracing::warn!(store = %self.name, %error, "a log was not trimmed"),
+        }
+    }
+
+    fn refuse(&self, answers: &mut Answers<'_>, submission: Submission, error: &StoreError) {
+        self.counters.refused.fetch_add(1, Ordering::Relaxed);
+        answers.refused(submission.origin, error);
+    }
+}
+
+/// What became of a record. One that repeats *itself*, since its batch was in doubt, is no duplicate.
+pub(super) fn published(outcome: &Outcome, epoch: Epoch, id: MessageId) -> Published {
+    Published {
+        id: MessageId::from_u128(outcome.id),
+        position: Some(Position { epoch, offset: outcome.offset }),
+        ts: Timestamp::from_millis(outcome.ts),
+        members: 0,
+        duplicate: outcome.duplicate && outcome.id != id.as_u128(),
+    }
+}
+
+/// Answers on their way to their shards, one command for each.
+pub(super) struct Answers<'a> {
+    hub: &'a Inner,
+    by_shard: Vec<Vec<(Key, Option<Event>)>>,
+}
+
+impl<'a> Answers<'a> {
+    pub(super) fn new(hub: &'a Inner) -> Self {
+        Self { hub, by_shard: (0..hub.shards.len()).map(|_| Vec::new()).collect() }
+    }
+
+    pub(super) fn accepted(&mut self, room: &Room, origin: Origin, published: Published) {
+        match origin {
+            Origin::Client { shard, key, request } => {
+                let answer = match (request, room.name.clone(), published.position) {
+                    (Some(request), Some(room), Some(position)) => {
+                        Some(Event::Acknowledged(Acknowledgement {
+                            request,
+                            room,
+                            id: published.id,
+                            position,
+                            ts: published.ts,
+                            duplicate: published.duplicate,
+                        }))
+                    }
+                    _ => None,
+                };
+                self.by_shard[shard].push((key, answer));
+            }
+            Origin::Api(done) => {
+                // Whoever asked may have stopped waiting.
+                let _ = done.send(Ok(published));
+            }
+        }
+    }
+
+    fn refused(&mut self, origin: Origin, error: &StoreError) {
+        match origin {
+            Origin::Client { .. } => self.refused_with(origin, refusal_of_store(error)),
+            Origin::Api(done) => {
+                let _ = done.send(Err(error.into()));
+            }
+        }
+    }
+
+    pub(super) fn refused_with(&mut self, origin: Origin, refusal: Refusal) {
+        match origin {
+            Origin::Client { shard, key, request } => {
+                self.by_shard[shard].push((key, Some(Event::Refused(refusal.answering(request)))));
+            }
+            Origin::Api(done) => {
+                let _ = done.send(Err(PublishError::Refused(refusal)));
+            }
+        }
+    }
+
+    pub(super) fn send(self) {
+        for (shard, answers) in self.by_shard.into_iter().enumerate() {
+            if !answers.is_empty() {
+                let weight = Command::WEIGHT * answers.len();
+                // A shard that has ended has nobody who waits.
+                let _ = self.hub.shards[shard].inbox.push(Command::Answers(answers), weight);
+            }
+        }
+    }
+}

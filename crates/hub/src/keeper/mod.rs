@@ -1,0 +1,272 @@
+//! The keeper of a store: everything the hub writes goes through it, in one order, many at a time.
+//!
+//! Shards submit messages of stored rooms; while one batch is being made durable, the next gathers (group commit).
+//! What has become durable goes back to its room, which hands it out, and then its publisher is told: so nobody sees
+//! a message that a crash could take back. One keeper per store, as a task on a thread of its own; reads run beside the
+//! writing.
+//!
+//! Invariants: jobs are done in the order of the queue. A message is refused only if the store says for sure that it
+//! was not written; until that is known, it stays unanswered. The queue is bounded in bytes, the wait in it in time.
+
+mod amend;
+mod commit;
+mod queue;
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
+
+use bytes::Bytes;
+use ecow::EcoString;
+use outspoke_protocol::{ErrorCode, Message, Refusal, RequestId};
+use outspoke_store::{
+    Batch, FactKey, FactPage, FactWrite, LogKey, Page, Range, Record, Space, Store, StoreError,
+};
+use tokio::runtime::Handle;
+use tokio::sync::oneshot;
+use tokio::time::Instant;
+
+pub(crate) use self::amend::Amendment;
+use self::queue::Queue;
+use crate::analytics::Analytics;
+use crate::error::PublishError;
+use crate::hub::Inner;
+use crate::room::{Published, Room};
+use crate::shard::Key;
+use crate::shard::command::LastCall;
+
+/// Writes to one store and reads from it.
+#[derive(Debug)]
+pub(crate) struct Keeper {
+    /// What room classes call it.
+    pub(crate) name: EcoString,
+    store: Arc<dyn Store>,
+    queue: Queue,
+    runtime: OnceLock<Handle>,
+    pub(crate) counters: KeeperCounters,
+}
+
+/// What a keeper counts.
+#[derive(Debug, Default)]
+pub(crate) struct KeeperCounters {
+    pub(crate) commits: AtomicU64,
+    pub(crate) committed: AtomicU64,
+    pub(crate) refused: AtomicU64,
+    pub(crate) log_reads: AtomicU64,
+}
+
+/// Something to be done in order.
+#[derive(Debug)]
+pub(super) enum Job {
+    Publish(Box<Submission>),
+    Amend(Box<Amendment>),
+    Write(Vec<FactWrite>, oneshot::Sender<Result<(), StoreError>>),
+    /// Let go of this when everything before is done.
+    LastCall(Arc<LastCall>),
+}
+
+/// A message on its way into a store.
+#[derive(Debug)]
+pub(crate) struct Submission {
+    pub(crate) room: Arc<Room>,
+    /// Without a place yet.
+    pub(crate) message: Message,
+    pub(crate) record: Record,
+    pub(crate) origin: Origin,
+    /// Facts that become durable with it.
+    pub(crate) facts: Vec<FactWrite>,
+    /// Not begun by then: refused.
+    pub(crate) deadline: Instant,
+}
+
+/// The queue of a store holds as much as it may.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct QueueFull;
+
+/// Who waits for the answer.
+#[derive(Debug)]
+pub(crate) enum Origin {
+    Client { shard: usize, key: Key, request: Option<RequestId> },
+    Api(oneshot::Sender<Result<Published, PublishError>>),
+}
+
+impl Submission {
+    /// About how much memory it holds.
+    fn weight(&self) -> usize {
+        512 + 2 * self.record.payload.len()
+    }
+}
+
+impl Keeper {
+    pub(crate) fn new(name: EcoString, store: Arc<dyn Store>, queue_bytes_max: usize) -> Self {
+        Self {
+            name,
+            store,
+            queue: Queue::new(queue_bytes_max),
+            runtime: OnceLock::new(),
+            counters: KeeperCounters::default(),
+        }
+    }
+
+    /// Says where the keeper runs, before anybody asks it for anything.
+    pub(crate) fn lives_on(&self, runtime: Handle) {
+        // Set once: a hub is built once.
+        let _ = self.runtime.set(runtime);
+    }
+
+    /// The store itself, for operators' verbs.
+    pub(crate) fn store(&self) -> &Arc<dyn Store> {
+        &self.store
+    }
+
+    /// Queues a message; its origin is answered in any case but an error here.
+    ///
+    /// # Errors
+    /// More is waiting for the store than may.
+    pub(crate) fn submit(&self, submission: Box<Submission>) -> Result<(), QueueFull> {
+        let weight = submission.weight();
+        self.queue.offer(Job::Publish(submission), weight).map_err(|_| QueueFull)
+    }
+
+    /// Queues a change to an earlier message; its origin is answered in any case but an error here.
+    ///
+    /// # Errors
+    /// More is waiting for the store than may.
+    pub(crate) fn submit_amendment(&self, amendment: Box<Amendment>) -> Result<(), QueueFull> {
+        self.queue.offer(Job::Amend(amendment), 1024).map_err(|_| QueueFull)
+    }
+
+    /// Makes facts durable, in order with the messages before and after.
+    pub(crate) async fn write(&self, facts: Vec<FactWrite>) -> Result<(), StoreError> {
+        let weight = facts.iter().map(weight_of_fact).sum();
+        let (done, outcome) = oneshot::channel();
+        self.queue
+            .offer(Job::Write(facts, done), weight)
+            .map_err(|_| StoreError::Unavailable("too much is waiting for it".to_owned()))?;
+        outcome.await.unwrap_or_else(|_| Err(StoreError::Unavailable("the hub has stopped".to_owned())))
+    }
+
+    /// Makes facts durable some time soon; whether it came about nobody asks.
+    pub(crate) fn write_soon(&self, facts: Vec<FactWrite>) {
+        let weight = facts.iter().map(weight_of_fact).sum();
+        let (done, _) = oneshot::channel();
+        if self.queue.offer(Job::Write(facts, done), weight).is_err() {
+            tracing::warn!(store = %self.name, "too much is waiting for the store: facts were not written");
+        }
+    }
+
+    /// Holds the farewell back until everything that is queued is done.
+    pub(crate) fn last_call(&self, last_call: Arc<LastCall>) {
+        self.queue.push(Job::LastCall(last_call));
+    }
+
+    /// Runs something beside the writing, on the keeper's runtime.
+    pub(crate) fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) {
+        if let Some(runtime) = self.runtime.get() {
+            drop(runtime.spawn(task));
+        }
+    }
+
+    /// Runs a read on the keeper's runtime, where the store's connections live.
+    pub(crate) async fn read<T: Send + 'static>(
+        &self,
+        read: impl AsyncFnOnceSend<T>,
+    ) -> Result<T, StoreError> {
+        let Some(runtime) = self.runtime.get() else {
+            return Err(StoreError::Unavailable("the hub is starting".to_owned()));
+        };
+        let stopped = |_| StoreError::Unavailable("the hub has stopped".to_owned());
+        runtime.spawn(read.call(Arc::clone(&self.store))).await.map_err(stopped)?
+    }
+
+    /// Reads a part of a log.
+    pub(crate) async fn range(&self, log: &LogKey, range: Range) -> Result<Page, StoreError> {
+        self.counters.log_reads.fetch_add(1, Ordering::Relaxed);
+        let log = log.clone();
+        self.read(move |store: Arc<dyn Store>| async move { store.range(&log, range).await }).await
+    }
+
+    /// Reads facts by their keys.
+    pub(crate) async fn facts(&self, keys: Vec<FactKey>) -> Result<Vec<Option<Bytes>>, StoreError> {
+        self.read(move |store: Arc<dyn Store>| async move { store.facts(&keys).await }).await
+    }
+
+    /// Reads a family of facts.
+    pub(crate) async fn scan(
+        &self,
+        tenant: EcoString,
+        space: Space,
+        prefix: Bytes,
+        after: Option<Bytes>,
+        max: usize,
+    ) -> Result<FactPage, StoreError> {
+        self.read(move |store: Arc<dyn Store>| async move {
+            store.scan(&tenant, space, &prefix, after.as_deref(), max).await
+        })
+        .await
+    }
+
+    /// Works until the hub has ended, then closes the store.
+    pub(crate) async fn run(self: Arc<Self>, hub: Arc<Inner>) {
+        let first = hub.keepers.first().is_some_and(|first| Arc::ptr_eq(first, &self));
+        // Ends with the hub, after the last figures are written.
+        let mut counting = tokio::spawn(Analytics::run(Arc::clone(&hub), first));
+        loop {
+            let jobs = tokio::select! {
+                // What is queued is done before the end is looked at.
+                biased;
+                jobs = self.queue.take() => jobs,
+                _ = &mut counting => break,
+            };
+            self.work(&hub, jobs).await;
+        }
+        if let Err(error) = self.store.close().await {
+            tracing::error!(store = %self.name, %error, "the store was not closed in good order");
+        }
+    }
+}
+
+/// A read: takes the store, gives a future.
+pub(crate) trait AsyncFnOnceSend<T>: Send + 'static {
+    /// Begins the read.
+    fn call(self, store: Arc<dyn Store>) -> impl Future<Output = Result<T, StoreError>> + Send + 'static;
+}
+
+impl<T, F, Fut> AsyncFnOnceSend<T> for F
+where
+    F: FnOnce(Arc<dyn Store>) -> Fut + Send + 'static,
+    Fut: Future<Output = Result<T, StoreError>> + Send + 'static,
+{
+    fn call(self, store: Arc<dyn Store>) -> impl Future<Output = Result<T, StoreError>> + Send + 'static {
+        self(store)
+    }
+}
+
+fn weight_of_fact(write: &FactWrite) -> usize {
+    match write {
+        FactWrite::Set(key, value) | FactWrite::Max(key, value) => 128 + key.name.len() + value.len(),
+        FactWrite::Delete(key) => 128 + key.name.len(),
+    }
+}
+
+/// What a client is told of a store's error.
+pub(crate) fn refusal_of_store(error: &StoreError) -> Refusal {
+    match error {
+        StoreError::Full(_) => Refusal::new(
+            ErrorCode::StorageFull,
+            "the storage is full: nothing was published; try again later",
+        ),
+        StoreError::Damaged(_) => Refusal::new(
+            ErrorCode::Unavailable,
+            "what is stored of this room is damaged and is not served; tell the operator",
+        ),
+        _ => {
+            let detail = "the storage is away: nothing was published; try again later";
+            Refusal::new(ErrorCode::Unavailable, detail)
+        }
+    }
+}
+
+/// An empty batch has nothing to make durable.
+pub(super) fn is_empty(batch: &Batch) -> bool {
+    batch.appends.is_empty() && batch.facts.is_empty()
+}

@@ -1,0 +1,246 @@
+//! Publishing to a room in the application's name.
+//!
+//! The order is made when [`Hub::publish`] is called, not when its answer is awaited: a room that is not stored answers
+//! at once, one that is when the message is durable.
+
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+use bytes::Bytes;
+use outspoke_protocol::{Body, History, Kind, Message, MessageId, PageFrom, RoomName, encode_record};
+use outspoke_store::Record;
+use tokio::sync::oneshot;
+use tokio::time::Instant;
+
+use crate::amend::Change;
+use crate::error::PublishError;
+use crate::hub::{Hub, Inner};
+use crate::keeper::{Amendment, Origin, QueueFull, Submission};
+use crate::room::amend::Amending;
+use crate::room::load::Need;
+use crate::room::{Draft, Published, Room, facts_of};
+
+/// A message to publish, and what is said of it beside its body.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct Publication {
+    /// What sort of message it is.
+    pub kind: Kind,
+    /// What it says.
+    pub body: Body,
+    /// The application's own name for it: a second one with the same name publishes nothing, for at least 5 minutes and
+    /// 10,000 names in the room. At most 128 bytes.
+    pub key: Option<Bytes>,
+}
+
+impl Publication {
+    /// A message without a name of its own.
+    #[must_use]
+    pub fn new(kind: Kind, body: Body) -> Self {
+        Self { kind, body, key: None }
+    }
+
+    /// The same message, published only once under this name.
+    #[must_use]
+    pub fn once(mut self, key: impl Into<Bytes>) -> Self {
+        self.key = Some(key.into());
+        self
+    }
+}
+
+/// A published message on its way; await it to learn what became of it.
+///
+/// # Cancel safety
+/// The message is on its way already. Dropping this gives up the news, not the message.
+#[derive(Debug)]
+pub struct Publishing(State);
+
+#[derive(Debug)]
+enum State {
+    Done(Option<Published>),
+    Waiting(oneshot::Receiver<Result<Published, PublishError>>),
+}
+
+impl Publishing {
+    /// What became of the message, if that is known without waiting: always, in a room that is not stored.
+    #[must_use]
+    pub fn now(&self) -> Option<&Published> {
+        match &self.0 {
+            State::Done(published) => published.as_ref(),
+            State::Waiting(_) => None,
+        }
+    }
+}
+
+impl Future for Publishing {
+    type Output = Result<Published, PublishError>;
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
+        match &mut self.0 {
+            State::Done(published) => {
+                Poll::Ready(Ok(published.take().expect("a future is not polled after it was ready")))
+            }
+            State::Waiting(outcome) => {
+                Pin::new(outcome).poll(context).map(|outcome| outcome.unwrap_or(Err(PublishError::Stopping)))
+            }
+        }
+    }
+}
+
+impl Hub {
+    /// Publishes a message to a room, in the application's name.
+    ///
+    /// The message is on its way when this returns; await what it returns to know that it is kept as the room's class
+    /// promises. A room that keeps messages takes them without members, too; another one drops them.
+    ///
+    /// # Ordering
+    /// Every member, on every shard, sees the room's messages in the order of their offsets. Calls from one
+    /// thread keep their order.
+    ///
+    /// # Errors
+    /// The name is no room name, or the hub is overloaded or stopping: nobody gets the message. Awaiting it, besides:
+    /// the store is full or away, and the message was not kept and not delivered.
+    pub fn publish(&self, room: &str, kind: Kind, body: Body) -> Result<Publishing, PublishError> {
+        self.publish_once(room, Publication::new(kind, body))
+    }
+
+    /// Publishes a message as [`publish`](Self::publish) does, with what else is to be said of it.
+    ///
+    /// # Errors
+    /// As [`publish`](Self::publish).
+    pub fn publish_once(&self, room: &str, publication: Publication) -> Result<Publishing, PublishError> {
+        let name = RoomName::new(room, self.inner.config.room_name_bytes_max)?;
+        self.check_open()?;
+        let Publication { kind, body, key } = publication;
+        // No client's key begins with this byte.
+        let key = key.map(|key| [&[0], &key[..]].concat().into());
+        let draft = Draft { kind, from: None, body, details: None, key };
+        let keeps = self.inner.config.rooms.of(name.as_str()).keeps();
+        let room = match self.tenant.directory.get(name.as_str()) {
+            Some(room) => room,
+            None if keeps => {
+                let max = self.inner.config.rooms_max;
+                let room = self.tenant.directory.open(&self.inner, &name);
+                let room = room.map_err(|_| PublishError::RoomLimit { max })?;
+                self.inner.idle.put(&room, room.lingers());
+                room
+            }
+            None => {
+                let ts = self.inner.now();
+                let published =
+                    Published { id: MessageId::random(), position: None, ts, members: 0, duplicate: false };
+                return Ok(Publishing(State::Done(Some(published))));
+            }
+        };
+        self.publish_in(&room, draft)
+    }
+
+    /// A page of a room's log, each message in its present state.
+    ///
+    /// # Errors
+    /// The name is no room name, or what the room has cannot be read now.
+    ///
+    /// # Cancel safety
+    /// Dropping the future has no effect.
+    pub async fn history(&self, room: &str, from: PageFrom, limit: usize) -> Result<History, PublishError> {
+        let name = RoomName::new(room, self.inner.config.room_name_bytes_max)?;
+        let limit = limit.min(self.inner.config.history_page_max);
+        let max = self.inner.config.rooms_max;
+        let room = match self.tenant.directory.get(name.as_str()) {
+            Some(room) => room,
+            None => {
+                let room = self.tenant.directory.open(&self.inner, &name);
+                let room = room.map_err(|_| PublishError::RoomLimit { max })?;
+                self.inner.idle.put(&room, room.lingers());
+                room
+            }
+        };
+        room.page(&self.inner, None, from, limit).await.map_err(|error| PublishError::from(&error))
+    }
+
+    /// Gives an earlier message of a room another body, in the application's name; members are told.
+    ///
+    /// # Errors
+    /// There is no such message (any more), its body is of another sort, or what keeps the room is full or away.
+    ///
+    /// # Cancel safety
+    /// The change is on its way when this is first polled; dropping the future gives up the news.
+    pub async fn edit(&self, room: &str, offset: u64, body: Body) -> Result<Published, PublishError> {
+        self.amend(room, offset, Change::Edit(body)).await
+    }
+
+    /// Takes the body of an earlier message of a room away, in the application's name; members are told.
+    ///
+    /// # Errors
+    /// There is no such message (any more), or what keeps the room is full or away.
+    ///
+    /// # Cancel safety
+    /// As [`edit`](Self::edit).
+    pub async fn delete(&self, room: &str, offset: u64) -> Result<Published, PublishError> {
+        self.amend(room, offset, Change::Delete).await
+    }
+
+    async fn amend(&self, room: &str, target: u64, change: Change) -> Result<Published, PublishError> {
+        let name = RoomName::new(room, self.inner.config.room_name_bytes_max)?;
+        self.check_open()?;
+        let max = self.inner.config.rooms_max;
+        let room = self.tenant.directory.open(&self.inner, &name);
+        let room = room.map_err(|_| PublishError::RoomLimit { max })?;
+        self.inner.idle.put(&room, room.lingers());
+        let amending = Amending { target, change, by: None, key: None };
+        let Some(keeper) = &room.keeper else {
+            return room.amend(&self.inner, &amending).map_err(PublishError::Refused);
+        };
+        if !room.is_known() {
+            let read = room.prepare(&self.inner, Need::State).await;
+            read.map_err(|error| PublishError::from(&error))?;
+        }
+        let (done, outcome) = oneshot::channel();
+        let deadline = Instant::now() + self.inner.config.store_timeout;
+        let origin = Origin::Api(done);
+        let amendment = Amendment { room: Arc::clone(&room), amending, origin, deadline };
+        keeper.submit_amendment(Box::new(amendment)).map_err(|_| PublishError::Overloaded)?;
+        outcome.await.unwrap_or(Err(PublishError::Stopping))
+    }
+
+    fn publish_in(&self, room: &Arc<Room>, draft: Draft) -> Result<Publishing, PublishError> {
+        if room.keeper.is_none() {
+            return Ok(Publishing(State::Done(Some(room.publish(&self.inner, draft)))));
+        }
+        let (done, outcome) = oneshot::channel();
+        submit(&self.inner, room, draft, Origin::Api(done)).map_err(|_| PublishError::Overloaded)?;
+        Ok(Publishing(State::Waiting(outcome)))
+    }
+}
+
+/// Gives a message of a stored room to its keeper.
+pub(crate) fn submit(hub: &Inner, room: &Arc<Room>, draft: Draft, origin: Origin) -> Result<(), QueueFull> {
+    let Some(keeper) = &room.keeper else { return Err(QueueFull) };
+    let key = draft.key.clone();
+    let message = room.message(draft, hub.now());
+    let record = record_of(&message, key);
+    let deadline = Instant::now() + hub.config.store_timeout;
+    let room = Arc::clone(room);
+    let facts = facts_of(&room, &message);
+    let submission = Submission { room, message, record, origin, facts, deadline };
+    keeper.submit(Box::new(submission))
+}
+
+/// A message as its store gets it.
+pub(crate) fn record_of(message: &Message, key: Option<Bytes>) -> Record {
+    let mut payload = Vec::with_capacity(128 + message.body.len());
+    encode_record(message, &mut payload);
+    Record {
+        id: message.id.as_u128(),
+        key,
+        author: message
+            .from
+            .as_ref()
+            .map(|from| ecow::EcoString::from(from.user.as_str()))
+            .unwrap_or_default(),
+        ts: message.ts.as_millis(),
+        counted: message.kind.is_said(),
+        payload: Bytes::from(payload),
+    }
+}

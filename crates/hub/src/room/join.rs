@@ -1,0 +1,188 @@
+//! In and out of a room, and with what a client begins there.
+//!
+//! All under the room's lock: what a newcomer has missed is taken, its place is counted and its activation queued in one
+//! step, so that no message falls between what it is given and what it will be delivered, and none comes twice.
+
+use ecow::EcoString;
+use outspoke_protocol::{Body, Kind, Position, Publisher, StartFrom};
+
+use super::{Draft, Room, State};
+use crate::hub::Inner;
+use crate::publication::Publication;
+use crate::room::load::Need;
+use crate::shard::Key;
+use crate::shard::command::Command;
+use crate::sync::Arc;
+
+/// A client that wants to come in.
+#[derive(Debug)]
+pub(crate) struct Newcomer {
+    pub(crate) shard: usize,
+    pub(crate) key: Key,
+    pub(crate) ticket: u32,
+    pub(crate) from: StartFrom,
+    /// Who the room hears of; nobody, where the client has no name.
+    pub(crate) publisher: Option<Publisher>,
+}
+
+/// Whether it came in.
+#[derive(Debug)]
+pub(crate) enum Admission {
+    In(Joined),
+    /// Once the room has read this from its store.
+    Once(Need),
+    Full,
+}
+
+/// How a client came into a room.
+#[derive(Debug)]
+pub(crate) struct Joined {
+    /// Messages after this place follow: first `missed`, then what is delivered.
+    pub(crate) position: Position,
+    pub(crate) head: u64,
+    pub(crate) first: u64,
+    /// Where the client said where it was: whether it gets all it has missed.
+    pub(crate) recovered: Option<bool>,
+    /// Members on this hub, the new one included.
+    pub(crate) members: usize,
+    pub(crate) topic: EcoString,
+    /// What it gets before anything is delivered.
+    pub(crate) missed: Vec<Arc<Publication>>,
+}
+
+/// Where a newcomer begins.
+struct Start {
+    after: u64,
+    recovered: Option<bool>,
+    missed: Vec<Arc<Publication>>,
+}
+
+impl Room {
+    /// Counts a member and queues its activation. The members it finds are told first, under the same lock: so the
+    /// number that the newcomer is given, and the joins and leaves that everybody is told, add up on every side.
+    pub(crate) fn admit(self: &Arc<Self>, hub: &Inner, newcomer: Newcomer) -> Admission {
+        let mut state = self.lock();
+        if !state.is_known() || !state.topic.is_known() {
+            return Admission::Once(Need::of(newcomer.from));
+        }
+        let members_max = self.class.members_max;
+        if members_max > 0 && state.total >= members_max {
+            return Admission::Full;
+        }
+        let Start { after, recovered, missed } = match self.start(hub, &mut state, newcomer.from) {
+            Ok(start) => start,
+            Err(need) => return Admission::Once(need),
+        };
+        self.announce(hub, &mut state, Kind::Join, newcomer.publisher);
+        state.members[newcomer.shard] += 1;
+        state.total += 1;
+        state.shards |= 1 << newcomer.shard;
+        let Newcomer { shard, key, ticket, .. } = newcomer;
+        let activation = Command::Activate { room: Arc::clone(self), client: key, ticket };
+        // The shard itself is asking, so its inbox is open.
+        let _ = hub.shards[shard].inbox.push(activation, Command::WEIGHT);
+        Admission::In(Joined {
+            position: Position { epoch: self.epoch(), offset: after },
+            head: state.head,
+            first: self.oldest(&state),
+            recovered,
+            members: state.total,
+            topic: state.topic.text(),
+            missed,
+        })
+    }
+
+    /// How the room is now, for a member that asks to come in again.
+    pub(crate) fn joined_already(&self, position: Position) -> Joined {
+        let state = self.lock();
+        Joined {
+            position,
+            head: state.head,
+            first: self.oldest(&state),
+            recovered: None,
+            members: state.total,
+            topic: state.topic.text(),
+            missed: Vec::new(),
+        }
+    }
+
+    fn start(&self, hub: &Inner, state: &mut State, from: StartFrom) -> Result<Start, Need> {
+        let now = Start { after: state.head, recovered: None, missed: Vec::new() };
+        match from {
+            StartFrom::Now => Ok(now),
+            StartFrom::After(position) => {
+                let refused = Start { recovered: Some(false), ..now };
+                if position.epoch != self.epoch() || position.offset > state.head {
+                    return Ok(refused);
+                }
+                if self.keeper.is_none() {
+                    self.forget_old(hub, state);
+                }
+                if position.offset + 1 < state.first {
+                    return Ok(refused);
+                }
+                let missed = self.missed(state, position.offset, Need::After(position.offset))?;
+                let bytes: usize = missed.iter().map(|publication| publication.weight()).sum();
+                if bytes > hub.config.replay_bytes() {
+                    return Ok(refused);
+                }
+                Ok(Start { after: position.offset, recovered: Some(true), missed })
+            }
+            StartFrom::Last(count) => {
+                if self.keeper.is_none() {
+                    self.forget_old(hub, state);
+                }
+                let wanted = state.head.saturating_sub(u64::from(count)).max(state.first.saturating_sub(1));
+                let mut missed = self.missed(state, wanted, Need::Last(count))?;
+                // As many of the newest as may be sent at once.
+                let mut room = hub.config.replay_bytes();
+                let fitting = missed.iter().rev().take_while(|publication| {
+                    let fits = publication.weight() <= room;
+                    room = room.saturating_sub(publication.weight());
+                    fits
+                });
+                let skip = missed.len() - fitting.count();
+                missed.drain(..skip);
+                Ok(Start { after: state.head - missed.len() as u64, recovered: None, missed })
+            }
+        }
+    }
+
+    /// The messages after `offset`, or what must be read before they are here.
+    fn missed(&self, state: &State, offset: u64, need: Need) -> Result<Vec<Arc<Publication>>, Need> {
+        match state.tail.after(offset, state.head) {
+            Some(missed) => Ok(missed),
+            // What a store has trimmed meanwhile is not there for another try: the offset was found to be kept.
+            None if self.keeper.is_some() => Err(need),
+            None => Ok(Vec::new()),
+        }
+    }
+
+    pub(super) fn forget_old(&self, hub: &Inner, state: &mut State) {
+        if self.class.keeps() {
+            state.tail.trim(&self.class.history, hub.now().as_millis());
+        }
+        state.first = state.head + 1 - state.tail.len() as u64;
+    }
+
+    /// Returns how many members are left on the hub; they are told.
+    pub(super) fn dismiss(self: &Arc<Self>, hub: &Inner, shard: usize, leaver: Option<Publisher>) -> usize {
+        let mut state = self.lock();
+        state.members[shard] -= 1;
+        state.total -= 1;
+        if state.members[shard] == 0 {
+            state.shards &= !(1 << shard);
+        }
+        self.announce(hub, &mut state, Kind::Leave, leaver);
+        state.total
+    }
+
+    /// Tells the members who came or went, unless they are so many that nobody could follow.
+    fn announce(self: &Arc<Self>, hub: &Inner, state: &mut State, kind: Kind, who: Option<Publisher>) {
+        let crowd = state.total > self.class.announce_members_max;
+        let Some(who) = who.filter(|_| self.class.announce && state.total > 0 && !crowd) else { return };
+        let draft = Draft { kind, from: Some(who), body: Body::Empty, details: None, key: None };
+        let message = self.message(draft, hub.now());
+        self.hand_out(hub, state, &Arc::new(Publication::message(message, hub.dialects.len())));
+    }
+}

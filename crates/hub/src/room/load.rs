@@ -1,0 +1,202 @@
+//! What a stored room reads from its store before a client can come in: where its log is, and the end of it.
+//!
+//! Clients that come back at the same moment share a read: the first one starts it, the others wait for it. After
+//! one that did not suffice the next reads as much as anybody can be given, so that a storm costs at most two reads of a
+//! room's log, however many clients and places there are in it.
+
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use outspoke_protocol::{Epoch, Message, Position, StartFrom, decode_record};
+use outspoke_store::{Direction, Page, Range, Retention, StoreError, Stored};
+use tokio::sync::oneshot;
+
+use super::{Room, State};
+use crate::hub::Inner;
+use crate::publication::Publication;
+use crate::sync::Arc;
+
+/// Messages of a stored room that are kept in memory at most.
+const CACHED_MAX: u64 = 4096;
+/// How many messages are read with a room's state, for those who come first.
+const FIRST_READ: usize = 64;
+/// After a read its messages stay this long, however scarce memory is: whoever waited for them comes to them.
+const PINNED: Duration = Duration::from_secs(10);
+
+/// What must be in memory before a client can come in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Need {
+    /// Where the log is.
+    State,
+    /// Every message after this offset.
+    After(u64),
+    /// So many of the newest messages.
+    Last(u32),
+}
+
+impl Need {
+    pub(super) fn of(from: StartFrom) -> Self {
+        match from {
+            StartFrom::Now => Self::State,
+            StartFrom::After(position) => Self::After(position.offset),
+            StartFrom::Last(count) => Self::Last(count),
+        }
+    }
+}
+
+/// What a room knows of its stored log, and who waits to learn more.
+#[derive(Debug, Default)]
+pub(super) struct Loading {
+    known: bool,
+    reading: bool,
+    /// The last read did not suffice for somebody: the next one reads everything that may be wanted.
+    thorough: bool,
+    waiting: Vec<oneshot::Sender<Result<(), StoreError>>>,
+    /// Until when the messages in memory are not dropped.
+    pinned: Option<tokio::time::Instant>,
+}
+
+impl State {
+    /// Whether it is known where the log is.
+    pub(super) fn is_known(&self) -> bool {
+        self.loading.as_ref().is_none_or(|loading| loading.known)
+    }
+
+    /// It is known now.
+    pub(super) fn found(&mut self) {
+        if let Some(loading) = &mut self.loading {
+            loading.known = true;
+        }
+    }
+}
+
+impl Room {
+    /// Whether it is known where the log is.
+    pub(crate) fn is_known(&self) -> bool {
+        self.lock().is_known()
+    }
+
+    /// Returns when what is needed has been read, by this call or another one. The caller then tries again; it may
+    /// have to come back once.
+    ///
+    /// # Errors
+    /// The store cannot be read, or not in time.
+    pub(crate) async fn prepare(self: &Arc<Self>, hub: &Arc<Inner>, need: Need) -> Result<(), StoreError> {
+        let (done, outcome) = oneshot::channel();
+        let read = {
+            let mut state = self.lock();
+            let Some(loading) = &mut state.loading else { return Ok(()) };
+            loading.waiting.push(done);
+            let read = !loading.reading;
+            loading.reading = true;
+            read.then_some(loading.thorough)
+        };
+        if let (Some(thorough), Some(keeper)) = (read, &self.keeper) {
+            let (room, hub) = (Arc::clone(self), Arc::clone(hub));
+            keeper.spawn(async move { room.read_and_tell(&hub, need, thorough).await });
+        }
+        match tokio::time::timeout(hub.config.store_timeout, outcome).await {
+            Ok(Ok(outcome)) => outcome,
+            Ok(Err(_)) => Err(StoreError::Unavailable("the hub is stopping".to_owned())),
+            Err(_) => Err(StoreError::Unavailable("it did not answer in time".to_owned())),
+        }
+    }
+
+    async fn read_and_tell(self: &Arc<Self>, hub: &Inner, need: Need, thorough: bool) {
+        let outcome = self.read(hub, need, thorough).await;
+        let waiting = {
+            let mut state = self.lock();
+            let Some(loading) = &mut state.loading else { return };
+            loading.reading = false;
+            loading.thorough = outcome.is_ok();
+            if outcome.is_ok() {
+                loading.pinned = Some(tokio::time::Instant::now() + PINNED);
+            }
+            std::mem::take(&mut loading.waiting)
+        };
+        for waiting in waiting {
+            // Whoever waited may have gone.
+            let _ = waiting.send(outcome.clone());
+        }
+    }
+
+    async fn read(self: &Arc<Self>, hub: &Inner, need: Need, thorough: bool) -> Result<(), StoreError> {
+        let Some(keeper) = &self.keeper else { return Ok(()) };
+        let (records_max, bytes_max) = (CACHED_MAX as usize, hub.config.replay_bytes());
+        let newest = |records_max| Range { direction: Direction::Before(u64::MAX), records_max, bytes_max };
+        let range = match need {
+            _ if thorough => newest(records_max),
+            Need::State => newest(FIRST_READ),
+            Need::Last(count) => newest((count as usize).clamp(FIRST_READ, records_max)),
+            Need::After(offset) => Range { direction: Direction::After(offset), records_max, bytes_max },
+        };
+        let log = self.log_key();
+        let (mut page, ()) = tokio::try_join!(keeper.range(&log, range), self.read_topic(keeper))?;
+        if matches!(range.direction, Direction::Before(_)) {
+            page.records.reverse();
+        }
+        self.take_in(hub, page)
+    }
+
+    /// Puts what was read before what is in memory.
+    fn take_in(self: &Arc<Self>, hub: &Inner, page: Page) -> Result<(), StoreError> {
+        let Page { state: log, records } = page;
+        let mut state = self.lock();
+        if !state.is_known() {
+            let epoch = if log.epoch == 0 { Epoch::random() } else { Epoch::from_u64(log.epoch) };
+            self.epoch.store(epoch.as_u64(), Ordering::Release);
+            state.head = log.head;
+            state.ordinal = log.ordinal;
+            state.found();
+        }
+        state.first = state.first.max(log.first.max(1));
+        let begin = state.head + 1 - state.tail.len() as u64;
+        let epoch = self.epoch();
+        let older = records.into_iter().filter(|record| record.offset < begin);
+        let older: Result<Vec<_>, StoreError> = older.map(|record| self.message_of(record, epoch)).collect();
+        let older: Vec<_> = older?
+            .into_iter()
+            .map(|message| Arc::new(Publication::message(message, hub.dialects.len())))
+            .collect();
+        let ends_at =
+            older.last().and_then(|last| last.message_ref()?.position).map(|position| position.offset);
+        // A read with a limit may have ended before what is in memory begins: it is of no use then.
+        if ends_at == Some(begin - 1) {
+            state.tail.prepend(older);
+        }
+        Ok(())
+    }
+
+    /// A stored record as the message it was.
+    pub(crate) fn message_of(&self, record: Stored, epoch: Epoch) -> Result<Message, StoreError> {
+        let position = Position { epoch, offset: record.offset };
+        let Some(name) = self.name.clone() else {
+            return Err(StoreError::Invalid("the room that everybody is in has no log".to_owned()));
+        };
+        decode_record(&record.payload, name, position).map_err(|damaged| {
+            let log = self.log_key();
+            StoreError::Damaged(format!("message {} of the room {:?}: {damaged}", record.offset, log.room))
+        })
+    }
+
+    /// Keeps the cache of a stored room within its bounds.
+    pub(super) fn trim_cache(&self, hub: &Inner, state: &mut State) {
+        let Some(loading) = &mut state.loading else { return };
+        let pinned = loading.pinned.is_some_and(|until| tokio::time::Instant::now() < until);
+        if loading.reading || pinned {
+            return;
+        }
+        loading.pinned = None;
+        loading.thorough = false;
+        let keep = Retention {
+            records_max: CACHED_MAX,
+            bytes_max: hub.config.replay_bytes() as u64,
+            age_max: Duration::ZERO,
+        };
+        if hub.history_cache.used() > hub.config.history_cache_bytes_max {
+            state.tail.clear();
+        } else {
+            state.tail.trim(&keep, 0);
+        }
+    }
+}
