@@ -232,11 +232,11 @@ fn judged(error: &RedisError, written: bool) -> Failure {
     }
 }
 
-/// The changes of each tenant and family.
-fn by_family<'a>(
-    changes: &'a BTreeMap<&'a FactKey, Change>,
-) -> BTreeMap<(&'a str, &'a str), Vec<(&'a [u8], &'a Change)>> {
-    let mut families: BTreeMap<_, Vec<_>> = BTreeMap::new();
+/// The changes of each tenant and family, by name.
+type Families<'a> = BTreeMap<(&'a str, &'a str), Vec<(&'a [u8], &'a Change)>>;
+
+fn by_family<'a>(changes: &'a BTreeMap<&'a FactKey, Change>) -> Families<'a> {
+    let mut families = Families::new();
     for (key, change) in changes {
         families.entry((&*key.tenant, key.space.0)).or_default().push((&key.name[..], change));
     }
