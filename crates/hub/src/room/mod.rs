@@ -78,7 +78,7 @@ pub(crate) struct State {
     tail: Tail,
     topic: Topic,
     /// What is counted for operators.
-    tally: Option<Tally>,
+    tally: Option<Box<Tally>>,
     /// Of a stored room: what is read of it.
     loading: Option<Box<Loading>>,
 }
@@ -331,7 +331,7 @@ impl State {
     }
 
     /// What was counted since the last call.
-    pub(crate) fn take_tally(&mut self) -> Option<Tally> {
+    pub(crate) fn take_tally(&mut self) -> Option<Box<Tally>> {
         self.tally.take()
     }
 }
