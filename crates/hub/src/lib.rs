@@ -22,6 +22,7 @@ mod class;
 mod client;
 mod config;
 mod conn;
+mod direct;
 mod dispatcher;
 mod error;
 #[allow(dead_code)] // used as the features come
@@ -32,6 +33,7 @@ mod publication;
 mod publish;
 mod room;
 mod shard;
+mod social;
 mod stats;
 mod sync;
 mod tenant;

@@ -12,6 +12,7 @@ use ecow::EcoString;
 use outspoke_protocol::Durability;
 
 use crate::class::RoomClass;
+use crate::direct::Conversations;
 use crate::room::Room;
 use crate::room::directory::Directory;
 
@@ -21,6 +22,7 @@ pub(crate) struct Tenant {
     /// Empty for the one tenant of a hub without tenants.
     pub(crate) name: EcoString,
     pub(crate) directory: Directory,
+    pub(crate) conversations: Conversations,
     /// The room that everybody of the tenant is in; broadcasts go here. It has no name and never ends.
     pub(crate) everyone: Arc<Room>,
 }
@@ -86,6 +88,6 @@ impl Tenant {
         let everyone =
             Arc::new(Room::everyone(next_room.fetch_add(1, Ordering::Relaxed), Arc::clone(class), shards));
         let directory = Directory::new(name.clone(), shards, Arc::clone(next_room), Arc::clone(rooms));
-        Self { name, directory, everyone }
+        Self { name, directory, conversations: Conversations::default(), everyone }
     }
 }

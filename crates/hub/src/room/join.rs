@@ -3,7 +3,7 @@
 //! All under the room's lock: what a newcomer has missed is taken, its place is counted and its activation queued in one
 //! step, so that no message falls between what it is given and what it will be delivered, and none comes twice.
 
-use outspoke_protocol::{Body, Kind, Position, Publisher, StartFrom};
+use outspoke_protocol::{Body, Kind, Position, Publisher, StartFrom, Unread, UserId};
 
 use super::{Draft, Room, State};
 use crate::hub::Inner;
@@ -22,6 +22,10 @@ pub(crate) struct Newcomer {
     pub(crate) from: StartFrom,
     /// Who the room hears of; nobody, where the client has no name.
     pub(crate) publisher: Option<Publisher>,
+    /// Who wants to know what there is unread.
+    pub(crate) user: Option<UserId>,
+    /// ... and waits until that is read, should it not be in memory.
+    pub(crate) insists: bool,
 }
 
 /// Whether it came in.
@@ -44,6 +48,8 @@ pub(crate) struct Joined {
     pub(crate) recovered: Option<bool>,
     /// Members on this hub, the new one included.
     pub(crate) members: usize,
+    /// What its user has not read, where that is known.
+    pub(crate) unread: Option<Unread>,
     /// What it gets before anything is delivered.
     pub(crate) missed: Vec<Arc<Publication>>,
 }
@@ -63,6 +69,9 @@ impl Room {
         if !state.is_known() {
             return Admission::Once(Need::of(newcomer.from));
         }
+        if self.lacks_cursors(&state) {
+            return Admission::Once(Need::Cursors);
+        }
         let members_max = self.class.members_max;
         if members_max > 0 && state.total >= members_max {
             return Admission::Full;
@@ -71,6 +80,12 @@ impl Room {
             Ok(start) => start,
             Err(need) => return Admission::Once(need),
         };
+        if let Some(user) = newcomer.user.as_ref().filter(|_| newcomer.insists)
+            && self.lacks_cursor_of(&mut state, user)
+        {
+            return Admission::Once(Need::Cursors);
+        }
+        let unread = newcomer.user.as_ref().and_then(|user| self.unread_of(&state, user));
         self.announce(hub, &mut state, Kind::Join, newcomer.publisher);
         state.members[newcomer.shard] += 1;
         state.total += 1;
@@ -85,12 +100,13 @@ impl Room {
             first: self.oldest(&state),
             recovered,
             members: state.total,
+            unread,
             missed,
         })
     }
 
     /// How the room is now, for a member that asks to come in again.
-    pub(crate) fn joined_already(&self, position: Position) -> Joined {
+    pub(crate) fn joined_already(&self, position: Position, user: Option<&UserId>) -> Joined {
         let state = self.lock();
         Joined {
             position,
@@ -98,6 +114,7 @@ impl Room {
             first: self.oldest(&state),
             recovered: None,
             members: state.total,
+            unread: user.and_then(|user| self.unread_of(&state, user)),
             missed: Vec::new(),
         }
     }
