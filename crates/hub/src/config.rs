@@ -26,6 +26,19 @@ pub enum SlowClient {
     Resync,
 }
 
+/// Whether clients may take another name while they are connected.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Rename {
+    /// Where identities are taken on trust anyway ([`Authenticator::is_open`](crate::Authenticator::is_open)).
+    #[default]
+    InOpenMode,
+    /// Everywhere: names are only for people to read.
+    Always,
+    /// Nowhere.
+    Never,
+}
+
 /// How silent and stuck connections are found.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct HeartbeatConfig {
@@ -112,6 +125,10 @@ pub struct HubConfig {
     pub store_timeout: Duration,
     /// How long a user counts as typing without another word of it. Default 6 s.
     pub typing_timeout: Duration,
+    /// Who may take another name while connected (`/nick`). Default: everybody in open mode, nobody else.
+    pub rename: Rename,
+    /// Whether messages and users are counted by room and hour, for [`Hub::figures`](crate::Hub::figures). Default: yes.
+    pub analytics: bool,
     /// Compression.
     pub compression: CompressionConfig,
     /// Socket options.
@@ -147,6 +164,8 @@ impl Default for HubConfig {
             store_queue_bytes_max: 64 * 1024 * 1024,
             store_timeout: Duration::from_secs(5),
             typing_timeout: Duration::from_secs(6),
+            rename: Rename::InOpenMode,
+            analytics: true,
             compression: CompressionConfig { enabled: true, bytes_min: 512, level: 1 },
             tcp: TcpConfig { send_buffer_bytes: 64 * 1024, nodelay: true },
         }

@@ -22,7 +22,7 @@ use crate::hub::{Hub, Inner};
 use crate::keeper::{Amendment, Origin, QueueFull, Submission};
 use crate::room::amend::Amending;
 use crate::room::load::Need;
-use crate::room::{Draft, Published, Room};
+use crate::room::{Draft, Published, Room, facts_of};
 
 /// A message to publish, and what is said of it beside its body.
 #[derive(Clone, Debug)]
@@ -228,7 +228,7 @@ impl Hub {
         let publishing = self.publish_in(&room, draft);
         if let Some(keeper) = &room.keeper {
             self.inner.idle.put(&room, room.lingers());
-            if !room.is_ready_for_receipts() {
+            if !room.is_read() {
                 // The author has read it, also if nobody is there for whom the room would be read.
                 let (room, hub) = (Arc::clone(&room), Arc::clone(&self.inner));
                 keeper.spawn(async move { drop(room.prepare(&hub, Need::Cursors).await) });
@@ -269,7 +269,8 @@ pub(crate) fn submit(hub: &Inner, room: &Arc<Room>, draft: Draft, origin: Origin
     let record = record_of(&message, key);
     let deadline = Instant::now() + hub.config.store_timeout;
     let room = Arc::clone(room);
-    let facts = direct::facts(hub, &room, &message);
+    let mut facts = direct::facts(hub, &room, &message);
+    facts.append(&mut facts_of(&room, &message));
     let submission = Submission { room, message, record, origin, facts, deadline };
     keeper.submit(Box::new(submission))
 }

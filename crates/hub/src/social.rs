@@ -108,7 +108,7 @@ impl Hub {
             let detail = eco_format!("the room \"{name}\" keeps no receipts");
             return Err(PublishError::Refused(Refusal::new(ErrorCode::Forbidden, detail)));
         }
-        if !room.is_ready_for_receipts() {
+        if !room.is_read() {
             room.prepare(&self.inner, Need::Cursors).await.map_err(|error| PublishError::from(&error))?;
         }
         Ok(room)

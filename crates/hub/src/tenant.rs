@@ -11,6 +11,7 @@ use std::sync::{Arc, PoisonError, RwLock};
 use ecow::EcoString;
 use outspoke_protocol::Durability;
 
+use crate::analytics::Gauge;
 use crate::class::RoomClass;
 use crate::direct::Conversations;
 use crate::room::Room;
@@ -23,6 +24,8 @@ pub(crate) struct Tenant {
     pub(crate) name: EcoString,
     pub(crate) directory: Directory,
     pub(crate) conversations: Conversations,
+    /// Its connections.
+    pub(crate) gauge: Gauge,
     /// The room that everybody of the tenant is in; broadcasts go here. It has no name and never ends.
     pub(crate) everyone: Arc<Room>,
 }
@@ -88,6 +91,6 @@ impl Tenant {
         let everyone =
             Arc::new(Room::everyone(next_room.fetch_add(1, Ordering::Relaxed), Arc::clone(class), shards));
         let directory = Directory::new(name.clone(), shards, Arc::clone(next_room), Arc::clone(rooms));
-        Self { name, directory, conversations: Conversations::default(), everyone }
+        Self { name, directory, conversations: Conversations::default(), gauge: Gauge::default(), everyone }
     }
 }

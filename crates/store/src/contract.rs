@@ -86,6 +86,14 @@ pub struct Append {
     pub replaces: Vec<Replace>,
 }
 
+impl Append {
+    /// Whether the replaces are to be done, given what became of the records.
+    #[must_use]
+    pub fn replaces_count(&self, outcomes: &[Outcome]) -> bool {
+        outcomes.is_empty() || outcomes.iter().any(|outcome| !outcome.duplicate)
+    }
+}
+
 /// What became of an [`Append`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Appended {

@@ -107,7 +107,10 @@ impl Registry {
         if let Some(key) = UserKey::of(client.identity()) {
             self.by_user.with(&key.clone(), |bucket| bucket.entry(key).or_default().push(Arc::clone(client)));
         }
-        self.by_id.with(&client.id(), |bucket| bucket.insert(client.id(), Arc::clone(client)));
+        let former = self.by_id.with(&client.id(), |bucket| bucket.insert(client.id(), Arc::clone(client)));
+        if former.is_none() {
+            client.tenant.gauge.enter();
+        }
     }
 
     /// Forgets `client`; its identity too, unless a newer connection holds it by now.
@@ -128,7 +131,9 @@ impl Registry {
                 }
             });
         }
-        self.by_id.with(&client.id(), |bucket| bucket.remove(&client.id()));
+        if self.by_id.with(&client.id(), |bucket| bucket.remove(&client.id())).is_some() {
+            client.tenant.gauge.leave();
+        }
     }
 
     /// The connections of a user who is somebody.

@@ -27,6 +27,7 @@ use tokio::time::Instant;
 
 pub(crate) use self::amend::Amendment;
 use self::queue::Queue;
+use crate::analytics::Analytics;
 use crate::error::PublishError;
 use crate::hub::Inner;
 use crate::room::{Published, Room};
@@ -104,6 +105,12 @@ impl Keeper {
             runtime: OnceLock::new(),
             counters: KeeperCounters::default(),
         }
+    }
+
+    /// Says where the keeper runs, before anybody asks it for anything.
+    pub(crate) fn lives_on(&self, runtime: Handle) {
+        // Set once: a hub is built once.
+        let _ = self.runtime.set(runtime);
     }
 
     /// The store itself, for operators' verbs.
@@ -205,18 +212,15 @@ impl Keeper {
 
     /// Works until the hub has ended, then closes the store.
     pub(crate) async fn run(self: Arc<Self>, hub: Arc<Inner>) {
-        let _ = self.runtime.set(Handle::current());
-        let mut ended = hub.running.subscribe();
+        let first = hub.keepers.first().is_some_and(|first| Arc::ptr_eq(first, &self));
+        // Ends with the hub, after the last figures are written.
+        let mut counting = tokio::spawn(Analytics::run(Arc::clone(&hub), first));
         loop {
-            let ended = async {
-                // The sender lives as long as the hub.
-                let _ = ended.wait_for(|count| *count == 0).await;
-            };
             let jobs = tokio::select! {
                 // What is queued is done before the end is looked at.
                 biased;
                 jobs = self.queue.take() => jobs,
-                () = ended => break,
+                _ = &mut counting => break,
             };
             self.work(&hub, jobs).await;
         }

@@ -3,6 +3,7 @@
 //! All under the room's lock: what a newcomer has missed is taken, its place is counted and its activation queued in one
 //! step, so that no message falls between what it is given and what it will be delivered, and none comes twice.
 
+use ecow::EcoString;
 use outspoke_protocol::{Body, Kind, Position, Publisher, StartFrom, Unread, UserId};
 
 use super::{Draft, Room, State};
@@ -50,6 +51,7 @@ pub(crate) struct Joined {
     pub(crate) members: usize,
     /// What its user has not read, where that is known.
     pub(crate) unread: Option<Unread>,
+    pub(crate) topic: EcoString,
     /// What it gets before anything is delivered.
     pub(crate) missed: Vec<Arc<Publication>>,
 }
@@ -66,7 +68,7 @@ impl Room {
     /// number that the newcomer is given, and the joins and leaves that everybody is told, add up on every side.
     pub(crate) fn admit(self: &Arc<Self>, hub: &Inner, newcomer: Newcomer) -> Admission {
         let mut state = self.lock();
-        if !state.is_known() {
+        if !state.is_known() || !state.topic.is_known() {
             return Admission::Once(Need::of(newcomer.from));
         }
         if self.lacks_cursors(&state) {
@@ -101,6 +103,7 @@ impl Room {
             recovered,
             members: state.total,
             unread,
+            topic: state.topic.text(),
             missed,
         })
     }
@@ -115,6 +118,7 @@ impl Room {
             recovered: None,
             members: state.total,
             unread: user.and_then(|user| self.unread_of(&state, user)),
+            topic: state.topic.text(),
             missed: Vec::new(),
         }
     }

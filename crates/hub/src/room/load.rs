@@ -125,7 +125,8 @@ impl Room {
     async fn read(self: &Arc<Self>, hub: &Inner, need: Need, thorough: bool) -> Result<(), StoreError> {
         let Some(keeper) = &self.keeper else { return Ok(()) };
         if need == Need::Cursors && self.is_known() {
-            return self.read_cursors(hub, keeper, Some(self.epoch())).await;
+            let cursors = self.read_cursors(hub, keeper, Some(self.epoch()));
+            return tokio::try_join!(cursors, self.read_topic(keeper)).map(drop);
         }
         let (records_max, bytes_max) = (CACHED_MAX as usize, hub.config.replay_bytes());
         let newest = |records_max| Range { direction: Direction::Before(u64::MAX), records_max, bytes_max };
@@ -135,13 +136,14 @@ impl Room {
             Need::Last(count) => newest((count as usize).clamp(FIRST_READ, records_max)),
             Need::After(offset) => Range { direction: Direction::After(offset), records_max, bytes_max },
         };
-        let mut page = keeper.range(&self.log_key(), range).await?;
+        let log = self.log_key();
+        let (mut page, ()) = tokio::try_join!(keeper.range(&log, range), self.read_topic(keeper))?;
         if matches!(range.direction, Direction::Before(_)) {
             page.records.reverse();
         }
         let log = page.state.epoch;
         self.take_in(hub, page)?;
-        if self.is_ready_for_receipts() {
+        if self.is_read() {
             return Ok(());
         }
         // A log that does not exist has nobody who has read it.

@@ -15,6 +15,7 @@ pub(crate) mod join;
 pub(crate) mod load;
 pub(crate) mod log;
 pub(crate) mod receipts;
+mod topic;
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -29,6 +30,9 @@ use outspoke_store::{LogKey, LogState, Retention};
 use self::load::Loading;
 use self::log::{CacheBudget, Tail};
 use self::receipts::Receipts;
+use self::topic::Topic;
+pub(crate) use self::topic::facts_of;
+use crate::analytics::Tally;
 use crate::class::RoomClass;
 use crate::direct::Pair;
 use crate::hub::Inner;
@@ -77,6 +81,9 @@ pub(crate) struct State {
     members: Vec<u32>,
     total: usize,
     tail: Tail,
+    topic: Topic,
+    /// What is counted for operators.
+    tally: Option<Box<Tally>>,
     /// Of a stored room: what is read of it.
     loading: Option<Box<Loading>>,
     /// Who has read how much. In a stored room `None` until that is read, elsewhere until somebody says so.
@@ -127,6 +134,7 @@ impl Room {
         if let Some((_, budget)) = &keeper {
             state.loading = Some(Box::default());
             state.tail = Tail::cached(Arc::clone(budget));
+            state.topic = Topic::Unread;
             epoch = 0;
         }
         let (state, keeper) = (Mutex::new(state), keeper.map(|(keeper, _)| keeper));
@@ -200,6 +208,7 @@ impl Room {
         state.head += 1;
         state.ordinal += u64::from(message.kind.is_said());
         message.position = Some(Position { epoch: self.epoch(), offset: state.head });
+        state.topic.follow(&message);
         let published = Published {
             id: message.id,
             position: message.position,
@@ -207,6 +216,7 @@ impl Room {
             members: state.total,
             duplicate: false,
         };
+        hub.analytics.count(self, &mut state.tally, hub, &message);
         let publication = Arc::new(Publication::message(message, hub.dialects.len()));
         self.hand_out(hub, state, &publication);
         if self.class.keeps() {
@@ -256,6 +266,7 @@ impl Room {
         let mut ordinal = log.ordinal.saturating_sub(said);
         let mut before = None;
         for message in messages {
+            state.topic.follow(&message);
             let Some(Position { epoch, offset }) = message.position else { continue };
             ordinal += u64::from(message.kind.is_said());
             if !state.is_known() {
@@ -270,6 +281,7 @@ impl Room {
             state.head = offset;
             before.get_or_insert(offset - 1);
             self.note_own_words(hub, &mut state, &message, ordinal);
+            hub.analytics.count(self, &mut state.tally, hub, &message);
             let publication = Arc::new(Publication::message(message, hub.dialects.len()));
             self.hand_out(hub, &state, &publication);
             state.tail.push(publication);
@@ -341,9 +353,16 @@ impl State {
             members: vec![0; shards],
             total: 0,
             tail: Tail::default(),
+            topic: Topic::default(),
+            tally: None,
             loading: None,
             receipts: None,
             stay: idle::Stay::default(),
         }
+    }
+
+    /// What was counted since the last call.
+    pub(crate) fn take_tally(&mut self) -> Option<Box<Tally>> {
+        self.tally.take()
     }
 }

@@ -253,12 +253,6 @@ impl Room {
         self.keeps_receipts() && self.keeper.is_some() && state.receipts.is_none()
     }
 
-    /// Whether everything is read that a receipt needs.
-    pub(crate) fn is_ready_for_receipts(&self) -> bool {
-        let state = self.lock();
-        state.is_known() && !self.lacks_cursors(&state)
-    }
-
     /// Whether this user's places must be read first; the next read brings them.
     pub(super) fn lacks_cursor_of(&self, state: &mut State, user: &UserId) -> bool {
         let Some(receipts) = &mut state.receipts else { return false };

@@ -60,7 +60,7 @@ impl Shard {
             Wanted::Edit(body) => {
                 check_class(room, &body)?;
                 if matches!(body, BodyRef::Text(_)) {
-                    self.check_chat(client.name(), &body)?;
+                    self.check_chat(&client.name(), &body)?;
                 }
                 Ok(Change::Edit(owned(body)))
             }

@@ -20,6 +20,7 @@ mod receive;
 mod requests;
 mod rooms;
 mod send;
+mod slash;
 mod slow;
 mod social;
 pub(crate) mod wheel;

@@ -34,11 +34,11 @@ impl Shard {
     ) -> Result<Flow, Refusal> {
         self.check_serving()?;
         let room = self.room_to_publish(key, room.as_deref())?;
-        self.say(key, id, &room, kind, body, name)
+        self.say_in(key, id, &room, kind, body, name)
     }
 
     /// Says something in a room, of which the client need not be a member.
-    pub(super) fn say(
+    pub(super) fn say_in(
         &mut self,
         key: Key,
         id: Option<&RequestId>,
@@ -49,8 +49,8 @@ impl Shard {
     ) -> Result<Flow, Refusal> {
         let client = Arc::clone(&self.connections[key.slot as usize].client);
         check_class(room, &body)?;
-        if kind == Kind::Chat {
-            self.check_chat(client.name(), &body)?;
+        if matches!(kind, Kind::Chat | Kind::Action) {
+            self.check_chat(&client.name(), &body)?;
         }
         let key_of_message = name.map(|name| key_of(&client, name));
         let draft = Draft {
@@ -171,10 +171,7 @@ impl Shard {
     }
 
     pub(super) fn check_chat(&self, name: &EcoString, body: &BodyRef<'_>) -> Result<(), Refusal> {
-        if name.is_empty() {
-            let detail = "chatting needs a name: connect with one";
-            return Err(Refusal::new(ErrorCode::UsernameRequired, detail));
-        }
+        self.check_named(name)?;
         let BodyRef::Text(content) = body else { return Ok(()) };
         if content.trim().is_empty() {
             return Err(Refusal::new(ErrorCode::ContentRequired, "content is empty: say something"));
@@ -187,6 +184,15 @@ impl Shard {
                 let detail = eco_format!("content has {len} characters; at most {max} are allowed");
                 return Err(Refusal::new(ErrorCode::ContentTooLong, detail));
             }
+        }
+        Ok(())
+    }
+
+    /// Whether somebody has a name.
+    pub(super) fn check_named(&self, name: &EcoString) -> Result<(), Refusal> {
+        if name.is_empty() {
+            let detail = "chatting needs a name: connect with one";
+            return Err(Refusal::new(ErrorCode::UsernameRequired, detail));
         }
         Ok(())
     }

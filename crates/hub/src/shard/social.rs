@@ -86,7 +86,7 @@ impl Shard {
                 eco_format!("the hub has {} rooms already, the configured maximum", hub.config.rooms_max);
             Refusal::new(ErrorCode::RoomLimit, detail)
         })?;
-        let said = self.say(key, id, &room, kind, body, name);
+        let said = self.say_in(key, id, &room, kind, body, name);
         if room.members() == 0 {
             // Its first members are on their way, if anybody is there.
             hub.idle.put(&room, room.lingers());

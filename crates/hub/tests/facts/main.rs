@@ -2,7 +2,9 @@
 #![allow(clippy::unwrap_used, missing_docs)]
 
 mod amendments;
+mod analytics;
 mod chat;
+mod commands;
 mod delivery;
 mod eviction;
 mod handlers;
@@ -11,6 +13,7 @@ mod membership;
 mod order;
 mod pressure;
 mod pushes;
+mod receipts;
 mod recovery;
 mod shelf;
 mod shutdown;

@@ -4,13 +4,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use outspoke_hub::store::Retention;
-use outspoke_hub::{Durability, Hub, HubConfig, RoomClass};
-use outspoke_testkit::{ScriptedClient, settle};
+use outspoke_hub::{Durability, Hub, HubConfig, Position, RoomClass, RoomName, StartFrom};
+use outspoke_testkit::{ScriptedClient, attach_with, settle};
 use serde_json::{Value, json};
 
 use crate::shelf::Shelf;
 use crate::stored::storing;
-use crate::support::{hub, member, offset, offsets, publish, welcomed};
+use crate::support::{hub, member, offset, offsets, publish, user, welcomed};
 
 /// A hub that keeps messages in memory.
 fn remembering(change: impl FnOnce(&mut RoomClass)) -> Hub {
@@ -183,6 +183,31 @@ async fn storm_of_reconnects_costs_two_reads_of_a_log() {
     }
     let reads = shelf.reads_of("s") - before;
     assert!((1..=2).contains(&reads), "{reads} reads");
+}
+
+/// The room of the connection itself, without another request.
+#[tokio::test(start_paused = true)]
+async fn client_says_in_its_request_where_it_was_in_its_first_room() {
+    for (hub, room) in both(|_| {}) {
+        let mut alice = member(&hub, "alice", room).await;
+        for number in 1..=5 {
+            publish(&hub, room, number);
+        }
+        let epoch: outspoke_hub::Epoch =
+            serde_json::from_value(alice.expect("message").await["epoch"].clone()).unwrap();
+        for (from, recovered, expected) in [
+            (StartFrom::After(Position { epoch, offset: 3 }), json!(true), vec![4, 5]),
+            (StartFrom::Last(1), Value::Null, vec![5]),
+            (StartFrom::Now, Value::Null, vec![]),
+        ] {
+            let attach = user("bob").into_room(RoomName::new(room, 64).unwrap()).starting(from);
+            let (mut bob, _) = attach_with(&hub, attach, 64 * 1024);
+            bob.expect("welcome").await;
+            assert_eq!(bob.expect("subscribed").await["recovered"], recovered);
+            settle().await;
+            assert_eq!(offsets(&bob.received()), expected);
+        }
+    }
 }
 
 /// Much to catch up in many rooms is sent as fast as the client reads, and does not count against it.
