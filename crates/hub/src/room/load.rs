@@ -32,6 +32,8 @@ pub(crate) enum Need {
     After(u64),
     /// So many of the newest messages.
     Last(u32),
+    /// Who has read how much, beside what is known of the log already.
+    Cursors,
 }
 
 impl Need {
@@ -130,11 +132,15 @@ impl Room {
 
     async fn read(self: &Arc<Self>, hub: &Inner, need: Need, thorough: bool) -> Result<(), StoreError> {
         let Some(keeper) = &self.keeper else { return Ok(()) };
+        if need == Need::Cursors && self.is_known() {
+            let cursors = self.read_cursors(hub, keeper, Some(self.epoch()));
+            return tokio::try_join!(cursors, self.read_topic(keeper)).map(drop);
+        }
         let (records_max, bytes_max) = (CACHED_MAX as usize, hub.config.replay_bytes());
         let newest = |records_max| Range { direction: Direction::Before(u64::MAX), records_max, bytes_max };
         let range = match need {
             _ if thorough => newest(records_max),
-            Need::State => newest(FIRST_READ),
+            Need::State | Need::Cursors => newest(FIRST_READ),
             Need::Last(count) => newest((count as usize).clamp(FIRST_READ, records_max)),
             Need::After(offset) => Range { direction: Direction::After(offset), records_max, bytes_max },
         };
@@ -143,7 +149,13 @@ impl Room {
         if matches!(range.direction, Direction::Before(_)) {
             page.records.reverse();
         }
-        self.take_in(hub, page)
+        let log = page.state.epoch;
+        self.take_in(hub, page)?;
+        if self.is_read() {
+            return Ok(());
+        }
+        // A log that does not exist has nobody who has read it.
+        self.read_cursors(hub, keeper, (log != 0).then(|| self.epoch())).await
     }
 
     /// Puts what was read before what is in memory.
