@@ -11,6 +11,8 @@ pub mod limits;
 mod memory;
 #[cfg(feature = "suite")]
 pub mod suite;
+#[cfg(feature = "transfer")]
+pub mod transfer;
 
 pub use contract::{
     Answer, Append, Appended, AuthoredPage, Batch, Direction, Fact, FactKey, FactPage, FactWrite, Health,
