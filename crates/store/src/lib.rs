@@ -9,6 +9,12 @@ mod contract;
 pub mod embedded;
 pub mod limits;
 mod memory;
+#[cfg(feature = "postgres")]
+pub mod postgres;
+#[cfg(feature = "redis")]
+pub mod redis;
+#[cfg(feature = "remote")]
+mod remote;
 #[cfg(feature = "suite")]
 pub mod suite;
 
