@@ -9,7 +9,7 @@ use std::time::Duration;
 use super::address::ListenAddr;
 use super::kind::{
     Address, Backend, Count, Durability, Flag, Folder, FolderOrUsual, HostName, Level, LogFormat, Name,
-    Pattern, Publishers, Room, Secrets, Size, SlowClient, StoreName, Text, Time, Url, Urls,
+    Pattern, Prefix, Publishers, Room, Secrets, Size, SlowClient, StoreName, Text, Time, Url, Urls,
 };
 use super::resolve::Resolver;
 use super::table::{Block, Key, Section, SectionInfo, block, section};
@@ -537,7 +537,7 @@ section! {
 }
 
 section! {
-    /// The store in a PostgreSQL database, version 14 or later.
+    /// The store in a PostgreSQL database, version 14 or later. Several servers may share it.
     PostgresqlStore at "store.postgresql" {
         /// Address of the database: postgresql://user:password@host:5432/database, with ?sslmode=require or verify-full
         /// for TLS.
@@ -562,13 +562,25 @@ section! {
 }
 
 section! {
-    /// The store in Redis 7 or Valkey. What survives a crash there is what its own appendfsync says.
+    /// The store in Redis, version 6.2 or later, or Valkey. What survives a crash there is what its own appendfsync
+    /// says; by default that is all but the last second.
     RedisStore at "store.redis" {
-        /// Address of the server: redis://user:password@host:6379/0, rediss:// with TLS.
+        /// Address of the server: redis://user:password@host:6379/0, rediss:// with TLS. Of a cluster several nodes may
+        /// be named, with commas between.
         url: String as Url = "" { secret: true }
 
+        /// Whether the address is that of a cluster.
+        cluster: bool as Flag = "false" {}
+
         /// What the names of all keys begin with.
-        prefix: String as Name = "outspoke" {}
+        prefix: String as Prefix = "outspoke" {}
+
+        /// Replicas that must have a message before it counts as kept. Not in a cluster.
+        replicas_min: usize as Count = "0" {
+            range: Some(("1", "100")),
+            unit: Some("replicas"),
+            zero: Some("the server itself is enough"),
+        }
 
         /// How long the server may take for one step.
         timeout: Duration as Time = "5s" {
@@ -624,7 +636,9 @@ block! {
 
         schema: String as Name = inherited from PostgresqlStore {}
         connections: usize as Count = inherited from PostgresqlStore {}
-        prefix: String as Name = inherited from RedisStore {}
+        cluster: bool as Flag = inherited from RedisStore {}
+        prefix: String as Prefix = inherited from RedisStore {}
+        replicas_min: usize as Count = inherited from RedisStore {}
 
         /// How long postgresql or redis may take for one step.
         timeout: Duration as Time = "5s" { range: Some(("100ms", "5m")) }
