@@ -5,6 +5,8 @@
 //! is told at each method. What every back end must do is written once more, as a suite that runs over all of them.
 
 mod contract;
+#[cfg(feature = "dynamodb")]
+pub mod dynamodb;
 #[cfg(feature = "embedded")]
 pub mod embedded;
 pub mod limits;

@@ -7,9 +7,10 @@ use ::redis::RedisError;
 use super::errors;
 use super::link::{Link, Links};
 use super::options::Target;
-use super::read::{self, PAGE};
+use super::read;
 use super::scripts::Call;
-use crate::{Direction, Health, Log, Range, StoreError, VerifyReport};
+use crate::remote::walk;
+use crate::{Health, Store, StoreError, VerifyReport};
 
 /// The oldest that has everything we use: `XTRIM` with `MINID`.
 const VERSION_MIN: (u32, u32) = (6, 2);
@@ -160,71 +161,14 @@ fn unwell(links: &Links, error: &StoreError) -> Health {
     Health { writable: false, detail: error.to_string(), durability }
 }
 
-pub(super) async fn verify(links: &Links) -> Result<VerifyReport, StoreError> {
-    let mut report = VerifyReport::default();
-    for tenant in read::tenants(links).await? {
-        let mut after = None;
-        loop {
-            let page = read::logs(links, &tenant, after.as_deref(), 256).await?;
-            for log in &page.logs {
-                report.logs += 1;
-                verify_log(links, log, &mut report).await?;
-            }
-            after = page.logs.last().map(|log| log.key.room.clone());
-            if !page.more {
-                break;
-            }
-        }
+pub(super) async fn verify(store: &dyn Store, links: &Links) -> Result<VerifyReport, StoreError> {
+    let mut report = walk::verify_logs(store).await?;
+    for tenant in store.tenants().await? {
         for space in read::spaces(links, &tenant).await? {
             verify_facts(links, (&tenant, &space), &mut report).await?;
         }
     }
     Ok(report)
-}
-
-async fn verify_log(links: &Links, log: &Log, report: &mut VerifyReport) -> Result<(), StoreError> {
-    let (mut after, mut ordinal, mut bytes) = (log.state.first.saturating_sub(1), None::<u64>, 0);
-    loop {
-        let range = Range { direction: Direction::After(after), ..PAGE };
-        let page = match read::range(links, &log.key, range).await {
-            Ok(page) => page,
-            Err(StoreError::Damaged(text)) => {
-                report.problems.push(text);
-                return Ok(());
-            }
-            Err(error) => return Err(error),
-        };
-        for record in &page.records {
-            if ordinal.is_some_and(|before| !(before..=before + 1).contains(&record.ordinal)) {
-                report
-                    .problems
-                    .push(format!("{}: the ordinals are out of order at {}", log.key, record.offset));
-            }
-            ordinal = Some(record.ordinal);
-            bytes += record.payload.len() as u64;
-            report.records += 1;
-        }
-        // Only if nothing was written meanwhile does the rest fit together.
-        let still = page.state == log.state;
-        match page.records.last() {
-            Some(last) => after = last.offset,
-            None if still && bytes != log.state.bytes => {
-                let said = log.state.bytes;
-                report
-                    .problems
-                    .push(format!("{}: the log says {said} bytes, its records have {bytes}", log.key));
-                return Ok(());
-            }
-            None if still && ordinal.is_some_and(|last| last != log.state.ordinal) => {
-                let said = log.state.ordinal;
-                report
-                    .problems
-                    .push(format!("{}: the log says ordinal {said}, its last record another", log.key));
-                return Ok(());
-            }
-            None => return Ok(()),
-        }
-    }
 }
 
 async fn verify_facts(

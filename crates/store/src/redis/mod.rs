@@ -27,6 +27,7 @@ use ecow::EcoString;
 
 pub use options::RedisOptions;
 
+use crate::remote::walk;
 use crate::{
     Answer, Appended, AuthoredPage, Batch, FactKey, FactPage, Health, LogKey, LogState, LogsPage, Page,
     Place, Range, Retention, Space, Store, StoreError, Stored, VerifyReport,
@@ -132,7 +133,7 @@ impl Store for RedisStore {
         from: Option<Place>,
         max: usize,
     ) -> Answer<'a, AuthoredPage> {
-        Box::pin(read::authored(&self.links, tenant, author, from, max))
+        Box::pin(walk::authored(self, tenant, author, from, max))
     }
 
     fn health(&self) -> Answer<'_, Health> {
@@ -140,7 +141,7 @@ impl Store for RedisStore {
     }
 
     fn verify(&self) -> Answer<'_, VerifyReport> {
-        Box::pin(care::verify(&self.links))
+        Box::pin(care::verify(self, &self.links))
     }
 
     /// Redis gives space back by itself, and rewrites its append-only file when it finds that worth while.

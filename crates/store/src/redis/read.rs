@@ -8,8 +8,7 @@ use super::link::Links;
 use super::scripts::{Call, RANGE, SCAN};
 use crate::remote::{successor, without_holes};
 use crate::{
-    AuthoredPage, Direction, Fact, FactKey, FactPage, Log, LogKey, LogState, LogsPage, Page, Place, Range,
-    StoreError, Stored,
+    Direction, Fact, FactKey, FactPage, Log, LogKey, LogState, LogsPage, Page, Range, StoreError, Stored,
 };
 
 /// How many texts a state is.
@@ -18,10 +17,6 @@ pub(super) const STATE: usize = 5;
 const RECORD: usize = 6;
 /// How many names are asked for at once where an unknown number of them leads nowhere.
 const CHUNK: usize = 256;
-/// How much is read at once by whoever reads everything.
-pub(super) const PAGE: Range =
-    Range { direction: Direction::After(0), records_max: 1_000, bytes_max: 4 * 1024 * 1024 };
-
 /// An answer that is not what a script of ours gives.
 pub(super) fn not_understood() -> RedisError {
     RedisError::from((ErrorKind::UnexpectedReturnType, "an answer that no script of ours gives"))
@@ -168,56 +163,4 @@ pub(super) async fn scan(
     let more = facts.len() > facts_max;
     facts.truncate(facts_max);
     Ok(FactPage { facts, more })
-}
-
-pub(super) async fn authored(
-    links: &Links,
-    tenant: &str,
-    author: &str,
-    from: Option<Place>,
-    records_max: usize,
-) -> Result<AuthoredPage, StoreError> {
-    let mut page = AuthoredPage::default();
-    // The first log is that of the place, if it still exists.
-    let mut rooms: Vec<EcoString> = from.iter().map(|place| place.room.clone()).collect();
-    let mut after: Option<EcoString> = None;
-    loop {
-        for room in rooms.drain(..) {
-            let first = from.as_ref().filter(|place| place.room == room).map_or(0, |place| place.offset);
-            let log = LogKey { tenant: tenant.into(), room };
-            if authored_in(links, &log, author, first, records_max, &mut page).await? {
-                return Ok(page);
-            }
-            after = Some(log.room);
-        }
-        let next = logs(links, tenant, after.as_deref(), CHUNK).await?;
-        if next.logs.is_empty() {
-            return Ok(page);
-        }
-        rooms.extend(next.logs.into_iter().map(|log| log.key.room));
-    }
-}
-
-/// Adds an author's records in one log to a page, and says whether it is full.
-async fn authored_in(
-    links: &Links,
-    log: &LogKey,
-    author: &str,
-    first: u64,
-    records_max: usize,
-    page: &mut AuthoredPage,
-) -> Result<bool, StoreError> {
-    let mut after = first.saturating_sub(1);
-    loop {
-        let read = range(links, log, Range { direction: Direction::After(after), ..PAGE }).await?;
-        let Some(last) = read.records.last() else { return Ok(false) };
-        after = last.offset;
-        for record in read.records.into_iter().filter(|record| record.author == author) {
-            if page.records.len() == records_max {
-                page.next = Some(Place { room: log.room.clone(), offset: record.offset });
-                return Ok(true);
-            }
-            page.records.push((log.room.clone(), record));
-        }
-    }
 }

@@ -7,9 +7,11 @@
 mod backoff;
 mod facts;
 mod page;
-#[cfg(feature = "postgres")]
+#[cfg(any(feature = "dynamodb", feature = "postgres"))]
 pub(crate) mod plan;
 mod url;
+#[cfg(any(feature = "dynamodb", feature = "redis"))]
+pub(crate) mod walk;
 
 pub(crate) use backoff::Backoff;
 pub(crate) use facts::{Change, fold, successor};

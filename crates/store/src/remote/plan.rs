@@ -49,6 +49,12 @@ impl Held {
         }
     }
 
+    /// Remembers the record that has a key already.
+    #[cfg(feature = "dynamodb")]
+    pub(crate) fn remember_key(&mut self, key: Bytes, outcome: Outcome) {
+        self.keys.insert(key, Outcome { duplicate: true, ..outcome });
+    }
+
     fn repeats(&self, record: &Record) -> Option<Outcome> {
         let by_key = || record.key.as_ref().and_then(|key| self.keys.get(key));
         self.ids.get(&record.id).or_else(by_key).copied()
