@@ -58,6 +58,7 @@ fn default_plan(loaded: &Loaded) -> Plan {
     let Config { store, data, .. } = &loaded.config;
     let (url, timeout) = match store.backend {
         Backend::Redis => (&store.redis.url, store.redis.timeout),
+        Backend::Dynamodb => (&store.dynamodb.endpoint, store.dynamodb.timeout),
         _ => (&store.postgresql.url, store.postgresql.timeout),
     };
     Plan {
@@ -74,7 +75,7 @@ fn default_plan(loaded: &Loaded) -> Plan {
             cache_bytes: store.embedded.cache_bytes,
             url: url.clone(),
             schema: store.postgresql.schema.clone(),
-            connections: store.postgresql.connections,
+            readers_max: store.postgresql.readers_max,
             cluster: store.redis.cluster,
             prefix: store.redis.prefix.clone(),
             replicas_min: store.redis.replicas_min,
@@ -82,6 +83,7 @@ fn default_plan(loaded: &Loaded) -> Plan {
             table: store.dynamodb.table.clone(),
             region: store.dynamodb.region.clone(),
             endpoint: store.dynamodb.endpoint.clone(),
+            create_table: store.dynamodb.create_table,
         },
     }
 }
@@ -141,6 +143,8 @@ impl Plan {
             Backend::Postgresql => self.postgresql().await,
             #[cfg(feature = "redis")]
             Backend::Redis => self.redis().await,
+            #[cfg(feature = "dynamodb")]
+            Backend::Dynamodb => self.dynamodb().await,
             // Refused with the configuration already, where the feature is named.
             #[allow(unreachable_patterns)]
             _ => Err(StoreError::Invalid("the back end is not part of this build".to_owned())),
@@ -181,7 +185,7 @@ impl Plan {
         let options = PostgresOptions {
             schema: self.options.schema.clone(),
             timeout: self.options.timeout,
-            readers_max: self.options.connections,
+            readers_max: self.options.readers_max,
             ..PostgresOptions::new(&self.options.url)
         };
         Ok(Arc::new(PostgresStore::open(&options).await?))
@@ -199,6 +203,22 @@ impl Plan {
             ..RedisOptions::new(&self.options.url)
         };
         Ok(Arc::new(RedisStore::open(&options).await?))
+    }
+
+    #[cfg(feature = "dynamodb")]
+    async fn dynamodb(&self) -> Result<Arc<dyn Store>, StoreError> {
+        use outspoke_store::dynamodb::{DynamoOptions, DynamoStore};
+
+        let given = |text: &String| (!text.is_empty()).then(|| text.clone());
+        let options = DynamoOptions {
+            table: self.options.table.clone(),
+            region: given(&self.options.region),
+            endpoint: given(&self.options.endpoint),
+            create_table: self.options.create_table,
+            timeout: self.options.timeout,
+            ..DynamoOptions::default()
+        };
+        Ok(Arc::new(DynamoStore::open(&options).await?))
     }
 
     /// Where the data is, as people know it, without passwords.

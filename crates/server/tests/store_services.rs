@@ -5,6 +5,7 @@
 
 use std::process::Stdio;
 
+use outspoke_store::{LogKey, LogState, MemoryStore, Store as _, Stored, transfer};
 use outspoke_testkit::Process;
 use outspoke_testkit::services::{Postgres, Redis};
 use serde_json::Value;
@@ -68,6 +69,46 @@ async fn server_starts_on_a_database_and_says_what_it_survives() {
         assert!(stdout.starts_with("ok: store default ("), "{stdout}");
         assert!(!stdout.contains(Postgres::PASSWORD), "{stdout}");
     }
+}
+
+/// Who outgrows one back end moves to another, and its clients recover as if nothing had happened.
+#[tokio::test(flavor = "multi_thread")]
+async fn export_moves_from_one_back_end_to_another() {
+    let (database, cache) = tokio::join!(Postgres::start(), Redis::start());
+    let folder = tempfile::tempdir().unwrap();
+    let [first, second, third] = ["1.jsonl", "2.jsonl", "3.jsonl"].map(|name| folder.path().join(name));
+    std::fs::write(&first, exported().await).unwrap();
+
+    let path = |path: &std::path::Path| path.to_str().unwrap().to_owned();
+    for (settings, from, to) in
+        [(postgresql(&database.url()), &first, &second), (redis(&cache.url()), &second, &third)]
+    {
+        let (code, stdout, stderr) = run(&["store", "import", &path(from)], &settings).await;
+        assert_eq!(code, 0, "{stderr}");
+        assert!(stdout.contains(": 1 rooms, 1 records, 0 facts from "), "{stdout}");
+        let (code, _, stderr) = run(&["store", "export", &path(to)], &settings).await;
+        assert_eq!(code, 0, "{stderr}");
+    }
+    assert_eq!(std::fs::read_to_string(&third).unwrap(), std::fs::read_to_string(&first).unwrap());
+}
+
+/// An export of one room that was trimmed before.
+async fn exported() -> Vec<u8> {
+    let store = MemoryStore::new();
+    let log = LogKey { tenant: "acme".into(), room: "lobby".into() };
+    let start = LogState { epoch: 0xa7, first: 42, head: 41, ordinal: 40, bytes: 0 };
+    let record = Stored {
+        offset: 42,
+        ordinal: 41,
+        id: 7,
+        author: "ada".into(),
+        ts: 1_800_000_000_000,
+        payload: "hello".into(),
+    };
+    store.restore(&log, start, &[record]).await.unwrap();
+    let mut file = Vec::new();
+    transfer::export(&store, &transfer::Scope::default(), &mut file).await.unwrap();
+    file
 }
 
 /// A database that is away is told apart from one that is badly configured: a supervisor may try the first again.

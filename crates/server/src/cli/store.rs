@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 use anyhow::Context as _;
 use clap::{Args, Subcommand};
 use outspoke_hub::FACT_FAMILIES;
-use outspoke_store::transfer::{self, Counts, Mode, Scope};
+use outspoke_store::transfer::{self, Counts, Mode, Scope, TransferError};
 use outspoke_store::{StoreError, VerifyReport};
 use serde::Serialize;
 
@@ -182,6 +182,16 @@ async fn verify_one(plan: &Plan) -> anyhow::Result<VerifyReport> {
         }
         _ => found,
     }
+}
+
+/// What to do about an import or export that was refused.
+pub(crate) fn hint(error: &anyhow::Error) -> Option<String> {
+    let hint = match error.downcast_ref::<TransferError>()? {
+        TransferError::NotEmpty(_) => "import into an empty store, or add to this one with --merge",
+        TransferError::Malformed { .. } => "export again; what is left of a damaged file cannot be trusted",
+        _ => return None,
+    };
+    Some(hint.to_owned())
 }
 
 /// One line if all is well, otherwise one more for each problem.

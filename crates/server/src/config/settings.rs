@@ -537,7 +537,8 @@ section! {
 }
 
 section! {
-    /// The store in a PostgreSQL database, version 14 or later. Several servers may share it.
+    /// The store in a PostgreSQL database, version 12 or later. Several servers may share it; see
+    /// docs/operating/storage-postgresql.md.
     PostgresqlStore at "store.postgresql" {
         /// Address of the database: postgresql://user:password@host:5432/database, with ?sslmode=require or verify-full
         /// for TLS.
@@ -553,7 +554,7 @@ section! {
         }
 
         /// Connections for reading; one more writes.
-        connections: usize as Count = "4" {
+        readers_max: usize as Count = "4" {
             range: Some(("1", "1000")),
             unit: Some("connections"),
             at_limit: Some("further reads wait"),
@@ -563,7 +564,7 @@ section! {
 
 section! {
     /// The store in Redis, version 6.2 or later, or Valkey. What survives a crash there is what its own appendfsync
-    /// says; by default that is all but the last second.
+    /// says, and by default that is little; see docs/operating/storage-redis.md.
     RedisStore at "store.redis" {
         /// Address of the server: redis://user:password@host:6379/0, rediss:// with TLS. Of a cluster several nodes may
         /// be named, with commas between.
@@ -591,16 +592,26 @@ section! {
 }
 
 section! {
-    /// The store in Amazon DynamoDB. Credentials come from the AWS environment, never from here.
+    /// The store in Amazon DynamoDB. Credentials come from the AWS environment, never from here; see
+    /// docs/operating/storage-dynamodb.md.
     DynamodbStore at "store.dynamodb" {
-        /// Name of the table. It is made if it does not exist.
+        /// Name of the table.
         table: String as Text = "outspoke" {}
 
         /// AWS region. "" takes the one of the AWS environment.
         region: String as Text = "" {}
 
-        /// Another address than AWS's own, for a server that speaks the same API.
+        /// Another address than AWS's own: a private endpoint, or a server that speaks the same API.
         endpoint: String as Url = "" {}
+
+        /// Make the table if it does not exist, billed by request.
+        create_table: bool as Flag = "true" {}
+
+        /// How long DynamoDB may take for one step.
+        timeout: Duration as Time = "5s" {
+            range: Some(("100ms", "5m")),
+            at_limit: Some("the step counts as failed, and is tried again where that is safe"),
+        }
     }
 }
 
@@ -635,17 +646,18 @@ block! {
         url: String as Url = "" { secret: true }
 
         schema: String as Name = inherited from PostgresqlStore {}
-        connections: usize as Count = inherited from PostgresqlStore {}
+        readers_max: usize as Count = inherited from PostgresqlStore {}
         cluster: bool as Flag = inherited from RedisStore {}
         prefix: String as Prefix = inherited from RedisStore {}
         replicas_min: usize as Count = inherited from RedisStore {}
 
-        /// How long postgresql or redis may take for one step.
+        /// How long postgresql, redis or dynamodb may take for one step.
         timeout: Duration as Time = "5s" { range: Some(("100ms", "5m")) }
 
         table: String as Text = inherited from DynamodbStore {}
         region: String as Text = inherited from DynamodbStore {}
         endpoint: String as Url = inherited from DynamodbStore {}
+        create_table: bool as Flag = inherited from DynamodbStore {}
     }
 }
 
