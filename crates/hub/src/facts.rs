@@ -19,6 +19,9 @@ pub(crate) const ANALYTICS: Space = Space("analytics");
 /// Tenants made at run time: name -> see `tenant.rs`.
 pub(crate) const TENANTS: Space = Space("tenants");
 
+/// Every family: for whoever copies or moves what is kept.
+pub const FACT_FAMILIES: [Space; 6] = [CURSORS, CONVERSATIONS, TOPICS, LAST_SEEN, ANALYTICS, TENANTS];
+
 /// A name of several parts.
 pub(crate) fn name(parts: &[&str]) -> Bytes {
     Bytes::from(parts.join("\0"))

@@ -60,6 +60,7 @@ pub use crate::{
     conn::{MemoryConn, MemoryPeer, StreamConn, TcpConn, WsConn},
     dispatcher::{Context, Data, Handler, Handling, Reply},
     error::{AttachError, JoinError, NotWritten, PublishError, PushError, StartError},
+    facts::FACT_FAMILIES,
     hub::{Attach, Departure, Frame, Hub},
     publish::{Publication, Publishing},
     room::Published,
