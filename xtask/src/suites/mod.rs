@@ -5,6 +5,7 @@
 
 mod browser;
 mod conformance;
+mod dynamodb;
 mod loom;
 mod node;
 mod release;
@@ -21,7 +22,7 @@ pub(crate) use rust::{COVERAGE_FOLDER, OBJECTS_FILE};
 pub(crate) fn matching(filter: Option<&str>, coverage: bool) -> Vec<Job> {
     let all = all(coverage);
     let Some(filter) = filter else { return all };
-    let named: Vec<Job> = all.into_iter().filter(|job| job.name == filter).collect();
+    let named: Vec<Job> = all.into_iter().chain([dynamodb()]).filter(|job| job.name == filter).collect();
     if named.is_empty() { vec![rust(Some(filter), false)] } else { named }
 }
 
@@ -58,4 +59,9 @@ pub(crate) fn browser() -> Job {
 /// RFC 6455 and 7692, by the Autobahn suite.
 pub(crate) fn conformance() -> Job {
     Job::tests("conformance", conformance::run)
+}
+
+/// The store in DynamoDB, on a stand-in.
+fn dynamodb() -> Job {
+    Job::tests("dynamodb", dynamodb::run)
 }
