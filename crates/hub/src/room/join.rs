@@ -138,7 +138,9 @@ impl Room {
                 if position.offset + 1 < state.first {
                     return Ok(refused);
                 }
-                let missed = self.missed(state, position.offset, Need::After(position.offset))?;
+                let Some(missed) = self.missed(state, position.offset, Need::After(position.offset))? else {
+                    return Ok(refused);
+                };
                 let bytes: usize = missed.iter().map(|publication| publication.weight()).sum();
                 if bytes > hub.config.replay_bytes() {
                     return Ok(refused);
@@ -150,7 +152,10 @@ impl Room {
                     self.forget_old(hub, state);
                 }
                 let wanted = state.head.saturating_sub(u64::from(count)).max(state.first.saturating_sub(1));
-                let mut missed = self.missed(state, wanted, Need::Last(count))?;
+                let mut missed = match self.missed(state, wanted, Need::Last(count))? {
+                    Some(missed) => missed,
+                    None => state.tail.iter().cloned().collect(),
+                };
                 // As many of the newest as may be sent at once.
                 let mut room = hub.config.replay_bytes();
                 let fitting = missed.iter().rev().take_while(|publication| {
@@ -165,13 +170,13 @@ impl Room {
         }
     }
 
-    /// The messages after `offset`, or what must be read before they are here.
-    fn missed(&self, state: &State, offset: u64, need: Need) -> Result<Vec<Arc<Publication>>, Need> {
+    /// The messages after `offset`, or what must be read before they are here; `None` when they are more than may be
+    /// sent at once.
+    fn missed(&self, state: &State, offset: u64, need: Need) -> Result<Option<Vec<Arc<Publication>>>, Need> {
         match state.tail.after(offset, state.head) {
-            Some(missed) => Ok(missed),
-            // What a store has trimmed meanwhile is not there for another try: the offset was found to be kept.
-            None if self.keeper.is_some() => Err(need),
-            None => Ok(Vec::new()),
+            Some(missed) => Ok(Some(missed)),
+            None if state.is_exhausted() => Ok(None),
+            None => Err(need),
         }
     }
 

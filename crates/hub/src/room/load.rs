@@ -53,6 +53,8 @@ pub(super) struct Loading {
     reading: bool,
     /// The last read did not suffice for somebody: the next one reads everything that may be wanted.
     thorough: bool,
+    /// It has been done: what is not in memory is more than anybody may be sent at once.
+    exhausted: bool,
     waiting: Vec<oneshot::Sender<Result<(), StoreError>>>,
     /// Until when the messages in memory are not dropped.
     pinned: Option<tokio::time::Instant>,
@@ -62,6 +64,11 @@ impl State {
     /// Whether it is known where the log is.
     pub(super) fn is_known(&self) -> bool {
         self.loading.as_ref().is_none_or(|loading| loading.known)
+    }
+
+    /// Whether everything that may be sent at once is in memory.
+    pub(super) fn is_exhausted(&self) -> bool {
+        self.loading.as_ref().is_none_or(|loading| loading.exhausted)
     }
 
     /// It is known now.
@@ -112,6 +119,7 @@ impl Room {
             loading.reading = false;
             loading.thorough = outcome.is_ok();
             if outcome.is_ok() {
+                loading.exhausted |= thorough;
                 loading.pinned = Some(tokio::time::Instant::now() + PINNED);
             }
             std::mem::take(&mut loading.waiting)
@@ -200,6 +208,7 @@ impl Room {
         }
         loading.pinned = None;
         loading.thorough = false;
+        loading.exhausted = false;
         let keep = Retention {
             records_max: CACHED_MAX,
             bytes_max: hub.config.replay_bytes() as u64,
