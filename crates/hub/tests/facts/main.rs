@@ -6,6 +6,7 @@ mod analytics;
 mod chat;
 mod commands;
 mod delivery;
+mod direct;
 mod eviction;
 mod handlers;
 mod heartbeat;
