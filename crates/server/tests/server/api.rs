@@ -365,13 +365,13 @@ async fn users_data_is_exported_whole_and_erased_everywhere_however_often() {
         client.find("ack").await;
     }
     ann.send(json!({ "type": "react", "room": "lobby", "offset": 2, "reaction": "x", "id": 9 })).await;
-    let export = export(&server, "ann").await;
+    let exported = export(&server, "ann").await;
     assert!(
-        export.contains("mine") && export.contains("mine too") && !export.contains("not hers"),
+        exported.contains("mine") && exported.contains("mine too") && !exported.contains("not hers"),
         "{}",
-        export
+        exported
     );
-    assert!(export.lines().last().unwrap().contains("\"end\""), "{}", export);
+    assert!(exported.lines().last().unwrap().contains("\"end\""), "{}", exported);
     let (status, erased) = call(&server, "DELETE", "/users/ann/data", None).await;
     assert_eq!(status, 200, "{erased}");
     assert!(erased["messages"].as_u64().unwrap() >= 2, "{erased}");
@@ -382,8 +382,8 @@ async fn users_data_is_exported_whole_and_erased_everywhere_however_often() {
         assert!(!history.contains("mine") && !history.contains("ann"), "{history}");
         assert!(room == "memo" || history.contains("not hers"), "{history}");
     }
-    let export = export(&server, "ann").await;
-    assert_eq!(export.lines().count(), 1, "{}", export);
+    let exported = export(&server, "ann").await;
+    assert_eq!(exported.lines().count(), 1, "{}", exported);
 }
 
 #[tokio::test]
