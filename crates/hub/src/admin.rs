@@ -14,6 +14,7 @@ use outspoke_store::{LogKey, LogState, Retention, Store};
 
 use crate::class::RoomClass;
 use crate::client::Client;
+use crate::direct::is_reserved;
 use crate::error::PublishError;
 use crate::hub::Hub;
 use crate::keeper::Keeper;
@@ -81,7 +82,7 @@ impl Hub {
     /// # Errors
     /// The name is no room name, or its store cannot be read now.
     pub async fn room(&self, room: &str) -> Result<Option<RoomInfo>, PublishError> {
-        let name = RoomName::new(room, self.inner.config.room_name_bytes_max)?;
+        let name = self.inner.room_name(room)?;
         if let Some(room) = self.tenant.directory.get(name.as_str()) {
             if !room.is_known() {
                 let read = room.prepare(&self.inner, Need::State).await;
@@ -99,7 +100,8 @@ impl Hub {
     }
 
     /// The tenant's rooms whose names begin with `prefix`, after the name `after`, in the order of their names: those with
-    /// members, with messages in memory, and with messages in a store.
+    /// members, with messages in memory, and with messages in a store. Private conversations are listed only for a prefix
+    /// that begins as their names do.
     ///
     /// # Errors
     /// A store cannot be read now.
@@ -113,7 +115,11 @@ impl Hub {
         for keeper in &self.inner.keepers {
             self.list_stored(keeper, prefix, after, &mut first).await?;
         }
-        let wanted = |name: &str| name.starts_with(prefix) && after.is_none_or(|after| name > after);
+        let wanted = |name: &str| {
+            name.starts_with(prefix)
+                && after.is_none_or(|after| name > after)
+                && is_reserved(name) == is_reserved(prefix)
+        };
         for room in self.tenant.directory.all() {
             if let Some(name) = room.name.clone().filter(|name| wanted(name.as_str())) {
                 let info = room.info(name);
@@ -148,7 +154,7 @@ impl Hub {
             let states = keeper.read(|store: Arc<dyn Store>| async move { store.states(&[key]).await }).await;
             let state = states.map_err(|error| PublishError::from(&error))?.into_iter().next().flatten();
             if let Some(state) = state {
-                self.put_log(&log, &state, first);
+                self.put_log(&log, &state, prefix, first);
             }
             after = Some(EcoString::from(prefix));
         }
@@ -164,7 +170,7 @@ impl Hub {
             let mut fitting = 0;
             for log in page.logs.iter().filter(|log| log.key.room.starts_with(prefix)) {
                 fitting += 1;
-                self.put_log(&log.key, &log.state, first);
+                self.put_log(&log.key, &log.state, prefix, first);
             }
             after = page.logs.last().map(|log| log.key.room.clone());
             // Names are in their order: after the last with the prefix comes no other one.
@@ -174,9 +180,11 @@ impl Hub {
         }
     }
 
-    fn put_log(&self, log: &LogKey, state: &LogState, first: &mut First<EcoString, RoomInfo>) {
-        // What has no room's name is no room: conversations have names of another sort.
-        if let Ok(name) = RoomName::new(&log.room, self.inner.config.room_name_bytes_max) {
+    fn put_log(&self, log: &LogKey, state: &LogState, prefix: &str, first: &mut First<EcoString, RoomInfo>) {
+        if is_reserved(&log.room) != is_reserved(prefix) {
+            return;
+        }
+        if let Ok(name) = self.inner.room_name(&log.room) {
             let class = self.inner.config.rooms.of(name.as_str());
             first.put(log.room.clone(), info_of_log(name, class, state));
         }
@@ -191,7 +199,7 @@ impl Hub {
     /// # Cancel safety
     /// The order is given when this is first polled; dropping the future gives up the news.
     pub async fn clear_history(&self, room: &str) -> Result<bool, PublishError> {
-        let name = RoomName::new(room, self.inner.config.room_name_bytes_max)?;
+        let name = self.inner.room_name(room)?;
         let class = Arc::clone(self.inner.config.rooms.of(name.as_str()));
         if !class.keeps() {
             return Ok(false);

@@ -8,7 +8,7 @@
 use std::sync::Arc;
 
 use ecow::EcoString;
-use outspoke_protocol::{Body, Details, Kind, Message, RoomName, Timestamp};
+use outspoke_protocol::{Body, Details, Kind, Message, RoomName, Timestamp, UserId};
 use outspoke_store::{FactKey, FactWrite, LogKey, Place, Space, Store, StoreError};
 
 use crate::facts;
@@ -64,7 +64,7 @@ enum Step {
 
 /// Families of facts that name users, and which parts of their names do.
 const FAMILIES: [(Space, &[usize]); 3] =
-    [(facts::CURSORS, &[1]), (facts::CONVERSATIONS, &[0, 1]), (facts::LAST_SEEN, &[1])];
+    [(facts::CURSORS, &[2]), (facts::CONVERSATIONS, &[0, 1]), (facts::LAST_SEEN, &[1])];
 
 impl Hub {
     /// A part of what is kept of a user of the tenant, and where to go on; `None`: that was all. Begin with `None`.
@@ -118,7 +118,10 @@ impl Hub {
     /// Dropping the future stops it between two steps.
     pub async fn erase_user(&self, user: &str) -> Result<Erased, StoreError> {
         let mut erased = Erased::default();
+        let id = UserId::new(user);
+        self.tenant.conversations.forget_all_of(&id);
         for room in self.tenant.directory.all() {
+            room.forget_reader(&id);
             erased.messages += room.erase_in_memory(&self.inner, user);
         }
         for keeper in &self.inner.keepers {

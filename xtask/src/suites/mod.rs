@@ -3,6 +3,7 @@
 //! Each closes with one line of counts. A suite that cannot run here has failed, unless it says in a note why that is
 //! allowed and what ran in its place.
 
+mod api;
 mod browser;
 mod conformance;
 mod loom;
@@ -30,7 +31,7 @@ fn all(coverage: bool) -> Vec<Job> {
     if coverage {
         jobs.push(checks::coverage());
     }
-    jobs.extend([repository(), loom(), browser(), conformance()]);
+    jobs.extend([repository(), loom(), browser(), conformance(), api()]);
     jobs
 }
 
@@ -58,4 +59,9 @@ pub(crate) fn browser() -> Job {
 /// RFC 6455 and 7692, by the Autobahn suite.
 pub(crate) fn conformance() -> Job {
     Job::tests("conformance", conformance::run)
+}
+
+/// The HTTP API, by schemathesis.
+pub(crate) fn api() -> Job {
+    Job::tests("api", api::run)
 }

@@ -140,10 +140,13 @@ async fn receipts_need_a_room_that_keeps_them_and_a_user_that_is_known() {
             "m" => (vec![], vec!["unauthorized"]),
             _ => (vec!["forbidden"], vec!["forbidden"]),
         };
-        assert_eq!((errors(&mut alice), errors(&mut nobody)), (
-            expected.into_iter().map(str::to_owned).collect(),
-            nobodys.into_iter().map(str::to_owned).collect(),
-        ));
+        assert_eq!(
+            (errors(&mut alice), errors(&mut nobody)),
+            (
+                expected.into_iter().map(str::to_owned).collect(),
+                nobodys.into_iter().map(str::to_owned).collect(),
+            )
+        );
     }
     alice.send(json!({ "type": "seen", "room": "elsewhere", "offset": 0 })).await;
     assert_eq!(alice.expect("error").await["error"], "not_subscribed");
@@ -231,7 +234,8 @@ async fn receipts_and_unread_counts_survive_a_restart() {
     assert_eq!(unread(&hub, "bob", "s").await, (0, 10, 10));
     assert_eq!(unread(&hub, "carol", "s").await, (10, 0, 0));
     let page = hub.receipts("s", None, 10).await.unwrap();
-    let cursors: Vec<_> = page.page.iter().map(|held| (held.user.as_str(), held.delivered, held.seen)).collect();
+    let cursors: Vec<_> =
+        page.page.iter().map(|held| (held.user.as_str(), held.delivered, held.seen)).collect();
     assert_eq!(cursors, [("alice", 9, 4), ("bob", 10, 10)]);
     // Older ones do not count after the restart either.
     let cursor = hub.mark("s", "alice", Receipt::Delivered, 5).await.unwrap();
@@ -333,7 +337,9 @@ async fn unread_counts_what_was_said_whether_or_not_its_offset_is_in_memory() {
     for number in 1..=200u64 {
         publish(&hub, "s", number);
         if number % 10 == 0 {
-            alice.send(json!({ "type": "react", "room": "s", "offset": 1, "reaction": format!("r{number}") })).await;
+            alice
+                .send(json!({ "type": "react", "room": "s", "offset": 1, "reaction": format!("r{number}") }))
+                .await;
         }
         settle().await;
         alice.received();
@@ -412,9 +418,17 @@ async fn receipts_come_in_pages_by_user_to_members_alone() {
         let mut reader = member(&hub, "reader", "s").await;
         let (mut users, mut after) = (Vec::new(), Value::Null);
         loop {
-            reader.send(json!({ "type": "receipts", "room": "s", "limit": 3, "after": after, "id": 1 })).await;
+            reader
+                .send(json!({ "type": "receipts", "room": "s", "limit": 3, "after": after, "id": 1 }))
+                .await;
             let page = reader.expect("receipts").await;
-            users.extend(page["users"].as_array().unwrap().iter().map(|held| held["userId"].as_str().unwrap().to_owned()));
+            users.extend(
+                page["users"]
+                    .as_array()
+                    .unwrap()
+                    .iter()
+                    .map(|held| held["userId"].as_str().unwrap().to_owned()),
+            );
             match &page["next"] {
                 Value::Null => break,
                 next => after = next.clone(),

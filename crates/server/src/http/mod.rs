@@ -34,6 +34,9 @@ pub(crate) fn routes(hub: &Hub, config: &Config) -> Router {
         let api = api::Api::new(hub, &config.api, &config.tenants);
         routes = routes.nest(api::BASE, api::routes(api));
     }
+    if server.page && config.api.enabled {
+        routes = routes.route("/analytics", get(page::figures));
+    }
     if server.page {
         routes = routes.route("/", get(page::index)).route("/assets/{*path}", get(page::asset));
     }

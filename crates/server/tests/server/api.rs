@@ -136,7 +136,7 @@ async fn requests_that_are_wrong_are_refused_precisely() {
         ),
         ("POST", "/publish", Some(json!({ "room": "x" })), 400, "content_required", "nothing to say"),
         ("POST", "/publish", Some(chat("x", " ")), 400, "content_required", "empty"),
-        ("POST", "/publish", Some(chat("x", &"é".repeat(1001))), 413, "content_too_long", "1001 characters"),
+        ("POST", "/publish", Some(chat("x", &"é".repeat(1001))), 400, "content_too_long", "1001 characters"),
         (
             "POST",
             "/publish",

@@ -99,7 +99,6 @@ fn status_of(code: ErrorCode) -> StatusCode {
         ErrorCode::ClientNotFound | ErrorCode::UserNotFound | ErrorCode::MessageNotFound => {
             StatusCode::NOT_FOUND
         }
-        ErrorCode::ContentTooLong => StatusCode::PAYLOAD_TOO_LARGE,
         ErrorCode::QuotaExceeded => StatusCode::TOO_MANY_REQUESTS,
         ErrorCode::Internal => StatusCode::INTERNAL_SERVER_ERROR,
         code if code.is_temporary() => StatusCode::SERVICE_UNAVAILABLE,

@@ -12,19 +12,17 @@ use serde::Serialize;
 
 use super::error::ApiError;
 use super::input::{Named, Query};
-use super::{Of, room_name, rooms};
+use super::{Of, rooms};
 
 pub(super) async fn page(Of(hub): Of, Named(room): Named, query: Query) -> Result<Response, ApiError> {
     query.only(&["before", "after", "limit"])?;
-    let offset = "an offset, a whole number";
-    let (before, after) = (query.parsed("before", offset)?, query.parsed("after", offset)?);
+    let (before, after) = (query.offset("before")?, query.offset("after")?);
     let from = match (before, after) {
         (None, None) => PageFrom::Newest,
         (Some(before), None) => PageFrom::Before(before),
         (_, Some(after)) => PageFrom::After(after),
     };
     let limit = query.limit()?;
-    room_name(&hub, &room)?;
     rooms::exists(&hub, &room).await?;
     let mut history = hub.history(&room, from, limit).await?;
     if let (Some(before), Some(_)) = (before, after) {
@@ -44,7 +42,6 @@ pub(super) struct Cleared {
 
 pub(super) async fn clear(Of(hub): Of, Named(room): Named, query: Query) -> Result<Json<Cleared>, ApiError> {
     query.only(&[])?;
-    room_name(&hub, &room)?;
     hub.clear_history(&room).await?;
     Ok(Json(Cleared { room }))
 }

@@ -205,6 +205,9 @@ impl<S: Sync> FromRequestParts<S> for Query {
     }
 }
 
+/// Databases count in 63 bits.
+const OFFSET_MAX: u64 = i64::MAX as u64 - 1;
+
 /// Items on a page, where the request does not say how many, and at most.
 const PAGE: (usize, usize) = (100, 1000);
 
@@ -226,6 +229,18 @@ impl Query {
             let wrong = |_| ApiError::bad_request(format!("the parameter `{name}` must be {what}"));
             // Rust reads a sign that nobody means.
             if text.starts_with('+') { Err(wrong(())) } else { text.parse().map_err(|_| wrong(())) }
+        };
+        self.text(name).map(parse).transpose()
+    }
+
+    /// A place in a log. What is beyond every log is as good as the greatest that stores count to.
+    pub(super) fn offset(&self, name: &str) -> Result<Option<u64>, ApiError> {
+        let digits = |text: &&str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
+        let parse = |text: &str| match Some(text).filter(digits) {
+            Some(digits) => Ok(digits.parse().unwrap_or(u64::MAX).min(OFFSET_MAX)),
+            None => Err(ApiError::bad_request(format!(
+                "the parameter `{name}` must be an offset, a whole number"
+            ))),
         };
         self.text(name).map(parse).transpose()
     }

@@ -5,9 +5,9 @@ use outspoke_hub::protocol::Durability;
 use outspoke_hub::{Hub, Listing, RoomInfo};
 use serde::Serialize;
 
+use super::Of;
 use super::error::ApiError;
 use super::input::{Named, Query};
-use super::{Of, room_name};
 
 /// A room.
 #[derive(Debug, Serialize)]
@@ -59,7 +59,6 @@ pub(super) async fn list(Of(hub): Of, query: Query) -> Result<Json<Rooms>, ApiEr
 
 pub(super) async fn one(Of(hub): Of, Named(name): Named, query: Query) -> Result<Json<Room>, ApiError> {
     query.only(&[])?;
-    room_name(&hub, &name)?;
     let info = hub.room(&name).await?.ok_or_else(unknown)?;
     Ok(Json(info.into()))
 }
