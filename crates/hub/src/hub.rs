@@ -556,7 +556,7 @@ impl Hub {
     pub fn disconnect(&self, id: ClientId, disconnect: Disconnect) -> bool {
         let Some(client) = self.client(id) else { return false };
         let Some(&key) = client.key.get() else { return false };
-        let command = Command::Close { client: key, disconnect };
+        let command = Command::Close { client: key, disconnect, reason: None };
         self.inner.shards[usize::from(client.shard)].inbox.push(command, Command::WEIGHT).is_ok()
     }
 

@@ -70,6 +70,10 @@ impl Keeper {
                     self.commit(hub, std::mem::take(&mut group)).await;
                     self.amend(hub, *amendment).await;
                 }
+                Job::Erase(erasure) => {
+                    self.commit(hub, std::mem::take(&mut group)).await;
+                    self.do_erasure(hub, *erasure).await;
+                }
                 Job::Write(facts, done) => group.write(facts, done),
                 Job::LastCall(last_call) => {
                     self.commit(hub, std::mem::take(&mut group)).await;

@@ -28,6 +28,7 @@ use outspoke_protocol::{
 use outspoke_store::{LogKey, LogState, Retention};
 
 use self::load::Loading;
+pub(crate) use self::load::message_of;
 use self::log::{CacheBudget, Tail};
 use self::receipts::Receipts;
 use self::topic::Topic;
@@ -167,6 +168,26 @@ impl Room {
 
     pub(crate) fn members(&self) -> usize {
         self.lock().total
+    }
+
+    /// Members, the oldest message's offset and the newest one's.
+    pub(crate) fn extent(&self) -> (usize, u64, u64) {
+        let state = self.lock();
+        (state.total, self.oldest(&state), state.head)
+    }
+
+    /// Every message in memory, the oldest first.
+    pub(crate) fn all_in_memory(&self) -> Vec<Message> {
+        self.lock().tail.iter().filter_map(|publication| publication.message_ref()).cloned().collect()
+    }
+
+    /// Forgets the messages in memory.
+    pub(crate) fn clear_memory(&self) {
+        let mut state = self.lock();
+        state.tail.clear();
+        if self.keeper.is_none() {
+            state.first = state.head + 1;
+        }
     }
 
     /// What an acknowledgement means here.
