@@ -32,6 +32,7 @@ mod hub;
 mod keeper;
 mod publication;
 mod publish;
+mod quota;
 mod room;
 mod shard;
 mod stats;
@@ -60,9 +61,11 @@ pub use crate::{
     error::{AttachError, JoinError, NotWritten, PublishError, PushError, StartError},
     hub::{Attach, Departure, Frame, Hub},
     publish::{Publication, Publishing},
+    quota::{Quotas, Usage},
     room::Published,
     stats::Stats,
-    upgrade::{UpgradeOptions, UpgradeService},
+    tenant::{InvalidTenantName, TenantData, TenantError, TenantInfo, TenantPolicy},
+    upgrade::{TenantFrom, UpgradeOptions, UpgradeService},
 };
 pub use outspoke_protocol::{
     self as protocol, Body, ClientId, Dialect, Disconnect, Durability, Epoch, ErrorCode, FrameKind, Kind,

@@ -8,7 +8,9 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
-use outspoke_protocol::{Body, History, Kind, Message, MessageId, PageFrom, RoomName, encode_record};
+use outspoke_protocol::{
+    Body, History, Kind, Message, MessageId, PageFrom, Refusal, RoomName, encode_record,
+};
 use outspoke_store::Record;
 use tokio::sync::oneshot;
 use tokio::time::Instant;
@@ -20,6 +22,7 @@ use crate::keeper::{Amendment, Origin, QueueFull, Submission};
 use crate::room::amend::Amending;
 use crate::room::load::Need;
 use crate::room::{Draft, Published, Room, facts_of};
+use crate::tenant::count_soon;
 
 /// A message to publish, and what is said of it beside its body.
 #[derive(Clone, Debug)]
@@ -120,9 +123,7 @@ impl Hub {
         let room = match self.tenant.directory.get(name.as_str()) {
             Some(room) => room,
             None if keeps => {
-                let max = self.inner.config.rooms_max;
-                let room = self.tenant.directory.open(&self.inner, &name);
-                let room = room.map_err(|_| PublishError::RoomLimit { max })?;
+                let room = self.tenant.directory.open(&self.inner, &name)?;
                 self.inner.idle.put(&room, room.lingers());
                 room
             }
@@ -146,12 +147,10 @@ impl Hub {
     pub async fn history(&self, room: &str, from: PageFrom, limit: usize) -> Result<History, PublishError> {
         let name = RoomName::new(room, self.inner.config.room_name_bytes_max)?;
         let limit = limit.min(self.inner.config.history_page_max);
-        let max = self.inner.config.rooms_max;
         let room = match self.tenant.directory.get(name.as_str()) {
             Some(room) => room,
             None => {
-                let room = self.tenant.directory.open(&self.inner, &name);
-                let room = room.map_err(|_| PublishError::RoomLimit { max })?;
+                let room = self.tenant.directory.open(&self.inner, &name)?;
                 self.inner.idle.put(&room, room.lingers());
                 room
             }
@@ -184,10 +183,9 @@ impl Hub {
     async fn amend(&self, room: &str, target: u64, change: Change) -> Result<Published, PublishError> {
         let name = RoomName::new(room, self.inner.config.room_name_bytes_max)?;
         self.check_open()?;
-        let max = self.inner.config.rooms_max;
-        let room = self.tenant.directory.open(&self.inner, &name);
-        let room = room.map_err(|_| PublishError::RoomLimit { max })?;
+        let room = self.tenant.directory.open(&self.inner, &name)?;
         self.inner.idle.put(&room, room.lingers());
+        room.meter.message().map_err(|exceeded| PublishError::Refused(exceeded.into()))?;
         let amending = Amending { target, change, by: None, key: None };
         let Some(keeper) = &room.keeper else {
             return room.amend(&self.inner, &amending).map_err(PublishError::Refused);
@@ -205,26 +203,51 @@ impl Hub {
     }
 
     fn publish_in(&self, room: &Arc<Room>, draft: Draft) -> Result<Publishing, PublishError> {
+        room.meter.message().map_err(|exceeded| PublishError::Refused(exceeded.into()))?;
         if room.keeper.is_none() {
             return Ok(Publishing(State::Done(Some(room.publish(&self.inner, draft)))));
         }
         let (done, outcome) = oneshot::channel();
-        submit(&self.inner, room, draft, Origin::Api(done)).map_err(|_| PublishError::Overloaded)?;
+        submit(&self.inner, room, draft, Origin::Api(done)).map_err(|error| match error {
+            NotSubmitted::QueueFull => PublishError::Overloaded,
+            NotSubmitted::Quota(refusal) => PublishError::Refused(refusal),
+        })?;
         Ok(Publishing(State::Waiting(outcome)))
     }
 }
 
+/// Why a message was not given to its keeper: nobody will hear of it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum NotSubmitted {
+    /// The store cannot keep up.
+    QueueFull,
+    /// The tenant has stored what it may.
+    Quota(Refusal),
+}
+
 /// Gives a message of a stored room to its keeper.
-pub(crate) fn submit(hub: &Inner, room: &Arc<Room>, draft: Draft, origin: Origin) -> Result<(), QueueFull> {
-    let Some(keeper) = &room.keeper else { return Err(QueueFull) };
+pub(crate) fn submit(
+    hub: &Inner,
+    room: &Arc<Room>,
+    draft: Draft,
+    origin: Origin,
+) -> Result<(), NotSubmitted> {
+    let Some(keeper) = &room.keeper else { return Err(NotSubmitted::QueueFull) };
     let key = draft.key.clone();
     let message = room.message(draft, hub.now());
     let record = record_of(&message, key);
     let deadline = Instant::now() + hub.config.store_timeout;
-    let room = Arc::clone(room);
-    let facts = facts_of(&room, &message);
-    let submission = Submission { room, message, record, origin, facts, deadline };
-    keeper.submit(Box::new(submission))
+    let facts = facts_of(room, &message);
+    if room.meter.is_uncounted() {
+        count_soon(&hub.keepers, &room.tenant, &room.meter);
+    }
+    let charge = room.meter.store(record.payload.len() as u64).map_err(|exceeded| {
+        // Trimming by age, or erasing, may have made room that was not heard of.
+        count_soon(&hub.keepers, &room.tenant, &room.meter);
+        NotSubmitted::Quota(exceeded.into())
+    })?;
+    let submission = Submission { room: Arc::clone(room), message, record, origin, facts, charge, deadline };
+    keeper.submit(Box::new(submission)).map_err(|QueueFull| NotSubmitted::QueueFull)
 }
 
 /// A message as its store gets it.

@@ -102,6 +102,8 @@ errors! {
     Unavailable = 150, "unavailable", temporary: true;
     /// The application's handler took too long.
     TimedOut = 151, "timed_out", temporary: true;
+    /// There is no such tenant, or nobody is let into it.
+    TenantNotFound = 161, "tenant_not_found", temporary: false;
     /// Our fault. The connection may be closed as well.
     Internal = 152, "internal", temporary: true;
     /// The disk that keeps messages is full; nothing was published. Other rooms go on.
@@ -185,6 +187,8 @@ disconnects! {
     Replaced = 4500, "replaced", Never, "replaced by a newer connection with the same identity";
     /// An operator or the application ended it.
     Kicked = 4501, "kicked", Never, "disconnected by the server";
+    /// The tenant that the client belongs to was removed.
+    TenantRemoved = 4502, "tenant_removed", Never, "the tenant was removed";
 }
 
 #[cfg(test)]

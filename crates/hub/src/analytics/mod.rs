@@ -65,7 +65,13 @@ impl Analytics {
     }
 
     /// Counts a message that has got its place in `room`, whose tally this is.
-    pub(crate) fn count(&self, room: &Arc<Room>, tally: &mut Option<Box<Tally>>, hub: &Inner, message: &Message) {
+    pub(crate) fn count(
+        &self,
+        room: &Arc<Room>,
+        tally: &mut Option<Box<Tally>>,
+        hub: &Inner,
+        message: &Message,
+    ) {
         if !self.enabled || !message.kind.is_said() {
             return;
         }

@@ -35,6 +35,7 @@ use crate::class::RoomClass;
 use crate::hub::Inner;
 use crate::keeper::Keeper;
 use crate::publication::Publication;
+use crate::quota::Meter;
 use crate::shard::command::Command;
 use crate::sync::{Arc, Mutex, MutexGuard, lock};
 
@@ -48,6 +49,8 @@ pub(crate) struct Room {
     /// Whose it is.
     pub(crate) tenant: EcoString,
     pub(crate) class: Arc<RoomClass>,
+    /// What its tenant may use.
+    pub(crate) meter: Arc<Meter>,
     /// Keeps the log of a room that is stored.
     pub(crate) keeper: Option<Arc<Keeper>>,
     /// Zero until a stored room's is known.
@@ -117,6 +120,7 @@ impl Room {
         name: RoomName,
         tenant: EcoString,
         class: Arc<RoomClass>,
+        meter: Arc<Meter>,
         keeper: Option<(Arc<Keeper>, Arc<CacheBudget>)>,
         shards: usize,
     ) -> Self {
@@ -129,16 +133,17 @@ impl Room {
             epoch = 0;
         }
         let (state, keeper) = (Mutex::new(state), keeper.map(|(keeper, _)| keeper));
-        Self { id, name: Some(name), tenant, class, keeper, epoch: AtomicU64::new(epoch), state }
+        Self { id, name: Some(name), tenant, class, meter, keeper, epoch: AtomicU64::new(epoch), state }
     }
 
     /// The room that everybody is in.
-    pub(crate) fn everyone(id: RoomId, class: Arc<RoomClass>, shards: usize) -> Self {
+    pub(crate) fn everyone(id: RoomId, class: Arc<RoomClass>, meter: Arc<Meter>, shards: usize) -> Self {
         Self {
             id,
             name: None,
             tenant: EcoString::new(),
             class,
+            meter,
             keeper: None,
             epoch: AtomicU64::new(Epoch::random().as_u64()),
             state: Mutex::new(State::new(shards)),

@@ -185,7 +185,7 @@ impl Shard {
         let publisher = announced(&connection.client);
         let newcomer = Newcomer { shard: self.index, key, ticket, from, publisher };
         let joined = connection.client.tenant.directory.join(&hub, name, newcomer);
-        let (room, admission) = joined.map_err(|_| JoinError::RoomLimit { max: config.rooms_max })?;
+        let (room, admission) = joined?;
         let joined = match admission {
             Admission::In(joined) => joined,
             Admission::Once(need) => {
@@ -288,6 +288,7 @@ fn announced(client: &Client) -> Option<Publisher> {
 /// What a client is told of a join that failed.
 pub(super) fn refusal_of(error: JoinError) -> Refusal {
     let code = match error {
+        JoinError::Quota(refusal) => return refusal,
         JoinError::InvalidRoom(_) => ErrorCode::InvalidRoom,
         JoinError::ClientNotFound => ErrorCode::ClientNotFound,
         JoinError::TooManyRooms { .. } => ErrorCode::TooManyRooms,
