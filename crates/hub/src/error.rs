@@ -99,6 +99,12 @@ pub enum JoinError {
     /// The tenant has as many rooms as it may have.
     #[error("{0}")]
     Quota(outspoke_protocol::Refusal),
+    /// The room is a private conversation of others, or its name is kept for one.
+    #[error("\"{room}\" is not the client's: rooms that begin with @ are private conversations of two users")]
+    Forbidden {
+        /// The room.
+        room: outspoke_protocol::RoomName,
+    },
     /// What the room has cannot be read now.
     #[error("the storage is unavailable: {0}")]
     Unavailable(String),

@@ -102,14 +102,14 @@ errors! {
     Unavailable = 150, "unavailable", temporary: true;
     /// The application's handler took too long.
     TimedOut = 151, "timed_out", temporary: true;
-    /// There is no such tenant, or nobody is let into it.
-    TenantNotFound = 161, "tenant_not_found", temporary: false;
     /// Our fault. The connection may be closed as well.
     Internal = 152, "internal", temporary: true;
     /// The disk that keeps messages is full; nothing was published. Other rooms go on.
     StorageFull = 153, "storage_full", temporary: true;
     /// The tenant has used what it may use of connections, rooms, messages or storage.
     QuotaExceeded = 160, "quota_exceeded", temporary: true;
+    /// There is no such tenant, or nobody is let into it.
+    TenantNotFound = 161, "tenant_not_found", temporary: false;
 }
 
 macro_rules! disconnects {

@@ -158,6 +158,7 @@ impl Hub {
         self.disconnect_all(&tenant).await;
         if data == TenantData::Erase {
             tenant.directory.end_all();
+            tenant.conversations.clear();
             for keeper in &self.inner.keepers {
                 erase(keeper, &tenant.name).await?;
             }

@@ -19,6 +19,7 @@ pub(crate) use self::admin::count_soon;
 pub use self::admin::{InvalidTenantName, TenantData, TenantError, TenantInfo};
 use crate::analytics::Gauge;
 use crate::class::RoomClass;
+use crate::direct::Conversations;
 use crate::error::StartError;
 use crate::quota::{Meter, Quotas};
 use crate::room::Room;
@@ -44,6 +45,7 @@ pub(crate) struct Tenant {
     /// Empty for the one tenant of a hub without tenants.
     pub(crate) name: EcoString,
     pub(crate) directory: Directory,
+    pub(crate) conversations: Conversations,
     /// Its connections.
     pub(crate) gauge: Gauge,
     /// The room that everybody of the tenant is in; broadcasts go here. It has no name and never ends.
@@ -185,8 +187,15 @@ impl Tenant {
         );
         let (next_room, rooms) = (Arc::clone(next_room), Arc::clone(rooms));
         let directory = Directory::new(name.clone(), Arc::clone(&meter), shards, next_room, rooms);
-        let (everyone, known) = (Arc::new(everyone), AtomicBool::new(false));
-        Self { name, directory, gauge: Gauge::default(), everyone, meter, known }
+        Self {
+            name,
+            directory,
+            conversations: Conversations::default(),
+            gauge: Gauge::default(),
+            everyone: Arc::new(everyone),
+            meter,
+            known: AtomicBool::new(false),
+        }
     }
 
     pub(crate) fn is_known(&self) -> bool {

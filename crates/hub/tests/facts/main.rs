@@ -13,6 +13,7 @@ mod membership;
 mod order;
 mod pressure;
 mod pushes;
+mod receipts;
 mod recovery;
 mod shelf;
 mod shutdown;

@@ -163,6 +163,59 @@ async fn who_commands_and_names_stay_within_the_tenant() {
     assert_eq!(kinds(&b.received()), [""; 0]);
 }
 
+/// A private message's conversation has the same name in every tenant that has users of those names.
+#[tokio::test(start_paused = true)]
+async fn private_messages_and_receipts_stay_within_the_tenant() {
+    let shelf = Shelf::new();
+    let hub = keeping(&shelf, Hub::builder(), |config| {
+        let direct = RoomClass { durability: Durability::Stored, ..(*config.rooms.direct).clone() };
+        config.rooms.direct = Arc::new(direct);
+    });
+    let mut pairs = Vec::new();
+    for tenant in ["", "a", "b"] {
+        pairs.push((welcomed(&hub, tenant, "ann").await, welcomed(&hub, tenant, "bob").await));
+    }
+    let (mut ann, mut bob) = pairs.remove(1);
+    ann.send(json!({ "type": "direct", "to": "bob", "content": "psst", "id": 1 })).await;
+    let chat = bob.find("chat").await;
+    assert_eq!((&chat["content"], &chat["to"]), (&json!("psst"), &json!("bob")));
+    ann.find("ack").await;
+    ann.send(json!({ "type": "chat", "content": "/msg bob again", "id": 2 })).await;
+    assert_eq!(bob.find("chat").await["content"], "again");
+    bob.send(json!({ "type": "seen", "room": chat["room"], "offset": 2, "id": 3 })).await;
+    ann.find("receipt").await;
+    settle().await;
+    for (other_ann, other_bob) in &mut pairs {
+        assert_eq!((kinds(&other_ann.received()), kinds(&other_bob.received())), (vec![], vec![]));
+        other_bob.send(json!({ "type": "conversations" })).await;
+        assert_eq!(other_bob.expect("conversations").await["conversations"], json!([]));
+        other_ann.send(json!({ "type": "direct", "to": "bob", "content": "first here", "id": 1 })).await;
+        let first = other_bob.find("chat").await;
+        assert_eq!((&first["room"], &first["offset"]), (&chat["room"], &json!(1)));
+        other_bob.send(json!({ "type": "receipts", "room": chat["room"] })).await;
+        let receipts = other_bob.find("receipts").await.to_string();
+        assert!(!receipts.contains(r#""seen":2"#), "{receipts}");
+    }
+}
+
+/// What users said before they came back to another tenant is not theirs there.
+#[tokio::test(start_paused = true)]
+async fn position_in_another_tenants_room_recovers_nothing() {
+    let shelf = Shelf::new();
+    let hub = keeping(&shelf, Hub::builder(), |_| {});
+    for room in ["s", "m"] {
+        let mut a = member(&hub, "a", "u", room).await;
+        let ack = said(&mut a, room, "secret").await;
+        said(&mut a, room, "another").await;
+        let mut b = member(&hub, "b", "u", "x").await;
+        let from = json!({ "type": "subscribe", "room": room, "epoch": ack["epoch"], "offset": 1 });
+        b.send(from).await;
+        assert_eq!(b.expect("subscribed").await["recovered"], false);
+        b.send(json!({ "type": "history", "room": room })).await;
+        assert_eq!(b.expect("history").await["messages"], json!([]));
+    }
+}
+
 // ---- who is let in ----
 
 #[tokio::test(start_paused = true)]
