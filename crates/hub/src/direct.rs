@@ -197,6 +197,11 @@ impl Conversations {
         self.any.load(Ordering::Acquire) == NONE
     }
 
+    /// Forgets those in memory: the tenant is erased.
+    pub(crate) fn clear(&self) {
+        *self.held.lock().unwrap_or_else(PoisonError::into_inner) = Held::default();
+    }
+
     fn use_it(&self) {
         self.any.store(SOME, Ordering::Release);
     }

@@ -35,6 +35,7 @@ mod hub;
 mod keeper;
 mod publication;
 mod publish;
+mod quota;
 mod room;
 mod shard;
 mod social;
@@ -67,9 +68,11 @@ pub use crate::{
     facts::FACT_FAMILIES,
     hub::{Attach, Departure, Frame, Hub},
     publish::{Publication, Publishing},
+    quota::{Quotas, Usage},
     room::Published,
     stats::Stats,
-    upgrade::{UpgradeOptions, UpgradeService},
+    tenant::{InvalidTenantName, TenantData, TenantError, TenantInfo, TenantPolicy},
+    upgrade::{TenantFrom, UpgradeOptions, UpgradeService},
 };
 pub use outspoke_protocol::{
     self as protocol, Body, ClientId, Dialect, Disconnect, Durability, Epoch, ErrorCode, FrameKind, Kind,

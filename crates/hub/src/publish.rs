@@ -9,7 +9,7 @@ use std::task::{Context, Poll};
 
 use bytes::Bytes;
 use outspoke_protocol::{
-    Body, ClientId, ErrorCode, History, Kind, Message, MessageId, PageFrom, Publisher, RoomName, UserId,
+    Body, ClientId, ErrorCode, History, Kind, Message, MessageId, PageFrom, Publisher, Refusal, RoomName, UserId,
     encode_record,
 };
 use outspoke_store::Record;
@@ -24,6 +24,7 @@ use crate::keeper::{Amendment, Origin, QueueFull, Submission};
 use crate::room::amend::Amending;
 use crate::room::load::Need;
 use crate::room::{Draft, Published, Room, facts_of};
+use crate::tenant::count_soon;
 
 /// A message to publish, and what is said of it beside its body.
 #[derive(Clone, Debug)]
@@ -135,9 +136,7 @@ impl Hub {
         let room = match self.tenant.directory.get(name.as_str()) {
             Some(room) => room,
             None if keeps => {
-                let max = self.inner.config.rooms_max;
-                let room = self.tenant.directory.open(&self.inner, &name);
-                let room = room.map_err(|_| PublishError::RoomLimit { max })?;
+                let room = self.tenant.directory.open(&self.inner, &name)?;
                 self.inner.idle.put(&room, room.lingers());
                 room
             }
@@ -161,12 +160,10 @@ impl Hub {
     pub async fn history(&self, room: &str, from: PageFrom, limit: usize) -> Result<History, PublishError> {
         let name = self.inner.room_name(room)?;
         let limit = limit.min(self.inner.config.history_page_max);
-        let max = self.inner.config.rooms_max;
         let room = match self.tenant.directory.get(name.as_str()) {
             Some(room) => room,
             None => {
-                let room = self.tenant.directory.open(&self.inner, &name);
-                let room = room.map_err(|_| PublishError::RoomLimit { max })?;
+                let room = self.tenant.directory.open(&self.inner, &name)?;
                 self.inner.idle.put(&room, room.lingers());
                 room
             }
@@ -199,10 +196,9 @@ impl Hub {
     async fn amend(&self, room: &str, target: u64, change: Change) -> Result<Published, PublishError> {
         let name = self.inner.room_name(room)?;
         self.check_open()?;
-        let max = self.inner.config.rooms_max;
-        let room = self.tenant.directory.open(&self.inner, &name);
-        let room = room.map_err(|_| PublishError::RoomLimit { max })?;
+        let room = self.tenant.directory.open(&self.inner, &name)?;
         self.inner.idle.put(&room, room.lingers());
+        room.meter.message().map_err(|exceeded| PublishError::Refused(exceeded.into()))?;
         let amending = Amending { target, change, by: None, key: None };
         let Some(keeper) = &room.keeper else {
             return room.amend(&self.inner, &amending).map_err(PublishError::Refused);
@@ -232,9 +228,7 @@ impl Hub {
         self.check_open()?;
         let from = UserId::new(from);
         let name = direct::conversation(&self.inner, &from, to).map_err(PublishError::Refused)?;
-        let max = self.inner.config.rooms_max;
-        let room = self.tenant.directory.open(&self.inner, &name);
-        let room = room.map_err(|_| PublishError::RoomLimit { max })?;
+        let room = self.tenant.directory.open(&self.inner, &name)?;
         let draft = direct::draft(&self.inner, &self.tenant.name, &from, publication);
         let publishing = self.publish_in(&room, draft);
         if let Some(keeper) = &room.keeper {
@@ -249,6 +243,7 @@ impl Hub {
     }
 
     fn publish_in(&self, room: &Arc<Room>, draft: Draft) -> Result<Publishing, PublishError> {
+        room.meter.message().map_err(|exceeded| PublishError::Refused(exceeded.into()))?;
         if room.keeper.is_none() {
             let published = room.publish(&self.inner, draft);
             if published.members == 0 && room.class.keeps() {
@@ -258,7 +253,10 @@ impl Hub {
             return Ok(Publishing(State::Done(Some(published))));
         }
         let (done, outcome) = oneshot::channel();
-        submit(&self.inner, room, draft, Origin::Api(done)).map_err(|_| PublishError::Overloaded)?;
+        submit(&self.inner, room, draft, Origin::Api(done)).map_err(|error| match error {
+            NotSubmitted::QueueFull => PublishError::Overloaded,
+            NotSubmitted::Quota(refusal) => PublishError::Refused(refusal),
+        })?;
         Ok(Publishing(State::Waiting(outcome)))
     }
 }
@@ -269,21 +267,42 @@ fn check_reserved(name: &RoomName) -> Result<(), PublishError> {
         return Ok(());
     }
     let detail = "names that begin with @ are those of private conversations";
-    Err(PublishError::Refused(outspoke_protocol::Refusal::new(ErrorCode::Forbidden, detail)))
+    Err(PublishError::Refused(Refusal::new(ErrorCode::Forbidden, detail)))
+}
+
+/// Why a message was not given to its keeper: nobody will hear of it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum NotSubmitted {
+    /// The store cannot keep up.
+    QueueFull,
+    /// The tenant has stored what it may.
+    Quota(Refusal),
 }
 
 /// Gives a message of a stored room to its keeper.
-pub(crate) fn submit(hub: &Inner, room: &Arc<Room>, draft: Draft, origin: Origin) -> Result<(), QueueFull> {
-    let Some(keeper) = &room.keeper else { return Err(QueueFull) };
+pub(crate) fn submit(
+    hub: &Inner,
+    room: &Arc<Room>,
+    draft: Draft,
+    origin: Origin,
+) -> Result<(), NotSubmitted> {
+    let Some(keeper) = &room.keeper else { return Err(NotSubmitted::QueueFull) };
     let key = draft.key.clone();
     let message = room.message(draft, hub.now());
     let record = record_of(&message, key);
     let deadline = Instant::now() + hub.config.store_timeout;
-    let room = Arc::clone(room);
-    let mut facts = direct::facts(hub, &room, &message);
-    facts.append(&mut facts_of(&room, &message));
-    let submission = Submission { room, message, record, origin, facts, deadline };
-    keeper.submit(Box::new(submission))
+    let mut facts = direct::facts(hub, room, &message);
+    facts.append(&mut facts_of(room, &message));
+    if room.meter.is_uncounted() {
+        count_soon(&hub.keepers, &room.tenant, &room.meter);
+    }
+    let charge = room.meter.store(record.payload.len() as u64).map_err(|exceeded| {
+        // Trimming by age, or erasing, may have made room that was not heard of.
+        count_soon(&hub.keepers, &room.tenant, &room.meter);
+        NotSubmitted::Quota(exceeded.into())
+    })?;
+    let submission = Submission { room: Arc::clone(room), message, record, origin, facts, charge, deadline };
+    keeper.submit(Box::new(submission)).map_err(|QueueFull| NotSubmitted::QueueFull)
 }
 
 /// A message as its store gets it.

@@ -32,6 +32,7 @@ use self::queue::Queue;
 use crate::analytics::Analytics;
 use crate::error::PublishError;
 use crate::hub::Inner;
+use crate::quota::Charge;
 use crate::room::{Published, Room};
 use crate::shard::Key;
 use crate::shard::command::LastCall;
@@ -77,6 +78,8 @@ pub(crate) struct Submission {
     pub(crate) origin: Origin,
     /// Facts that become durable with it.
     pub(crate) facts: Vec<FactWrite>,
+    /// Its bytes among those that its tenant may store.
+    pub(crate) charge: Charge,
     /// Not begun by then: refused.
     pub(crate) deadline: Instant,
 }

@@ -39,6 +39,7 @@ use crate::direct::Pair;
 use crate::hub::Inner;
 use crate::keeper::Keeper;
 use crate::publication::Publication;
+use crate::quota::Meter;
 use crate::shard::command::Command;
 use crate::sync::{Arc, Mutex, MutexGuard, lock};
 
@@ -52,6 +53,8 @@ pub(crate) struct Room {
     /// Whose it is.
     pub(crate) tenant: EcoString,
     pub(crate) class: Arc<RoomClass>,
+    /// What its tenant may use.
+    pub(crate) meter: Arc<Meter>,
     /// Whose private conversation this is, if it is one.
     pub(crate) pair: Option<Box<Pair>>,
     /// Keeps the log of a room that is stored.
@@ -127,6 +130,7 @@ impl Room {
         name: RoomName,
         tenant: EcoString,
         class: Arc<RoomClass>,
+        meter: Arc<Meter>,
         keeper: Option<(Arc<Keeper>, Arc<CacheBudget>)>,
         shards: usize,
     ) -> Self {
@@ -139,17 +143,18 @@ impl Room {
             epoch = 0;
         }
         let (state, keeper) = (Mutex::new(state), keeper.map(|(keeper, _)| keeper));
-        let pair = Pair::parse(name.as_str()).map(Box::new);
-        Self { id, name: Some(name), tenant, class, pair, keeper, epoch: AtomicU64::new(epoch), state }
+        let (pair, epoch) = (Pair::parse(name.as_str()).map(Box::new), AtomicU64::new(epoch));
+        Self { id, name: Some(name), tenant, class, meter, pair, keeper, epoch, state }
     }
 
     /// The room that everybody is in.
-    pub(crate) fn everyone(id: RoomId, class: Arc<RoomClass>, shards: usize) -> Self {
+    pub(crate) fn everyone(id: RoomId, class: Arc<RoomClass>, meter: Arc<Meter>, shards: usize) -> Self {
         Self {
             id,
             name: None,
             tenant: EcoString::new(),
             class,
+            meter,
             pair: None,
             keeper: None,
             epoch: AtomicU64::new(Epoch::random().as_u64()),
