@@ -42,8 +42,8 @@ impl Small {
         Some(Self { host, data: inside.into() })
     }
 
-    fn way(&self) -> Way {
-        Way { address: self.host.address(), user: "ada".to_owned() }
+    fn way(&self, user: &str) -> Way {
+        Way { address: self.host.address(), user: user.to_owned() }
     }
 
     /// Takes all the space there is.
@@ -95,8 +95,8 @@ async fn publish(connection: &mut Connection, room: &str, number: u64) -> Value 
 async fn full_disk(reserve: &str) {
     let Some(mut small) = Small::start(reserve).await else { return };
     let pid = small.host.process().id();
-    let (mut stored, _) = small.way().join("stored", None).await;
-    let (mut memory, _) = small.way().join("mem:other", None).await;
+    let (mut stored, _) = small.way("ada").join("stored", None).await;
+    let (mut memory, _) = small.way("bob").join("mem:other", None).await;
     let mut number = 0;
     let mut kept = Vec::new();
     for _ in 0..2 {
@@ -142,7 +142,7 @@ async fn full_disk(reserve: &str) {
     assert!(small.host.process().is_running());
 
     // What was refused is not there, what was acknowledged is.
-    let log = crate::log::Log::read(&mut small.way(), "stored").await;
+    let log = crate::log::Log::read(&mut small.way("auditor"), "stored").await;
     let there: Vec<u64> = log.messages.iter().map(|message| message.text.parse().unwrap()).collect();
     assert_eq!(there, kept);
     println!("disk full, {reserve} left to others: {} messages kept of {number}", kept.len());
