@@ -3,14 +3,13 @@
 //! Filled when a room's last member leaves, worked off by the first shard once per tick. What is on the list may be in use
 //! again, or be on it twice: the directory decides whether a room ends.
 
-use std::cmp::Reverse;
-use std::collections::BinaryHeap;
-use std::sync::{Mutex, PoisonError, Weak};
+use std::sync::Weak;
 use std::time::Duration;
 
 use tokio::time::Instant;
 
 use super::Room;
+use super::timed::Timed;
 use crate::sync::Arc;
 use crate::tenant::Tenants;
 
@@ -21,48 +20,19 @@ const AGAIN: Duration = Duration::from_secs(1);
 
 /// Rooms by the time at which they may end.
 #[derive(Debug, Default)]
-pub(crate) struct Idle {
-    rooms: Mutex<BinaryHeap<Reverse<Entry>>>,
-}
-
-#[derive(Debug)]
-struct Entry {
-    at: Instant,
-    room: Weak<Room>,
-}
-
-impl PartialEq for Entry {
-    fn eq(&self, other: &Self) -> bool {
-        self.at == other.at
-    }
-}
-
-impl Eq for Entry {}
-
-impl PartialOrd for Entry {
-    fn partial_cmp(&self, other: &Self) -> Option<std::cmp::Ordering> {
-        Some(self.cmp(other))
-    }
-}
-
-impl Ord for Entry {
-    fn cmp(&self, other: &Self) -> std::cmp::Ordering {
-        self.at.cmp(&other.at)
-    }
-}
+pub(crate) struct Idle(Timed<Weak<Room>>);
 
 impl Idle {
     /// Lets the room end after so long, unless somebody comes; `None`: never.
     pub(crate) fn put(&self, room: &Arc<Room>, lingers: Option<Duration>) {
         let Some(at) = lingers.and_then(|lingers| Instant::now().checked_add(lingers)) else { return };
-        let entry = Entry { at, room: Arc::downgrade(room) };
-        self.rooms.lock().unwrap_or_else(PoisonError::into_inner).push(Reverse(entry));
+        self.0.put(at, Arc::downgrade(room));
     }
 
     /// Ends the rooms whose time has come.
     pub(crate) fn sweep(&self, tenants: &Tenants, now: Instant) {
         for _ in 0..PER_SWEEP {
-            let Some(room) = self.next_due(now) else { return };
+            let Some((_, room)) = self.0.take_due(now) else { return };
             let Some(room) = room.upgrade() else { continue };
             if room.members() > 0 {
                 // It comes back when they leave.
@@ -72,11 +42,5 @@ impl Idle {
                 self.put(&room, Some(AGAIN));
             }
         }
-    }
-
-    fn next_due(&self, now: Instant) -> Option<Weak<Room>> {
-        let mut rooms = self.rooms.lock().unwrap_or_else(PoisonError::into_inner);
-        let due = rooms.peek().is_some_and(|Reverse(entry)| entry.at <= now);
-        due.then(|| rooms.pop().map(|Reverse(entry)| entry.room)).flatten()
     }
 }

@@ -12,6 +12,9 @@ pub(crate) mod idle;
 pub(crate) mod join;
 pub(crate) mod load;
 pub(crate) mod log;
+pub(crate) mod presence;
+mod roster;
+mod timed;
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -25,6 +28,7 @@ use outspoke_store::{LogKey, LogState, Retention};
 
 use self::load::Loading;
 use self::log::{CacheBudget, Tail};
+use self::roster::Roster;
 use crate::class::RoomClass;
 use crate::hub::Inner;
 use crate::keeper::Keeper;
@@ -72,6 +76,8 @@ pub(crate) struct State {
     tail: Tail,
     /// Of a stored room: what is read of it.
     loading: Option<Box<Loading>>,
+    /// The named clients, by user.
+    roster: Option<Box<Roster>>,
 }
 
 /// What the publisher of a message says of it; the room adds the rest.
@@ -301,6 +307,7 @@ impl State {
             total: 0,
             tail: Tail::default(),
             loading: None,
+            roster: None,
         }
     }
 }

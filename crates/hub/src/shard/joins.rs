@@ -6,19 +6,19 @@
 use std::sync::Arc;
 
 use ecow::eco_format;
-use outspoke_protocol::{ErrorCode, Event, Publisher, Refusal, RequestId, RoomName, StartFrom, Subscribed};
+use outspoke_protocol::{ErrorCode, Event, Refusal, RequestId, RoomName, StartFrom, Subscribed};
 use outspoke_store::StoreError;
 
 use super::connection::{Asking, Connection, Membership, Seat, Stall, Waiting};
 use super::receive::Flow;
 use super::rooms::{Form, Seated};
 use super::{Key, Shard};
-use crate::client::Client;
 use crate::error::JoinError;
 use crate::keeper::refusal_of_store;
 use crate::room::Room;
 use crate::room::join::{Admission, Joined, Newcomer};
 use crate::room::load::Need;
+use crate::room::presence::Exit;
 
 /// Reads of a room for one client that asks: one that did not suffice is followed by one that reads all there is to
 /// give, and a third finds what came in between.
@@ -118,7 +118,7 @@ impl Shard {
     }
 
     /// A client that was sent much at once reads that before it is given more.
-    fn drain_if_much(&mut self, key: Key) -> Flow {
+    pub(super) fn drain_if_much(&mut self, key: Key) -> Flow {
         let connection = &mut self.connections[key.slot as usize];
         let ahead = connection.client.queued_bytes() + self.replies.len();
         if ahead + self.hub.config.replay_bytes() <= self.hub.config.outbox_bytes_max {
@@ -182,8 +182,8 @@ impl Shard {
         }
         let ticket = connection.next_ticket;
         connection.next_ticket = ticket.wrapping_add(1);
-        let publisher = announced(&connection.client);
-        let newcomer = Newcomer { shard: self.index, key, ticket, from, publisher };
+        let client = Some(Arc::clone(&connection.client));
+        let newcomer = Newcomer { shard: self.index, key, ticket, from, client };
         let joined = connection.client.tenant.directory.join(&hub, name, newcomer);
         let (room, admission) = joined.map_err(|_| JoinError::RoomLimit { max: config.rooms_max })?;
         let joined = match admission {
@@ -200,6 +200,7 @@ impl Shard {
             room: Arc::clone(&room),
             ticket,
             joined: joined.head,
+            typing: Default::default(),
         });
         self.hot[key.slot as usize].several_rooms = connection.memberships.len() > 2;
         Ok((room, Outcome::In(joined)))
@@ -220,8 +221,13 @@ impl Shard {
         };
     }
 
-    /// Takes a client out of the room at `index` of its memberships.
+    /// Takes a client that wants it so out of the room at `index` of its memberships.
     pub(super) fn leave(&mut self, key: Key, index: usize) {
+        self.leave_because(key, index, Exit::Goodbye);
+    }
+
+    /// Takes a client out of the room at `index` of its memberships.
+    pub(super) fn leave_because(&mut self, key: Key, index: usize, exit: Exit) {
         let connection = &mut self.connections[key.slot as usize];
         let membership = connection.memberships.swap_remove(index);
         if let Some(outbox) = connection.outbox.as_mut() {
@@ -243,7 +249,7 @@ impl Shard {
         }
         let hub = Arc::clone(&self.hub);
         let client = &self.connections[key.slot as usize].client;
-        client.tenant.directory.leave(&hub, &membership.room, self.index, announced(client));
+        client.tenant.directory.leave(&hub, &membership.room, self.index, client, exit);
     }
 
     /// [`Hub::join`]'s part in the shard.
@@ -278,11 +284,6 @@ impl Shard {
         self.send_replies(key.slot, false);
         Ok(())
     }
-}
-
-/// The client as its rooms hear of it, if they do: nobody knows somebody without a name.
-fn announced(client: &Client) -> Option<Publisher> {
-    (!client.name().is_empty()).then(|| client.publisher())
 }
 
 /// What a client is told of a join that failed.

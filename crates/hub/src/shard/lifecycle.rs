@@ -157,7 +157,7 @@ impl Shard {
     fn introduce(&mut self, key: Key, room: Option<outspoke_protocol::RoomName>) {
         let hub = Arc::clone(&self.hub);
         let everyone = Arc::clone(&self.connections[key.slot as usize].client.tenant.everyone);
-        let newcomer = Newcomer { shard: self.index, key, ticket: 0, from: StartFrom::Now, publisher: None };
+        let newcomer = Newcomer { shard: self.index, key, ticket: 0, from: StartFrom::Now, client: None };
         everyone.admit(&hub, newcomer);
         let connection = &mut self.connections[key.slot as usize];
         connection.introduced = true;
@@ -167,6 +167,7 @@ impl Shard {
             room: everyone,
             ticket: 0,
             joined: 0,
+            typing: Default::default(),
         });
         let client = Arc::clone(&connection.client);
         self.reply(
@@ -202,7 +203,7 @@ impl Shard {
         self.hub.registry.remove(&client);
         self.hot[key.slot as usize].direct = -1;
         while !self.connections[key.slot as usize].memberships.is_empty() {
-            self.leave(key, 0);
+            self.leave_because(key, 0, departure.exit());
         }
         count(&self.counters().connections_closed, 1);
         if introduced {

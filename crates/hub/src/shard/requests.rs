@@ -45,6 +45,10 @@ impl Shard {
                 *merge = true;
                 self.publish(key, id.as_ref(), room, kind, body, name.as_deref())
             }
+            Wanted::Presence { room, after, limit } => {
+                self.presence(key, id.as_ref(), &room, after.as_deref(), limit)
+            }
+            Wanted::Typing { room, active } => self.typing(key, id.as_ref(), room.as_deref(), active),
             Wanted::Custom { name, data } => self.call_handler(key, id.as_ref(), &name, data),
             _ => Err(Refusal::new(ErrorCode::UnknownType, "this hub does not know the request")),
         };
