@@ -191,7 +191,7 @@ impl OpenMode {
                     identity.anonymous = false;
                 }
                 "device" => identity.device = self.id("device", &value)?,
-                "username" => identity.name = self.name(&value)?,
+                "username" => identity.name = printable_name(&value, self.username_chars_max)?,
                 _ => {}
             }
         }
@@ -209,15 +209,16 @@ impl OpenMode {
         }
         printable(key, value)
     }
+}
 
-    fn name(&self, value: &str) -> Result<EcoString, AuthError> {
-        let (len, max) = (value.chars().count(), self.username_chars_max);
-        if len > max {
-            let detail = eco_format!("username has {len} characters; at most {max} are allowed");
-            return Err(AuthError::new(ErrorCode::UsernameTooLong, detail));
-        }
-        printable("username", value.trim())
+/// A name to show, as it may be: at most `max` characters, all of them printable.
+pub(crate) fn printable_name(value: &str, max: usize) -> Result<EcoString, AuthError> {
+    let len = value.chars().count();
+    if len > max {
+        let detail = eco_format!("username has {len} characters; at most {max} are allowed");
+        return Err(AuthError::new(ErrorCode::UsernameTooLong, detail));
     }
+    printable("username", value.trim())
 }
 
 fn printable(key: &str, value: &str) -> Result<EcoString, AuthError> {

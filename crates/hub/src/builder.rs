@@ -13,9 +13,11 @@ use outspoke_store::Store;
 use outspoke_websocket::Limits;
 use tokio::sync::watch;
 
+use crate::analytics::Analytics;
 use crate::auth::{Authenticator, OpenMode};
 use crate::client::Client;
 use crate::client::registry::Registry;
+use crate::commands::{CommandHandler, CommandSpec, Commands, Doer};
 use crate::config::HubConfig;
 use crate::dispatcher::{Dispatcher, Handler};
 use crate::error::StartError;
@@ -35,6 +37,7 @@ pub struct HubBuilder {
     config: HubConfig,
     dialects: Vec<Arc<dyn Dialect>>,
     dispatcher: Dispatcher,
+    commands: Commands,
     authenticator: Option<Arc<dyn Authenticator>>,
     stores: Vec<(EcoString, Arc<dyn Store>)>,
     on_connect: Option<OnConnect>,
@@ -53,6 +56,7 @@ impl HubBuilder {
             config: HubConfig::default(),
             dialects: outspoke_protocol::dialects::standard(),
             dispatcher: Dispatcher::default(),
+            commands: Commands::default(),
             authenticator: None,
             stores: Vec::new(),
             on_connect: None,
@@ -75,6 +79,18 @@ impl HubBuilder {
     /// Answers messages of type `name`, replacing an earlier handler for it.
     pub fn on(mut self, name: impl Into<EcoString>, handler: impl Handler) -> Self {
         self.dispatcher.insert(name.into(), Box::new(handler));
+        self
+    }
+
+    /// Adds a slash command, in the place of one of that name, built-in or not.
+    pub fn command(mut self, spec: CommandSpec, handler: impl CommandHandler) -> Self {
+        self.commands.insert(spec, Doer::Application(Box::new(handler)));
+        self
+    }
+
+    /// Takes a slash command away. A hub without any takes chat texts that begin with a slash as they are.
+    pub fn without_command(mut self, name: &str) -> Self {
+        self.commands.remove(name);
         self
     }
 
@@ -115,6 +131,7 @@ impl HubBuilder {
         for keeper in &inner.keepers {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
             let (keeper, keeping) = (Arc::clone(keeper), Keeping(Arc::clone(&inner)));
+            keeper.lives_on(runtime.handle().clone());
             let name = format!("outspoke-keep-{}", keeper.name);
             let thread = std::thread::Builder::new().name(name).spawn(move || {
                 let hub = Arc::clone(&keeping.0);
@@ -124,12 +141,17 @@ impl HubBuilder {
             inner.threads.lock().unwrap_or_else(PoisonError::into_inner).push(thread);
         }
         for (index, shard) in shards.into_iter().enumerate() {
+            let counts = (index == 0 && inner.keepers.is_empty()).then(|| Arc::clone(&inner));
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
             let running = Running { hub: Arc::clone(&inner), index };
             let name = format!("outspoke-shard-{index}");
             let thread = std::thread::Builder::new().name(name).spawn(move || {
                 let _running = running;
-                runtime.block_on(shard.run());
+                runtime.block_on(async {
+                    // With a store its keeper's thread does it.
+                    drop(counts.map(|hub| tokio::spawn(Analytics::run(hub, true))));
+                    shard.run().await;
+                });
             })?;
             inner.threads.lock().unwrap_or_else(PoisonError::into_inner).push(thread);
         }
@@ -149,10 +171,14 @@ impl HubBuilder {
         let (inner, shards) = self.build()?;
         for keeper in &inner.keepers {
             let (keeper, keeping) = (Arc::clone(keeper), Keeping(Arc::clone(&inner)));
+            keeper.lives_on(tokio::runtime::Handle::current());
             tokio::spawn(async move {
                 keeper.run(Arc::clone(&keeping.0)).await;
                 drop(keeping);
             });
+        }
+        if inner.keepers.is_empty() {
+            drop(tokio::spawn(Analytics::run(Arc::clone(&inner), true)));
         }
         for (index, shard) in shards.into_iter().enumerate() {
             let running = Running { hub: Arc::clone(&inner), index };
@@ -165,9 +191,11 @@ impl HubBuilder {
     }
 
     fn build(self) -> Result<(Arc<Inner>, Vec<Shard>), StartError> {
-        let Self { config, dialects, dispatcher, authenticator, stores, on_connect, on_disconnect } = self;
+        let Self { config, dialects, dispatcher, commands, authenticator, stores, on_connect, on_disconnect } =
+            self;
         config.validate()?;
         check_stores(&config, &stores)?;
+        let commands = commands.finish()?;
         let keeper = |(name, store)| Arc::new(Keeper::new(name, store, config.store_queue_bytes_max));
         let keepers: Vec<_> = stores.into_iter().map(keeper).collect();
         let count = config.shard_count();
@@ -184,12 +212,14 @@ impl HubBuilder {
             limits: Limits::new(config.message_bytes_max),
             dialects,
             dispatcher,
+            commands,
             authenticator: authenticator.unwrap_or_else(|| Arc::new(open)),
             shards: (0..count).map(|_| mailbox()).collect(),
             registry: Arc::new(Registry::new(config.connections_max)),
             tenants: Tenants::new(count, &config.rooms.default),
             keeping: watch::Sender::new(keepers.len()),
             keepers,
+            analytics: Analytics::new(config.analytics),
             idle: Idle::default(),
             overdue: Overdue::default(),
             last_seen: LastSeen::default(),

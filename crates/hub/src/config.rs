@@ -26,6 +26,19 @@ pub enum SlowClient {
     Resync,
 }
 
+/// Whether clients may take another name while they are connected.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Rename {
+    /// Where identities are taken on trust anyway ([`Authenticator::is_open`](crate::Authenticator::is_open)).
+    #[default]
+    InOpenMode,
+    /// Everywhere: names are only for people to read.
+    Always,
+    /// Nowhere.
+    Never,
+}
+
 /// How silent and stuck connections are found.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct HeartbeatConfig {
@@ -101,6 +114,8 @@ pub struct HubConfig {
     /// Most a client is sent at once of what it has missed, in bytes. Default 0: half of `outbox_bytes_max`; who has
     /// missed more is told `recovered: false`, and pages through the history.
     pub replay_bytes_max: usize,
+    /// Messages on a page of history at most. Default 500; who asks for more gets so many.
+    pub history_page_max: usize,
     /// Memory for the newest messages of rooms whose history is stored, so that most recoveries read no store. Default
     /// 64 MiB for all rooms together; above it rooms keep none.
     pub history_cache_bytes_max: usize,
@@ -110,6 +125,10 @@ pub struct HubConfig {
     pub store_timeout: Duration,
     /// How long a user counts as typing without another word of it. Default 6 s.
     pub typing_timeout: Duration,
+    /// Who may take another name while connected (`/nick`). Default: everybody in open mode, nobody else.
+    pub rename: Rename,
+    /// Whether messages and users are counted by room and hour, for [`Hub::figures`](crate::Hub::figures). Default: yes.
+    pub analytics: bool,
     /// Compression.
     pub compression: CompressionConfig,
     /// Socket options.
@@ -140,10 +159,13 @@ impl Default for HubConfig {
             inbox_bytes_max: 64 * 1024 * 1024,
             rooms: RoomClasses::default(),
             replay_bytes_max: 0,
+            history_page_max: 500,
             history_cache_bytes_max: 64 * 1024 * 1024,
             store_queue_bytes_max: 64 * 1024 * 1024,
             store_timeout: Duration::from_secs(5),
             typing_timeout: Duration::from_secs(6),
+            rename: Rename::InOpenMode,
+            analytics: true,
             compression: CompressionConfig { enabled: true, bytes_min: 512, level: 1 },
             tcp: TcpConfig { send_buffer_bytes: 64 * 1024, nodelay: true },
         }
@@ -166,7 +188,7 @@ impl HubConfig {
     /// # Errors
     /// The first field that cannot work.
     pub fn validate(&self) -> Result<(), InvalidConfig> {
-        let rules: [(bool, &'static str, &str); 10] = [
+        let rules: [(bool, &'static str, &str); 11] = [
             (self.shards <= MAX_SHARDS, "shards", "at most 64; 0 takes one per core"),
             (
                 self.heartbeat.pong_timeout.is_zero()
@@ -190,6 +212,7 @@ impl HubConfig {
                 "replay_bytes_max",
                 "less than outbox_bytes_max, or a client that catches up would be closed as slow",
             ),
+            (self.history_page_max > 0, "history_page_max", "at least 1"),
             (!self.store_timeout.is_zero(), "store_timeout", "more than zero"),
             ((1..=9).contains(&self.compression.level), "compression.level", "1 (fast) to 9 (small)"),
             (self.room_name_bytes_max > 0, "room_name_bytes_max", "at least 1"),

@@ -40,6 +40,25 @@ impl Reply {
     }
 }
 
+impl Reply {
+    /// A command's answer for its sender to read.
+    #[must_use]
+    pub fn text(text: impl Into<EcoString>) -> Self {
+        Self::result(&serde_json::json!({ "text": text.into().as_str() }))
+    }
+
+    /// A command's answer for its sender to read, and the same for a program.
+    #[must_use]
+    pub fn text_with(text: impl Into<EcoString>, result: &serde_json::Value) -> Self {
+        Self::result(&serde_json::json!({ "text": text.into().as_str(), "result": result }))
+    }
+
+    fn result(data: &serde_json::Value) -> Self {
+        let data = Some(Bytes::from(data.to_string()));
+        Self { name: EcoString::inline(crate::commands::RESULT), data }
+    }
+}
+
 /// Who asked, over what, and the hub to answer with.
 #[derive(Clone, Debug)]
 pub struct Context {

@@ -51,6 +51,9 @@ pub enum PublishError {
     /// No space is left for the room's messages. Nothing was published: retry when there is.
     #[error("the storage is full")]
     StorageFull,
+    /// It cannot be done like that: the words are for whoever asked.
+    #[error(transparent)]
+    Refused(outspoke_protocol::Refusal),
     /// What keeps the room's messages is away. Nothing was published: retry later.
     #[error("the storage is unavailable: {0}")]
     Unavailable(String),
@@ -135,6 +138,14 @@ pub enum StartError {
     /// The system gave no thread, no poller or no runtime.
     #[error("cannot start a shard")]
     Io(#[from] std::io::Error),
+    /// A slash command cannot be as it is specified.
+    #[error("the command \"{name}\" cannot be: {problem}")]
+    InvalidCommand {
+        /// What it is called.
+        name: String,
+        /// What is wrong with it, and what would be right.
+        problem: &'static str,
+    },
     /// A room class wants its messages stored, and the hub was given no store of that name.
     #[error(
         "the room class `{pattern}` keeps its messages in the store \"{store}\", and the hub has none of that name: \

@@ -13,16 +13,18 @@ use std::time::{Duration, SystemTime};
 use bytes::Bytes;
 use outspoke_protocol::{
     Body, ClientId, Dialect, Disconnect, Durability, Event, FrameKind, Kind, Message, MessageId, RoomName,
-    Timestamp,
+    StartFrom, Timestamp,
 };
 use outspoke_websocket::{Limits, Window, encode_frame};
 use tokio::sync::{oneshot, watch};
 
+use crate::analytics::Analytics;
 use crate::auth::{Authenticator, Identity};
 use crate::builder::HubBuilder;
 use crate::class::RoomClass;
 use crate::client::Client;
 use crate::client::registry::{Place, Registry};
+use crate::commands::{CommandSpec, Commands};
 use crate::config::HubConfig;
 use crate::conn::WsConn;
 use crate::dispatcher::Dispatcher;
@@ -62,12 +64,14 @@ pub(crate) struct Inner {
     pub(crate) limits: Limits,
     pub(crate) dialects: Vec<Arc<dyn Dialect>>,
     pub(crate) dispatcher: Dispatcher,
+    pub(crate) commands: Commands,
     pub(crate) authenticator: Arc<dyn Authenticator>,
     pub(crate) shards: Box<[Mailbox]>,
     pub(crate) registry: Arc<Registry>,
     pub(crate) tenants: Tenants,
     /// The first is for every class that names none.
     pub(crate) keepers: Vec<Arc<Keeper>>,
+    pub(crate) analytics: Analytics,
     /// Rooms that nobody is in.
     pub(crate) idle: Idle,
     /// Rooms that have something to tell later.
@@ -149,6 +153,8 @@ pub struct Attach {
     pub compression: Option<Window>,
     /// The room to be put into at once.
     pub room: Option<RoomName>,
+    /// With which of the room's messages to begin.
+    pub from: StartFrom,
     /// Bytes that were read from the stream already.
     pub early: Bytes,
     /// Return every message as it came and tell nobody of this client: for conformance tests.
@@ -159,13 +165,28 @@ impl Attach {
     /// A connection of `identity` in the default dialect, without a room.
     #[must_use]
     pub fn new(identity: Identity) -> Self {
-        Self { identity, dialect: None, compression: None, room: None, early: Bytes::new(), echo: false }
+        Self {
+            identity,
+            dialect: None,
+            compression: None,
+            room: None,
+            from: StartFrom::Now,
+            early: Bytes::new(),
+            echo: false,
+        }
     }
 
     /// The same, put into `room` at once.
     #[must_use]
     pub fn into_room(mut self, room: RoomName) -> Self {
         self.room = Some(room);
+        self
+    }
+
+    /// The same, beginning with those of its room's messages.
+    #[must_use]
+    pub fn starting(mut self, from: StartFrom) -> Self {
+        self.from = from;
         self
     }
 
@@ -247,6 +268,11 @@ impl Hub {
         &self.inner.dialects
     }
 
+    /// The slash commands that its clients have, in the order of their names.
+    pub fn commands(&self) -> impl Iterator<Item = &CommandSpec> {
+        self.inner.commands.specs()
+    }
+
     /// Who decides who may connect.
     #[must_use]
     pub fn authenticator(&self) -> &Arc<dyn Authenticator> {
@@ -278,7 +304,7 @@ impl Hub {
         conn: Box<dyn WsConn>,
         attach: Attach,
     ) -> Result<Arc<Client>, AttachError> {
-        let Attach { identity, dialect, compression, room, early, echo } = attach;
+        let Attach { identity, dialect, compression, room, from, early, echo } = attach;
         let dialect = match dialect {
             None => 0,
             Some(name) => self.dialect_index(&name).ok_or(AttachError::UnknownDialect { name })?,
@@ -294,6 +320,7 @@ impl Hub {
             dialect,
             compression,
             room,
+            from,
             echo,
             claimed: echo,
         };
@@ -486,7 +513,7 @@ impl Hub {
         let room = client.tenant.directory.open(&self.inner, &name);
         let room = room.map_err(|_| JoinError::RoomLimit { max })?;
         self.inner.idle.put(&room, room.lingers());
-        if room.is_known() {
+        if room.is_read() {
             return Ok(());
         }
         let read = room.prepare(&self.inner, Need::State).await;

@@ -15,10 +15,13 @@
 //! [dialect](outspoke_protocol::Dialect), judged and done, given its place in the room's order, and written by every
 //! shard that has members of the room, once per member and turn. See `docs/architecture.md` in the repository.
 
+mod amend;
+mod analytics;
 mod auth;
 mod builder;
 mod class;
 mod client;
+mod commands;
 mod config;
 mod conn;
 mod dispatcher;
@@ -46,11 +49,13 @@ pub mod models {
 }
 
 pub use crate::{
+    analytics::{AnalyticsError, Figures, Grain, RoomFigures},
     auth::{AuthError, Authentication, Authenticator, Identity, OpenMode, authenticator_fn},
     builder::HubBuilder,
     class::{Publishers, RoomClass, RoomClasses},
     client::Client,
-    config::{CompressionConfig, HeartbeatConfig, HubConfig, InvalidConfig, SlowClient, TcpConfig},
+    commands::{Argument, ArgumentKind, CommandHandler, CommandSpec, Invocation},
+    config::{CompressionConfig, HeartbeatConfig, HubConfig, InvalidConfig, Rename, SlowClient, TcpConfig},
     conn::{MemoryConn, MemoryPeer, StreamConn, TcpConn, WsConn},
     dispatcher::{Context, Data, Handler, Handling, Reply},
     error::{AttachError, JoinError, NotWritten, PublishError, PushError, StartError},
@@ -62,6 +67,6 @@ pub use crate::{
 };
 pub use outspoke_protocol::{
     self as protocol, Body, ClientId, Dialect, Disconnect, Durability, Epoch, ErrorCode, FrameKind, Kind,
-    Message, MessageId, Position, Publisher, Refusal, RequestId, RoomName, Timestamp, UserId,
+    Message, MessageId, Position, Publisher, Refusal, RequestId, RoomName, StartFrom, Timestamp, UserId,
 };
 pub use outspoke_store as store;

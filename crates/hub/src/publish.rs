@@ -8,15 +8,18 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
-use outspoke_protocol::{Body, Kind, Message, MessageId, RoomName, encode_record};
+use outspoke_protocol::{Body, History, Kind, Message, MessageId, PageFrom, RoomName, encode_record};
 use outspoke_store::Record;
 use tokio::sync::oneshot;
 use tokio::time::Instant;
 
+use crate::amend::Change;
 use crate::error::PublishError;
 use crate::hub::{Hub, Inner};
-use crate::keeper::{Origin, Submission};
-use crate::room::{Draft, Published, Room};
+use crate::keeper::{Amendment, Origin, QueueFull, Submission};
+use crate::room::amend::Amending;
+use crate::room::load::Need;
+use crate::room::{Draft, Published, Room, facts_of};
 
 /// A message to publish, and what is said of it beside its body.
 #[derive(Clone, Debug)]
@@ -133,6 +136,74 @@ impl Hub {
         self.publish_in(&room, draft)
     }
 
+    /// A page of a room's log, each message in its present state.
+    ///
+    /// # Errors
+    /// The name is no room name, or what the room has cannot be read now.
+    ///
+    /// # Cancel safety
+    /// Dropping the future has no effect.
+    pub async fn history(&self, room: &str, from: PageFrom, limit: usize) -> Result<History, PublishError> {
+        let name = RoomName::new(room, self.inner.config.room_name_bytes_max)?;
+        let limit = limit.min(self.inner.config.history_page_max);
+        let max = self.inner.config.rooms_max;
+        let room = match self.tenant.directory.get(name.as_str()) {
+            Some(room) => room,
+            None => {
+                let room = self.tenant.directory.open(&self.inner, &name);
+                let room = room.map_err(|_| PublishError::RoomLimit { max })?;
+                self.inner.idle.put(&room, room.lingers());
+                room
+            }
+        };
+        room.page(&self.inner, None, from, limit).await.map_err(|error| PublishError::from(&error))
+    }
+
+    /// Gives an earlier message of a room another body, in the application's name; members are told.
+    ///
+    /// # Errors
+    /// There is no such message (any more), its body is of another sort, or what keeps the room is full or away.
+    ///
+    /// # Cancel safety
+    /// The change is on its way when this is first polled; dropping the future gives up the news.
+    pub async fn edit(&self, room: &str, offset: u64, body: Body) -> Result<Published, PublishError> {
+        self.amend(room, offset, Change::Edit(body)).await
+    }
+
+    /// Takes the body of an earlier message of a room away, in the application's name; members are told.
+    ///
+    /// # Errors
+    /// There is no such message (any more), or what keeps the room is full or away.
+    ///
+    /// # Cancel safety
+    /// As [`edit`](Self::edit).
+    pub async fn delete(&self, room: &str, offset: u64) -> Result<Published, PublishError> {
+        self.amend(room, offset, Change::Delete).await
+    }
+
+    async fn amend(&self, room: &str, target: u64, change: Change) -> Result<Published, PublishError> {
+        let name = RoomName::new(room, self.inner.config.room_name_bytes_max)?;
+        self.check_open()?;
+        let max = self.inner.config.rooms_max;
+        let room = self.tenant.directory.open(&self.inner, &name);
+        let room = room.map_err(|_| PublishError::RoomLimit { max })?;
+        self.inner.idle.put(&room, room.lingers());
+        let amending = Amending { target, change, by: None, key: None };
+        let Some(keeper) = &room.keeper else {
+            return room.amend(&self.inner, &amending).map_err(PublishError::Refused);
+        };
+        if !room.is_known() {
+            let read = room.prepare(&self.inner, Need::State).await;
+            read.map_err(|error| PublishError::from(&error))?;
+        }
+        let (done, outcome) = oneshot::channel();
+        let deadline = Instant::now() + self.inner.config.store_timeout;
+        let origin = Origin::Api(done);
+        let amendment = Amendment { room: Arc::clone(&room), amending, origin, deadline };
+        keeper.submit_amendment(Box::new(amendment)).map_err(|_| PublishError::Overloaded)?;
+        outcome.await.unwrap_or(Err(PublishError::Stopping))
+    }
+
     fn publish_in(&self, room: &Arc<Room>, draft: Draft) -> Result<Publishing, PublishError> {
         if room.keeper.is_none() {
             return Ok(Publishing(State::Done(Some(room.publish(&self.inner, draft)))));
@@ -143,10 +214,6 @@ impl Hub {
     }
 }
 
-/// The store's queue is full.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct QueueFull;
-
 /// Gives a message of a stored room to its keeper.
 pub(crate) fn submit(hub: &Inner, room: &Arc<Room>, draft: Draft, origin: Origin) -> Result<(), QueueFull> {
     let Some(keeper) = &room.keeper else { return Err(QueueFull) };
@@ -155,8 +222,9 @@ pub(crate) fn submit(hub: &Inner, room: &Arc<Room>, draft: Draft, origin: Origin
     let record = record_of(&message, key);
     let deadline = Instant::now() + hub.config.store_timeout;
     let room = Arc::clone(room);
-    let submission = Submission { room, message, record, origin, facts: Vec::new(), deadline };
-    keeper.submit(Box::new(submission)).map_err(|_| QueueFull)
+    let facts = facts_of(&room, &message);
+    let submission = Submission { room, message, record, origin, facts, deadline };
+    keeper.submit(Box::new(submission))
 }
 
 /// A message as its store gets it.

@@ -11,6 +11,7 @@ use std::sync::{Arc, PoisonError, RwLock};
 use ecow::EcoString;
 use outspoke_protocol::Durability;
 
+use crate::analytics::Gauge;
 use crate::class::RoomClass;
 use crate::room::Room;
 use crate::room::directory::Directory;
@@ -21,6 +22,8 @@ pub(crate) struct Tenant {
     /// Empty for the one tenant of a hub without tenants.
     pub(crate) name: EcoString,
     pub(crate) directory: Directory,
+    /// Its connections.
+    pub(crate) gauge: Gauge,
     /// The room that everybody of the tenant is in; broadcasts go here. It has no name and never ends.
     pub(crate) everyone: Arc<Room>,
 }
@@ -86,6 +89,6 @@ impl Tenant {
         let everyone =
             Arc::new(Room::everyone(next_room.fetch_add(1, Ordering::Relaxed), Arc::clone(class), shards));
         let directory = Directory::new(name.clone(), shards, Arc::clone(next_room), Arc::clone(rooms));
-        Self { name, directory, everyone }
+        Self { name, directory, gauge: Gauge::default(), everyone }
     }
 }

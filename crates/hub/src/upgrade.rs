@@ -16,7 +16,7 @@ use http::{HeaderValue, Request, Response, StatusCode, header};
 use http_body_util::Full;
 use hyper::upgrade::{OnUpgrade, Upgraded};
 use hyper_util::rt::TokioIo;
-use outspoke_protocol::{Dialect, ErrorCode, RoomName};
+use outspoke_protocol::{Dialect, ErrorCode, Position, RoomName, StartFrom};
 use outspoke_websocket::{Accept, Upgrade};
 use tokio::net::TcpStream;
 use tower_service::Service;
@@ -122,6 +122,7 @@ impl UpgradeService {
         let query = Query::of(&parts);
         let (dialect, subprotocol) = self.choose_dialect(&upgrade, query.dialect.as_deref())?;
         let room = self.choose_room(query.join.as_deref())?;
+        let from = query.start()?;
         let identity =
             self.hub.authenticator().authenticate(&parts).await.map_err(|error| refused(&error))?;
         if self.options.username_required && room.is_some() && identity.name.is_empty() {
@@ -135,6 +136,7 @@ impl UpgradeService {
             dialect: Some(dialect),
             compression: accept.deflate().map(outspoke_websocket::PermessageDeflate::server_window),
             room,
+            from,
             echo: self.options.echo,
             ..Attach::new(identity)
         };
@@ -186,6 +188,9 @@ impl UpgradeService {
 struct Query<'a> {
     dialect: Option<Cow<'a, str>>,
     join: Option<Cow<'a, str>>,
+    epoch: Option<Cow<'a, str>>,
+    offset: Option<Cow<'a, str>>,
+    last: Option<Cow<'a, str>>,
 }
 
 impl<'a> Query<'a> {
@@ -195,10 +200,32 @@ impl<'a> Query<'a> {
             match &*key {
                 "dialect" => query.dialect = Some(value),
                 "join" => query.join = Some(value),
+                "epoch" => query.epoch = Some(value),
+                "offset" => query.offset = Some(value),
+                "last" => query.last = Some(value),
                 _ => {}
             }
         }
         query
+    }
+
+    /// With which of the first room's messages to begin: after `epoch` and `offset`, or with the `last` so many.
+    fn start(&self) -> Result<StartFrom, Box<Answer>> {
+        let wrong = |detail| Box::new(error_answer(StatusCode::BAD_REQUEST, ErrorCode::BadRequest, detail));
+        match (&self.epoch, &self.offset, &self.last) {
+            (None, None, None) => Ok(StartFrom::Now),
+            (Some(epoch), Some(offset), None) => match (epoch.parse(), offset.parse()) {
+                (Ok(epoch), Ok(offset)) => Ok(StartFrom::After(Position { epoch, offset })),
+                _ => Err(wrong(
+                    "epoch is sixteen hexadecimal digits and offset a number, as the server sent them",
+                )),
+            },
+            (None, None, Some(last)) => match last.parse() {
+                Ok(last) => Ok(StartFrom::Last(last)),
+                Err(_) => Err(wrong("last is how many of the room's newest messages to begin with")),
+            },
+            _ => Err(wrong("send epoch and offset, or last, or none of them")),
+        }
     }
 }
 

@@ -60,9 +60,9 @@ errors! {
     UnknownType = 101, "unknown_type", temporary: false;
     /// The dialect has no binary (or no text) frames.
     UnsupportedFrame = 102, "unsupported_frame", temporary: false;
-    /// A chat message without content.
+    /// A chat message, a private message or an edit that says nothing.
     ContentRequired = 110, "content_required", temporary: false;
-    /// A chat message with too much content.
+    /// More content than the room, or the server, takes in one message.
     ContentTooLong = 111, "content_too_long", temporary: false;
     /// The request needs a user name and the connection has none.
     UsernameRequired = 112, "username_required", temporary: false;
@@ -90,24 +90,24 @@ errors! {
     TooManyConnections = 132, "too_many_connections", temporary: true;
     /// The client meant is not connected.
     ClientNotFound = 140, "client_not_found", temporary: false;
+    /// The client meant reads too slowly.
+    SendBufferFull = 141, "send_buffer_full", temporary: true;
     /// There is no user of that id, or none that the client may talk to.
     UserNotFound = 142, "user_not_found", temporary: false;
     /// There is no such message in the room's log, or it is one that cannot be changed.
     MessageNotFound = 143, "message_not_found", temporary: false;
     /// There is no such slash command.
     UnknownCommand = 144, "unknown_command", temporary: false;
-    /// The client meant reads too slowly.
-    SendBufferFull = 141, "send_buffer_full", temporary: true;
     /// The server is stopping, or something it needs is away.
     Unavailable = 150, "unavailable", temporary: true;
     /// The application's handler took too long.
     TimedOut = 151, "timed_out", temporary: true;
+    /// Our fault. The connection may be closed as well.
+    Internal = 152, "internal", temporary: true;
     /// The disk that keeps messages is full; nothing was published. Other rooms go on.
     StorageFull = 153, "storage_full", temporary: true;
     /// The tenant has used what it may use of connections, rooms, messages or storage.
     QuotaExceeded = 160, "quota_exceeded", temporary: true;
-    /// Our fault. The connection may be closed as well.
-    Internal = 152, "internal", temporary: true;
 }
 
 macro_rules! disconnects {

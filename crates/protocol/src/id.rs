@@ -109,7 +109,8 @@ impl Epoch {
     /// A new history. The number is random, so that a restarted node cannot mistake the old one for its own.
     #[must_use]
     pub fn random() -> Self {
-        Self(Uuid::new_v4().as_u64_pair().0)
+        // Zero is left for "unknown".
+        Self(Uuid::new_v4().as_u64_pair().0.max(1))
     }
 
     /// An epoch with chosen bits.

@@ -120,7 +120,7 @@ pub fn decode_record(record: &[u8], room: RoomName, position: Position) -> Resul
     Ok(message)
 }
 
-/// The numbers of [`read_kind`](Reader::kind), for ever.
+/// The numbers that [`Reader::kind`] reads, for ever.
 fn write_kind(out: &mut Vec<u8>, kind: &Kind) {
     let number = match kind {
         Kind::Chat => 1,

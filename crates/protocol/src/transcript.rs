@@ -18,6 +18,30 @@ pub const SHIPPED: &[(&str, &str)] = &[
     ("two-dialects", include_str!("../transcripts/two-dialects.txt")),
 ];
 
+/// Transcripts of what rooms with a memory do; each says what of it with [`needs`].
+pub const REMEMBERING: &[(&str, &str)] = &[
+    ("history", include_str!("../transcripts/history.txt")),
+    ("recovery", include_str!("../transcripts/recovery.txt")),
+    ("again", include_str!("../transcripts/again.txt")),
+    ("presence", include_str!("../transcripts/presence.txt")),
+    ("typing", include_str!("../transcripts/typing.txt")),
+    ("receipts", include_str!("../transcripts/receipts.txt")),
+    ("private", include_str!("../transcripts/private.txt")),
+    ("amendments", include_str!("../transcripts/amendments.txt")),
+    ("commands", include_str!("../transcripts/commands.txt")),
+    ("gohub-history", include_str!("../transcripts/gohub-history.txt")),
+];
+
+/// What a transcript may need of a server beyond rooms that keep nothing: see `transcripts/README.md`.
+const NEEDS: &[&str] = &["history", "receipts", "presence", "typing", "private", "amendments", "commands"];
+
+/// What a transcript needs of a server, by the words of its line `needs:`.
+#[must_use]
+pub fn needs(text: &str) -> Vec<&str> {
+    let line = text.lines().find_map(|line| line.strip_prefix("needs: "));
+    line.map(|words| words.split(' ').collect()).unwrap_or_default()
+}
+
 /// One thing that happens in a conversation.
 #[derive(Clone, Debug)]
 pub enum Step {
@@ -132,6 +156,10 @@ impl Parser {
         let (head, text) = line.split_once(' ').ok_or("no blank after the line's head")?;
         match head {
             "@" => self.connect(text),
+            "needs:" => match text.split(' ').find(|need| !NEEDS.contains(need)) {
+                Some(unknown) => Err(format!("nothing is called {unknown:?}; needs are {NEEDS:?}")),
+                None => Ok(()),
+            },
             "!" => {
                 let client = self.client(text)?;
                 self.happens(Step::Close { client });
@@ -323,7 +351,7 @@ fn next_placeholder(text: &str) -> Option<(&str, Placeholder<'_>, &str)> {
 fn check_placeholders(text: &str) -> Result<(), String> {
     let mut rest = text;
     while let Some((_, placeholder, after)) = next_placeholder(rest) {
-        if !["uuid", "time", "epoch", "integer", "string"].contains(&placeholder.kind) {
+        if !["uuid", "time", "epoch", "integer", "string", "json"].contains(&placeholder.kind) {
             return Err(format!("{:?} is no kind of placeholder", placeholder.kind));
         }
         rest = after;
@@ -341,7 +369,8 @@ impl Placeholder<'_> {
     fn take<'t>(&self, text: &'t str) -> Result<(&'t str, &'t str), String> {
         let end = match self.kind {
             "integer" => text.find(|c: char| !c.is_ascii_digit() && c != '-').unwrap_or(text.len()),
-            _ => string_len(text),
+            "json" => value_len::<serde::de::IgnoredAny>(text),
+            _ => value_len::<String>(text),
         };
         let (value, rest) = text.split_at(end);
         let inner = value.trim_matches('"');
@@ -350,6 +379,7 @@ impl Placeholder<'_> {
             "uuid" => inner.len() == 36 && uuid::Uuid::parse_str(inner).is_ok(),
             "time" => is_time(inner),
             "epoch" => inner.len() == 16 && inner.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f')),
+            "json" => !value.is_empty(),
             _ => value.len() >= 2,
         };
         if fits { Ok((value, rest)) } else { Err(format!("no {} at {text:?}", self.kind)) }
@@ -359,6 +389,8 @@ impl Placeholder<'_> {
         match (self.kind, self.example) {
             ("integer", "") => "1".to_owned(),
             ("integer", example) => example.to_owned(),
+            // Quotes would end the placeholder.
+            ("json", example) => example.replace('\'', "\""),
             ("uuid", "") => format!("\"{}\"", example_uuid(self.name)),
             ("time", "") => "\"2025-12-30T10:30:00.000Z\"".to_owned(),
             ("epoch", "") => "\"5ac1d54f0b7c9e21\"".to_owned(),
@@ -367,9 +399,9 @@ impl Placeholder<'_> {
     }
 }
 
-/// Bytes of the JSON string that `text` begins with, quotes included; 0 when it begins with none.
-fn string_len(text: &str) -> usize {
-    let mut stream = serde_json::Deserializer::from_str(text).into_iter::<String>();
+/// Bytes of the JSON value that `text` begins with; 0 when it begins with none of that type.
+fn value_len<'t, T: serde::Deserialize<'t>>(text: &'t str) -> usize {
+    let mut stream = serde_json::Deserializer::from_str(text).into_iter::<T>();
     match stream.next() {
         Some(Ok(_)) => stream.byte_offset(),
         _ => 0,
@@ -403,7 +435,7 @@ fn example_uuid(name: &str) -> uuid::Uuid {
 mod tests {
     #![allow(clippy::unwrap_used)]
 
-    use super::{Captures, Group, Step, illustrate, parse};
+    use super::{Captures, Group, Step, illustrate, needs, parse};
 
     fn group(text: &str) -> Group {
         let steps = parse(&format!("@ a native\n{text}")).unwrap();
@@ -424,6 +456,7 @@ mod tests {
             ("time", "\"2025-12-30T10:30:00.000Z\"", "\"2025-12-30T10:30:00Z\""),
             ("epoch", "\"5ac1d54f0b7c9e21\"", "\"5AC1D54F0B7C9E21\""),
             ("string", r#""a\"b""#, "7"),
+            ("json", r#"{"a":["}"]}"#, "}"),
         ] {
             let line = format!("< {{\"x\":\"${{{kind}}}\"}}");
             assert_eq!(verify(&line, &[&format!("{{\"x\":{fits}}}")]), Ok(()), "{kind}");
@@ -466,9 +499,16 @@ mod tests {
             ("@ a native\n# fine\n< \"${colour}\"", 3),
             ("@ a native\n@ b native\n< {}", 3),
             ("@ a", 1),
+            ("# a title\nneeds: history magic", 2),
         ] {
             assert_eq!(parse(text).unwrap_err().line, line, "{text}");
         }
+    }
+
+    #[test]
+    fn transcript_needs_are_the_words_of_their_line() {
+        assert_eq!(needs("# a title\nneeds: history receipts\n@ a native"), ["history", "receipts"]);
+        assert!(needs("# a title\n@ a native").is_empty());
     }
 
     #[test]
@@ -476,5 +516,6 @@ mod tests {
         assert_eq!(illustrate("{\"a\":\"${integer=54000}\",\"b\":\"${integer}\"}"), "{\"a\":54000,\"b\":1}");
         assert_eq!(illustrate("\"${uuid:a}\""), illustrate("\"${uuid:a}\""));
         assert_ne!(illustrate("\"${uuid:a}\""), illustrate("\"${uuid:b}\""));
+        assert_eq!(illustrate("[\"${json={'a':1}}\"]"), "[{\"a\":1}]");
     }
 }

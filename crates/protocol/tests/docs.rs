@@ -4,6 +4,8 @@
 //! repository (in the published crate) there is no documentation to check.
 #![allow(clippy::unwrap_used)]
 
+mod samples;
+
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
 use std::fs;
@@ -58,11 +60,15 @@ fn disconnects() -> String {
     table
 }
 
+fn transcripts() -> impl Iterator<Item = &'static (&'static str, &'static str)> {
+    transcript::SHIPPED.iter().chain(transcript::REMEMBERING)
+}
+
 /// A transcript for readers: examples in the place of placeholders, and what happens in words.
 fn conversation(name: &str) -> String {
-    let (_, text) = transcript::SHIPPED.iter().find(|(known, _)| *known == name).unwrap();
+    let (_, text) = transcripts().find(|(known, _)| *known == name).unwrap();
     let mut block = "```text\n".to_owned();
-    for line in text.lines() {
+    for line in text.lines().filter(|line| !line.starts_with("needs: ")) {
         block += &match line.split_once(' ') {
             Some(("@", connection)) => connects(connection),
             Some(("!", client)) => format!("{client} disconnects"),
@@ -127,7 +133,7 @@ fn docs_show_every_transcript() {
     let pages: String = ["README.md", "native.md", "gohub.md"]
         .map(|name| fs::read_to_string(folder().join(name)).unwrap())
         .concat();
-    for (name, _) in transcript::SHIPPED {
+    for (name, _) in transcripts() {
         assert!(pages.contains(&format!("<!-- transcript: {name} -->")), "nobody shows {name}");
     }
 }
@@ -159,12 +165,23 @@ fn docs_name_every_field_and_type_that_the_server_sends() {
 fn collect_keys(value: &Value, keys: &mut BTreeSet<String>) {
     for (key, inner) in value.as_object().into_iter().flatten() {
         keys.insert(key.clone());
-        collect_keys(inner, keys);
+        // What is inside `data` or `info` is the application's, unless it is an envelope's `data`.
+        if value.get("message_type").is_some() || !matches!(key.as_str(), "data" | "info") {
+            collect_keys(inner, keys);
+        }
+    }
+    for item in value.as_array().into_iter().flatten() {
+        collect_keys(item, keys);
     }
 }
 
 /// One event of each sort, with every optional field set somewhere.
 fn every_event() -> Vec<Event> {
+    let remembered = samples::messages().into_iter().map(Event::Message).chain(samples::events());
+    remembered.chain(other_events()).collect()
+}
+
+fn other_events() -> Vec<Event> {
     let room = RoomName::new("lobby", 8).unwrap();
     let position = Position { epoch: Epoch::from_u64(1), offset: 1 };
     let (ts, client) = (Timestamp::from_millis(0), ClientId::from_u128(1));
@@ -178,6 +195,7 @@ fn every_event() -> Vec<Event> {
             from: Some(Publisher { user: UserId::new("user123"), name: "Alice".into(), client }),
             ts,
             body,
+            details: None,
         })
     };
     let refusal = Refusal { retry_after: Some(Duration::ZERO), ..Refusal::new(ErrorCode::Internal, "") };
@@ -197,7 +215,6 @@ fn every_event() -> Vec<Event> {
             message_bytes_max: 0,
             open_mode: true,
         })),
-        Event::Subscribed { request: request(), room: room.clone(), position, members: 1 },
         Event::Unsubscribed { request: request(), room: room.clone() },
         Event::Acknowledged(Acknowledgement {
             request: RequestId::Number(1),

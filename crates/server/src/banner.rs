@@ -8,9 +8,10 @@ use std::io::Write as _;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
-use crate::config::{Host, Loaded};
+use crate::config::{DEFAULT_STORE, Host, Loaded};
 use crate::limits::DescriptorLimit;
 use crate::logging::Style;
+use crate::storage::OpenStore;
 
 /// What everybody should know who runs a server without authentication.
 const OPEN_MODE: &str =
@@ -29,6 +30,8 @@ pub struct Banner<'a> {
     pub descriptors: DescriptorLimit,
     /// Whether no authentication is configured.
     pub open_mode: bool,
+    /// The stores, the default one first.
+    pub stores: &'a [OpenStore],
 }
 
 impl Banner<'_> {
@@ -58,6 +61,9 @@ impl Banner<'_> {
         line("Health", &format!("{url}/health"));
         line("Listening", &format!("{}, {}", self.bound, self.reach()));
         line("Data", &absolute(&config.data.dir).display().to_string());
+        for store in self.stores {
+            line("Store", &stored(store));
+        }
         line(
             "Settings",
             self.loaded.file.as_deref().unwrap_or("defaults, no file (see: outspoke config show)"),
@@ -115,7 +121,14 @@ impl Banner<'_> {
     }
 }
 
-fn absolute(path: &Path) -> PathBuf {
+/// Where messages are kept, and what that survives.
+fn stored(OpenStore { plan, durability, .. }: &OpenStore) -> String {
+    let name = if plan.name == DEFAULT_STORE { String::new() } else { format!("{}: ", plan.name) };
+    format!("{name}{} in {}, {durability}", plan.backend.name(), plan.place())
+}
+
+/// The path as it is found from anywhere.
+pub(crate) fn absolute(path: &Path) -> PathBuf {
     let absolute = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
     // `./data` in `/srv` is `/srv/./data` to the standard library and `/srv/data` to a reader.
     absolute.components().collect()
@@ -150,7 +163,7 @@ mod tests {
 
     fn banner<'a>(loaded: &'a Loaded, bound: &str) -> Banner<'a> {
         let descriptors = DescriptorLimit { soft: 1064, hard: 1064 };
-        Banner { loaded, bound: bound.parse().unwrap(), shards: 2, descriptors, open_mode: true }
+        Banner { loaded, bound: bound.parse().unwrap(), shards: 2, descriptors, open_mode: true, stores: &[] }
     }
 
     #[test]

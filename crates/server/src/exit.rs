@@ -55,7 +55,11 @@ pub fn finish(result: anyhow::Result<()>) -> ExitCode {
 
 /// The exit code of an error.
 pub fn code(error: &anyhow::Error) -> Exit {
-    if error.is::<ConfigError>() { Exit::Config } else { Exit::Failure }
+    match error.downcast_ref::<StartError>() {
+        _ if error.is::<ConfigError>() => Exit::Config,
+        Some(error) if error.is_unreachable() => Exit::Unreachable,
+        _ => Exit::Failure,
+    }
 }
 
 /// The error with its causes and, where there is one, its cure.

@@ -1,9 +1,9 @@
 //! The Outspoke server: configuration, command line, and the `outspoke` binary.
 //!
 //! The binary is wiring: [`cli`] reads the command line, [`config`] merges the settings, [`logging`] and [`limits`]
-//! prepare the process, [`serve`] listens until it is told to stop. What goes wrong on the way ends in [`exit`] as
-//! one message with a cure and a documented exit code. Only this crate reads files, flags and the environment; the
-//! hub below it is handed typed values.
+//! prepare the process, [`storage`] opens the stores, [`serve`] listens until it is told to stop. What goes wrong on
+//! the way ends in [`exit`] as one message with a cure and a documented exit code. Only this crate reads files, flags
+//! and the environment; the hub below it is handed typed values.
 
 pub mod banner;
 pub mod cli;
@@ -14,3 +14,4 @@ pub mod limits;
 pub mod logging;
 pub mod serve;
 pub mod startup;
+pub mod storage;

@@ -109,7 +109,18 @@ where
                 .with_writer(writer),
         ),
     };
-    Ok(Registry::default().with(layer.with_filter(EnvFilter::try_new(level)?)))
+    Ok(Registry::default().with(layer.with_filter(EnvFilter::try_new(filter(level))?)))
+}
+
+/// Libraries that tell of their daily work at `info`; their warnings are enough, unless `log.level` names them.
+const TALKATIVE: &str = "fjall=warn,lsm_tree=warn";
+
+fn filter(level: &str) -> String {
+    match level.split(',').next() {
+        // What comes later wins, and so does whatever the operator wrote.
+        Some("info" | "debug" | "trace") => format!("{TALKATIVE},{level}"),
+        _ => level.to_owned(),
+    }
 }
 
 /// Local time of day on a terminal, a full UTC timestamp elsewhere.
@@ -190,6 +201,23 @@ mod tests {
 
     const HUMAN: Style = Style::Human { terminal: false, colour: false };
     const HOSTILE: &str = "eve\n2026-01-01 ERROR forged\x1b[2J\u{9b}31m\u{202e}\r\x07";
+
+    #[test]
+    fn storage_engine_is_quiet_unless_it_is_named_or_in_trouble() {
+        let logged = |level: &str| {
+            logged(HUMAN, level, || {
+                tracing::info!(target: "fjall::db", "routine");
+                tracing::warn!(target: "lsm_tree::tree", "trouble");
+                tracing::info!("ours");
+            })
+        };
+        let has = |text: &str| ["routine", "trouble", "ours"].map(|word| text.contains(word));
+        assert_eq!(has(&logged("info")), [false, true, true]);
+        assert_eq!(has(&logged("debug")), [false, true, true]);
+        assert_eq!(has(&logged("info,fjall=info")), [true, true, true]);
+        assert_eq!(has(&logged("error")), [false, false, false]);
+        assert_eq!(has(&logged("off")), [false, false, false]);
+    }
 
     /// A client's name may neither start a new line nor reach the terminal as a control sequence.
     #[test]

@@ -1,14 +1,19 @@
 //! Why the server did not start, each with its cure.
 //!
-//! Made by the listener, printed once by [`crate::exit`]. Looking up who holds a port reads `/proc` and is best
-//! effort: it finds only processes that this user may look into.
+//! Made by the listener and by [`crate::storage`], printed once by [`crate::exit`]. Looking up who holds a port or a
+//! folder reads `/proc` and is best effort: it finds only processes that this user may look into.
 
 use std::collections::HashSet;
 use std::fs;
 use std::io;
+use std::os::unix::fs::MetadataExt as _;
+use std::path::Path;
 
-use crate::config::{ListenAddr, Source};
+use outspoke_store::StoreError;
+
+use crate::config::{Backend, ListenAddr, Source};
 use crate::limits::{CURE, DescriptorLimit};
+use crate::storage::Plan;
 
 /// Why the server did not start.
 #[derive(Debug, thiserror::Error)]
@@ -60,18 +65,42 @@ pub enum StartError {
         /// What the system said.
         source: io::Error,
     },
+    /// A store cannot be opened.
+    #[error("cannot open the store {} ({} in {}{}): {error}", plan.name, plan.backend.name(), plan.place(),
+            chosen_by(plan))]
+    Storage {
+        /// Which.
+        plan: Box<Plan>,
+        /// What it said, most often with a cure of its own.
+        error: StoreError,
+        /// Who has its folder, if it is embedded and that can be seen.
+        holder: Option<Holder>,
+    },
+    /// Nothing was ever kept where it was looked for.
+    #[error("there is no store {} in {}", plan.name, plan.place())]
+    NoStore {
+        /// Which.
+        plan: Box<Plan>,
+    },
     /// The limit on open files leaves no room for connections.
     #[error("the limit of {} file descriptors leaves no room for connections", .0.soft)]
     TooFewDescriptors(DescriptorLimit),
 }
 
-/// A process that listens on a port.
+/// A process that has what was wanted: a port, a folder.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Holder {
     /// Process id.
     pub pid: u32,
     /// The program's name.
     pub name: String,
+}
+
+impl Holder {
+    fn of(pid: u32) -> Self {
+        let name = fs::read_to_string(format!("/proc/{pid}/comm")).unwrap_or_default();
+        Self { pid, name: name.trim_end().escape_debug().to_string() }
+    }
 }
 
 fn by(holder: Option<&Holder>) -> String {
@@ -82,6 +111,14 @@ fn from(setting: &Source) -> String {
     match setting {
         Source::Default => String::new(),
         source => format!(" (server.addr from {source})"),
+    }
+}
+
+/// The setting that asked for the store, where somebody wrote it.
+fn chosen_by(plan: &Plan) -> String {
+    match plan.setting() {
+        (_, Source::Default) => String::new(),
+        (key, source) => format!(", {key} from {source}"),
     }
 }
 
@@ -103,6 +140,19 @@ impl StartError {
             io::ErrorKind::AddrNotAvailable => Self::AddressNotAvailable { addr, setting },
             _ => Self::Listen { addr, setting, source },
         }
+    }
+
+    /// The error for a store that could not be opened. Looks up who has its folder.
+    pub fn storage(plan: &Plan, error: StoreError) -> Self {
+        let locked = plan.backend == Backend::Embedded && matches!(error, StoreError::Unavailable(_));
+        let holder = locked.then(|| lock_holder(&plan.lock_file())).flatten();
+        Self::Storage { plan: Box::new(plan.clone()), error, holder }
+    }
+
+    /// Whether another machine did not answer, so that the same may work later.
+    pub fn is_unreachable(&self) -> bool {
+        let Self::Storage { plan, error: StoreError::Unavailable(_), .. } = self else { return false };
+        !matches!(plan.backend, Backend::Embedded | Backend::Memory)
     }
 
     /// What to do about it.
@@ -137,8 +187,41 @@ impl StartError {
                 )
             }
             Self::Listen { .. } => "choose another address with --addr".to_owned(),
+            Self::Storage { plan, error, holder } => storage_hint(plan, error, holder.as_ref()),
+            Self::NoStore { .. } => {
+                "run the command where the server runs, with the same settings, or name the folder \
+                                     of its data with --data"
+                    .to_owned()
+            }
             Self::TooFewDescriptors(_) => CURE.to_owned(),
         }
+    }
+}
+
+fn storage_hint(plan: &Plan, error: &StoreError, holder: Option<&Holder>) -> String {
+    let embedded = plan.backend == Backend::Embedded;
+    match error {
+        StoreError::Full(_) => "make space there, then start again; nothing that was kept is lost".to_owned(),
+        StoreError::Unavailable(_) | StoreError::InDoubt(_) if embedded => match holder {
+            Some(Holder { pid, name }) => format!(
+                "process {pid} ({name}) has the folder: stop it (kill {pid}), or use another folder: --set \
+                 data.dir=..."
+            ),
+            None => format!("let this user write there, or choose another folder in {}", plan.folder_key()),
+        },
+        StoreError::Unavailable(_) | StoreError::InDoubt(_) => {
+            format!(
+                "see that the server is up and lets this machine in, or correct {}",
+                plan.key(plan.address_key())
+            )
+        }
+        StoreError::Damaged(_) if embedded => format!(
+            "keep a copy of {}, then look it over with `outspoke store verify`, restore a backup, or move the folder \
+             away to begin anew",
+            plan.place()
+        ),
+        StoreError::Damaged(_) => "restore a backup, or choose an empty schema, prefix or table".to_owned(),
+        _ => format!("correct the settings under {}", plan.section()),
     }
 }
 
@@ -156,9 +239,24 @@ pub fn port_holder(port: u16) -> Option<Holder> {
     }
     let processes = fs::read_dir("/proc").ok()?;
     let mut pids = processes.flatten().filter_map(|entry| entry.file_name().to_str()?.parse::<u32>().ok());
-    let pid = pids.find(|pid| holds_any(*pid, &sockets))?;
-    let name = fs::read_to_string(format!("/proc/{pid}/comm")).unwrap_or_default();
-    Some(Holder { pid, name: name.trim_end().escape_debug().to_string() })
+    pids.find(|pid| holds_any(*pid, &sockets)).map(Holder::of)
+}
+
+/// The process that has a file locked, if this user may see it. Linux only; `None` elsewhere.
+pub fn lock_holder(file: &Path) -> Option<Holder> {
+    let inode = fs::metadata(file).ok()?.ino();
+    let pid = locking_pid(&fs::read_to_string("/proc/locks").ok()?, inode)?;
+    // A lock from another pid namespace, a container's, is shown with a number that means nothing here.
+    Path::new("/proc").join(pid.to_string()).exists().then(|| Holder::of(pid))
+}
+
+/// Who holds a whole-file lock; columns as proc_locks(5) gives them: number, kind, mode, access, pid, device and inode.
+fn locking_pid(table: &str, inode: u64) -> Option<u32> {
+    table.lines().find_map(|line| {
+        let columns: Vec<&str> = line.split_whitespace().collect();
+        let same = columns.get(5)?.rsplit(':').next()?.parse::<u64>().ok()? == inode;
+        (same && *columns.get(1)? == "FLOCK").then(|| columns.get(4)?.parse().ok())?
+    })
 }
 
 /// Inodes of the listening sockets on `port`; columns as proc(5) gives them: local address, state, inode.
@@ -239,6 +337,22 @@ mod tests {
         assert!(said(&error).starts_with(
             "the host of nowhere.invalid:80 (server.addr from flag --addr) does not resolve to an address: name not known"
         ));
+    }
+
+    #[test]
+    fn locked_file_names_the_process_that_has_it() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        assert_eq!(lock_holder(file.path()), None);
+        file.as_file().lock().unwrap();
+        if cfg!(target_os = "linux") {
+            assert_eq!(lock_holder(file.path()).map(|holder| holder.pid), Some(std::process::id()));
+        }
+        let table = "1: FLOCK  ADVISORY  WRITE 24137 fe:00:10059810 0 EOF\n\
+                     1: -> FLOCK  ADVISORY  WRITE 896 fe:00:10059810 0 EOF\n\
+                     2: POSIX  ADVISORY  WRITE 7 fe:00:42 0 EOF\n";
+        assert_eq!(locking_pid(table, 10_059_810), Some(24137), "not the one that waits");
+        assert_eq!(locking_pid(table, 42), None);
+        assert_eq!(locking_pid("garbage\n", 42), None);
     }
 
     #[test]

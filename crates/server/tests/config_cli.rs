@@ -104,6 +104,21 @@ fn config_check_reads_standard_input() {
     );
 }
 
+/// What works is used, and what it leads to is said.
+#[test]
+fn config_check_warns_and_passes() {
+    let folder = tempfile::tempdir().unwrap();
+    fs::write(folder.path().join("config.yaml"), "limits:\n  room_members_max: 5\n").unwrap();
+    let (code, stdout, stderr) = run(folder.path(), &["config", "check"]);
+    assert_eq!(code, 0);
+    assert!(stdout.starts_with("ok: config.yaml: 1 settings from the file"), "{stdout}");
+    assert_eq!(
+        stderr,
+        "warning: config.yaml:2:3: limits.room_members_max is now called rooms.members_max\n  \
+         hint: rename it; the old name works for now\n"
+    );
+}
+
 #[test]
 fn config_show_names_the_source_of_each_value() {
     let folder = tempfile::tempdir().unwrap();
@@ -142,7 +157,9 @@ fn wrong_use_ends_with_2_and_help_names_the_exit_codes() {
     assert_eq!(run(folder.path(), &["--set", "novalue"]).0, 2);
     let (code, help, _) = run(folder.path(), &["--help"]);
     assert_eq!(code, 0);
-    for text in ["serve", "config", "healthcheck", "bench", "version", "  78  the configuration is wrong"] {
+    for text in
+        ["serve", "config", "store", "healthcheck", "bench", "version", "  78  the configuration is wrong"]
+    {
         assert!(help.contains(text), "{text}: {help}");
     }
     assert_eq!(run(folder.path(), &["version"]).1, format!("outspoke {}\n", env!("CARGO_PKG_VERSION")));

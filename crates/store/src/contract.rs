@@ -81,8 +81,17 @@ pub struct Append {
     pub epoch: u64,
     /// In their order.
     pub records: Vec<Record>,
-    /// Done in the same step.
+    /// Done in the same step; not done when there are records and all of them are duplicates, since then they were
+    /// done with the first ones.
     pub replaces: Vec<Replace>,
+}
+
+impl Append {
+    /// Whether the replaces are to be done, given what became of the records.
+    #[must_use]
+    pub fn replaces_count(&self, outcomes: &[Outcome]) -> bool {
+        outcomes.is_empty() || outcomes.iter().any(|outcome| !outcome.duplicate)
+    }
 }
 
 /// What became of an [`Append`].

@@ -5,6 +5,8 @@
 //! is told at each method. What every back end must do is written once more, as a suite that runs over all of them.
 
 mod contract;
+#[cfg(feature = "embedded")]
+pub mod embedded;
 pub mod limits;
 mod memory;
 #[cfg(feature = "suite")]
@@ -15,4 +17,6 @@ pub use contract::{
     Log, LogKey, LogState, LogsPage, Outcome, Page, Place, Range, Record, Replace, Retention, Space, Store,
     StoreError, Stored, VerifyReport,
 };
+#[cfg(feature = "embedded")]
+pub use embedded::EmbeddedStore;
 pub use memory::MemoryStore;

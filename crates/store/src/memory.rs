@@ -189,9 +189,11 @@ impl Kept {
         let Some(log) = self.logs.get_mut(&append.log) else {
             return Appended { epoch: 0, outcomes: Vec::new(), state: LogState::default() };
         };
-        let outcomes = append.records.iter().map(|record| log.append(record)).collect();
-        for replace in &append.replaces {
-            log.replace(replace);
+        let outcomes: Vec<_> = append.records.iter().map(|record| log.append(record)).collect();
+        if append.replaces_count(&outcomes) {
+            for replace in &append.replaces {
+                log.replace(replace);
+            }
         }
         Appended { epoch: log.epoch, outcomes, state: log.state() }
     }

@@ -66,7 +66,7 @@ async fn publish(
     Json(news): Json<Value>,
 ) -> Result<Json<Value>, (StatusCode, String)> {
     let body = Body::json(&news).map_err(|error| (StatusCode::BAD_REQUEST, error.to_string()))?;
-    let published = hub.publish(NEWS, Kind::Data, body).map_err(refused)?;
+    let published = hub.publish(NEWS, Kind::Data, body).map_err(refused)?.await.map_err(refused)?;
     let offset = published.position.map(|position| position.offset);
     Ok(Json(json!({ "members": published.members, "offset": offset })))
 }

@@ -10,6 +10,7 @@ pub(crate) mod registry;
 use std::sync::Arc;
 use std::time::Instant;
 
+use arc_swap::ArcSwapOption;
 use ecow::EcoString;
 use outspoke_protocol::{ClientId, Publisher, UserId};
 
@@ -23,6 +24,8 @@ use crate::tenant::Tenant;
 pub struct Client {
     id: ClientId,
     identity: Identity,
+    /// The name since it was last changed.
+    renamed: ArcSwapOption<EcoString>,
     pub(crate) tenant: Arc<Tenant>,
     connected: Instant,
     dialect: u8,
@@ -37,6 +40,7 @@ impl Client {
         Self {
             id: ClientId::random(),
             identity,
+            renamed: ArcSwapOption::empty(),
             tenant,
             connected: Instant::now(),
             dialect,
@@ -52,7 +56,7 @@ impl Client {
         self.id
     }
 
-    /// Who is behind the connection.
+    /// Who is behind the connection, as it came; its [name](Self::name) may have changed.
     #[must_use]
     pub fn identity(&self) -> &Identity {
         &self.identity
@@ -64,10 +68,18 @@ impl Client {
         &self.identity.user
     }
 
-    /// The name shown to people; empty when there is none.
+    /// The name shown to people now; empty when there is none.
     #[must_use]
-    pub fn name(&self) -> &EcoString {
-        &self.identity.name
+    pub fn name(&self) -> EcoString {
+        match &*self.renamed.load() {
+            Some(name) => EcoString::clone(name),
+            None => self.identity.name.clone(),
+        }
+    }
+
+    /// Gives the client another name to show.
+    pub(crate) fn rename(&self, name: EcoString) {
+        self.renamed.store(Some(Arc::new(name)));
     }
 
     /// When the connection was attached to the hub.
@@ -91,7 +103,7 @@ impl Client {
     /// The client as the publisher of a message.
     #[must_use]
     pub fn publisher(&self) -> Publisher {
-        Publisher { user: self.identity.user.clone(), name: self.identity.name.clone(), client: self.id }
+        Publisher { user: self.identity.user.clone(), name: self.name(), client: self.id }
     }
 
     /// Takes `bytes` of the queue if they fit under `max`; says how much was queued if they do not.

@@ -83,7 +83,10 @@ impl Registry {
 
     /// Makes `client` known by its id.
     pub(crate) fn insert(&self, client: &Arc<Client>) {
-        self.by_id.with(&client.id(), |bucket| bucket.insert(client.id(), Arc::clone(client)));
+        let former = self.by_id.with(&client.id(), |bucket| bucket.insert(client.id(), Arc::clone(client)));
+        if former.is_none() {
+            client.tenant.gauge.enter();
+        }
     }
 
     /// Forgets `client`; its identity too, unless a newer connection holds it by now.
@@ -95,7 +98,9 @@ impl Registry {
                 }
             });
         }
-        self.by_id.with(&client.id(), |bucket| bucket.remove(&client.id()));
+        if self.by_id.with(&client.id(), |bucket| bucket.remove(&client.id())).is_some() {
+            client.tenant.gauge.leave();
+        }
     }
 
     /// Whether no newer connection has taken the client's identity.

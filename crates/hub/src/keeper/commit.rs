@@ -5,12 +5,13 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use outspoke_protocol::{Acknowledgement, Epoch, Event, MessageId, Position, Timestamp};
+use outspoke_protocol::{Acknowledgement, Epoch, Event, MessageId, Position, Refusal, Timestamp};
 use outspoke_store::{Append, Appended, Batch, FactWrite, Outcome, StoreError};
 use tokio::sync::oneshot;
 use tokio::time::Instant;
 
 use super::{Job, Keeper, Origin, Submission, is_empty, refusal_of_store};
+use crate::error::PublishError;
 use crate::hub::Inner;
 use crate::room::{Published, Room, RoomId};
 use crate::shard::Key;
@@ -65,6 +66,10 @@ impl Keeper {
             match job {
                 Job::Publish(submission) if submission.deadline <= now => self.refuse_late(hub, submission),
                 Job::Publish(submission) => group.add(submission),
+                Job::Amend(amendment) => {
+                    self.commit(hub, std::mem::take(&mut group)).await;
+                    self.amend(hub, *amendment).await;
+                }
                 Job::Write(facts, done) => group.write(facts, done),
                 Job::LastCall(last_call) => {
                     self.commit(hub, std::mem::take(&mut group)).await;
@@ -106,7 +111,11 @@ impl Keeper {
     }
 
     /// Commits, and commits the same again for as long as the store cannot say whether it did.
-    async fn commit_until_known(&self, hub: &Inner, batch: &Batch) -> Result<Vec<Appended>, StoreError> {
+    pub(super) async fn commit_until_known(
+        &self,
+        hub: &Inner,
+        batch: &Batch,
+    ) -> Result<Vec<Appended>, StoreError> {
         let mut in_doubt = false;
         let mut pause = RETRY.0;
         loop {
@@ -199,7 +208,7 @@ impl Keeper {
 }
 
 /// What became of a record. One that repeats *itself*, since its batch was in doubt, is no duplicate.
-fn published(outcome: &Outcome, epoch: Epoch, id: MessageId) -> Published {
+pub(super) fn published(outcome: &Outcome, epoch: Epoch, id: MessageId) -> Published {
     Published {
         id: MessageId::from_u128(outcome.id),
         position: Some(Position { epoch, offset: outcome.offset }),
@@ -210,17 +219,17 @@ fn published(outcome: &Outcome, epoch: Epoch, id: MessageId) -> Published {
 }
 
 /// Answers on their way to their shards, one command for each.
-struct Answers<'a> {
+pub(super) struct Answers<'a> {
     hub: &'a Inner,
     by_shard: Vec<Vec<(Key, Option<Event>)>>,
 }
 
 impl<'a> Answers<'a> {
-    fn new(hub: &'a Inner) -> Self {
+    pub(super) fn new(hub: &'a Inner) -> Self {
         Self { hub, by_shard: (0..hub.shards.len()).map(|_| Vec::new()).collect() }
     }
 
-    fn accepted(&mut self, room: &Room, origin: Origin, published: Published) {
+    pub(super) fn accepted(&mut self, room: &Room, origin: Origin, published: Published) {
         match origin {
             Origin::Client { shard, key, request } => {
                 let answer = match (request, room.name.clone(), published.position) {
@@ -247,17 +256,25 @@ impl<'a> Answers<'a> {
 
     fn refused(&mut self, origin: Origin, error: &StoreError) {
         match origin {
-            Origin::Client { shard, key, request } => {
-                let refusal = refusal_of_store(error).answering(request);
-                self.by_shard[shard].push((key, Some(Event::Refused(refusal))));
-            }
+            Origin::Client { .. } => self.refused_with(origin, refusal_of_store(error)),
             Origin::Api(done) => {
                 let _ = done.send(Err(error.into()));
             }
         }
     }
 
-    fn send(self) {
+    pub(super) fn refused_with(&mut self, origin: Origin, refusal: Refusal) {
+        match origin {
+            Origin::Client { shard, key, request } => {
+                self.by_shard[shard].push((key, Some(Event::Refused(refusal.answering(request)))));
+            }
+            Origin::Api(done) => {
+                let _ = done.send(Err(PublishError::Refused(refusal)));
+            }
+        }
+    }
+
+    pub(super) fn send(self) {
         for (shard, answers) in self.by_shard.into_iter().enumerate() {
             if !answers.is_empty() {
                 let weight = Command::WEIGHT * answers.len();

@@ -8,6 +8,7 @@
 //! Invariants: jobs are done in the order of the queue. A message is refused only if the store says for sure that it
 //! was not written; until that is known, it stays unanswered. The queue is bounded in bytes, the wait in it in time.
 
+mod amend;
 mod commit;
 mod queue;
 
@@ -24,7 +25,9 @@ use tokio::runtime::Handle;
 use tokio::sync::oneshot;
 use tokio::time::Instant;
 
+pub(crate) use self::amend::Amendment;
 use self::queue::Queue;
+use crate::analytics::Analytics;
 use crate::error::PublishError;
 use crate::hub::Inner;
 use crate::room::{Published, Room};
@@ -55,6 +58,7 @@ pub(crate) struct KeeperCounters {
 #[derive(Debug)]
 pub(super) enum Job {
     Publish(Box<Submission>),
+    Amend(Box<Amendment>),
     Write(Vec<FactWrite>, oneshot::Sender<Result<(), StoreError>>),
     /// Let go of this when everything before is done.
     LastCall(Arc<LastCall>),
@@ -73,6 +77,10 @@ pub(crate) struct Submission {
     /// Not begun by then: refused.
     pub(crate) deadline: Instant,
 }
+
+/// The queue of a store holds as much as it may.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct QueueFull;
 
 /// Who waits for the answer.
 #[derive(Debug)]
@@ -99,6 +107,12 @@ impl Keeper {
         }
     }
 
+    /// Says where the keeper runs, before anybody asks it for anything.
+    pub(crate) fn lives_on(&self, runtime: Handle) {
+        // Set once: a hub is built once.
+        let _ = self.runtime.set(runtime);
+    }
+
     /// The store itself, for operators' verbs.
     pub(crate) fn store(&self) -> &Arc<dyn Store> {
         &self.store
@@ -108,12 +122,17 @@ impl Keeper {
     ///
     /// # Errors
     /// More is waiting for the store than may.
-    pub(crate) fn submit(&self, submission: Box<Submission>) -> Result<(), Box<Submission>> {
+    pub(crate) fn submit(&self, submission: Box<Submission>) -> Result<(), QueueFull> {
         let weight = submission.weight();
-        self.queue.offer(Job::Publish(submission), weight).map_err(|job| match job {
-            Job::Publish(submission) => submission,
-            Job::Write(..) | Job::LastCall(_) => unreachable!("a job comes back as it went"),
-        })
+        self.queue.offer(Job::Publish(submission), weight).map_err(|_| QueueFull)
+    }
+
+    /// Queues a change to an earlier message; its origin is answered in any case but an error here.
+    ///
+    /// # Errors
+    /// More is waiting for the store than may.
+    pub(crate) fn submit_amendment(&self, amendment: Box<Amendment>) -> Result<(), QueueFull> {
+        self.queue.offer(Job::Amend(amendment), 1024).map_err(|_| QueueFull)
     }
 
     /// Makes facts durable, in order with the messages before and after.
@@ -188,18 +207,15 @@ impl Keeper {
 
     /// Works until the hub has ended, then closes the store.
     pub(crate) async fn run(self: Arc<Self>, hub: Arc<Inner>) {
-        let _ = self.runtime.set(Handle::current());
-        let mut ended = hub.running.subscribe();
+        let first = hub.keepers.first().is_some_and(|first| Arc::ptr_eq(first, &self));
+        // Ends with the hub, after the last figures are written.
+        let mut counting = tokio::spawn(Analytics::run(Arc::clone(&hub), first));
         loop {
-            let ended = async {
-                // The sender lives as long as the hub.
-                let _ = ended.wait_for(|count| *count == 0).await;
-            };
             let jobs = tokio::select! {
                 // What is queued is done before the end is looked at.
                 biased;
                 jobs = self.queue.take() => jobs,
-                () = ended => break,
+                _ = &mut counting => break,
             };
             self.work(&hub, jobs).await;
         }

@@ -3,6 +3,7 @@
 //! All under the room's lock: what a newcomer has missed is taken, its place is counted and its activation queued in one
 //! step, so that no message falls between what it is given and what it will be delivered, and none comes twice.
 
+use ecow::EcoString;
 use outspoke_protocol::{Position, StartFrom};
 
 use super::presence::Exit;
@@ -46,6 +47,7 @@ pub(crate) struct Joined {
     pub(crate) recovered: Option<bool>,
     /// Members on this hub, the new one included.
     pub(crate) members: usize,
+    pub(crate) topic: EcoString,
     /// What it gets before anything is delivered.
     pub(crate) missed: Vec<Arc<Publication>>,
 }
@@ -62,7 +64,7 @@ impl Room {
     /// number that the newcomer is given, and the joins and leaves that everybody is told, add up on every side.
     pub(crate) fn admit(self: &Arc<Self>, hub: &Inner, newcomer: Newcomer) -> Admission {
         let mut state = self.lock();
-        if !state.is_known() {
+        if !state.is_known() || !state.topic.is_known() {
             return Admission::Once(Need::of(newcomer.from));
         }
         let members_max = self.class.members_max;
@@ -86,9 +88,10 @@ impl Room {
         Admission::In(Joined {
             position: Position { epoch: self.epoch(), offset: after },
             head: state.head,
-            first: state.first,
+            first: self.oldest(&state),
             recovered,
             members: state.total,
+            topic: state.topic.text(),
             missed,
         })
     }
@@ -99,9 +102,10 @@ impl Room {
         Joined {
             position,
             head: state.head,
-            first: state.first,
+            first: self.oldest(&state),
             recovered: None,
             members: state.total,
+            topic: state.topic.text(),
             missed: Vec::new(),
         }
     }
@@ -158,7 +162,7 @@ impl Room {
         }
     }
 
-    fn forget_old(&self, hub: &Inner, state: &mut State) {
+    pub(super) fn forget_old(&self, hub: &Inner, state: &mut State) {
         if self.class.keeps() {
             state.tail.trim(&self.class.history, hub.now().as_millis());
         }

@@ -130,7 +130,8 @@ impl Room {
             Need::Last(count) => newest((count as usize).clamp(FIRST_READ, records_max)),
             Need::After(offset) => Range { direction: Direction::After(offset), records_max, bytes_max },
         };
-        let mut page = keeper.range(&self.log_key(), range).await?;
+        let log = self.log_key();
+        let (mut page, ()) = tokio::try_join!(keeper.range(&log, range), self.read_topic(keeper))?;
         if matches!(range.direction, Direction::Before(_)) {
             page.records.reverse();
         }

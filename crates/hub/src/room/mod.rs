@@ -7,7 +7,9 @@
 //! A room whose log is stored takes offsets from its store: a message goes to the room's
 //! [keeper](crate::keeper), and comes back here, with its place, when it is durable.
 
+pub(crate) mod amend;
 pub(crate) mod directory;
+pub(crate) mod history;
 pub(crate) mod idle;
 pub(crate) mod join;
 pub(crate) mod load;
@@ -15,6 +17,7 @@ pub(crate) mod log;
 pub(crate) mod presence;
 mod roster;
 mod timed;
+mod topic;
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -29,6 +32,9 @@ use outspoke_store::{LogKey, LogState, Retention};
 use self::load::Loading;
 use self::log::{CacheBudget, Tail};
 use self::roster::Roster;
+use self::topic::Topic;
+pub(crate) use self::topic::facts_of;
+use crate::analytics::Tally;
 use crate::class::RoomClass;
 use crate::hub::Inner;
 use crate::keeper::Keeper;
@@ -74,6 +80,9 @@ pub(crate) struct State {
     members: Vec<u32>,
     total: usize,
     tail: Tail,
+    topic: Topic,
+    /// What is counted for operators.
+    tally: Option<Box<Tally>>,
     /// Of a stored room: what is read of it.
     loading: Option<Box<Loading>>,
     /// The named clients, by user.
@@ -122,6 +131,7 @@ impl Room {
         if let Some((_, budget)) = &keeper {
             state.loading = Some(Box::default());
             state.tail = Tail::cached(Arc::clone(budget));
+            state.topic = Topic::Unread;
             epoch = 0;
         }
         let (state, keeper) = (Mutex::new(state), keeper.map(|(keeper, _)| keeper));
@@ -178,11 +188,22 @@ impl Room {
         {
             return Published { duplicate: true, ..known };
         }
+        self.publish_now(hub, &mut state, draft, now)
+    }
+
+    fn publish_now(
+        self: &Arc<Self>,
+        hub: &Inner,
+        state: &mut State,
+        draft: Draft,
+        now: Timestamp,
+    ) -> Published {
         let key = draft.key.clone();
         let mut message = self.message(draft, now);
         state.head += 1;
         state.ordinal += u64::from(message.kind.is_said());
         message.position = Some(Position { epoch: self.epoch(), offset: state.head });
+        state.topic.follow(&message);
         let published = Published {
             id: message.id,
             position: message.position,
@@ -190,8 +211,9 @@ impl Room {
             members: state.total,
             duplicate: false,
         };
+        hub.analytics.count(self, &mut state.tally, hub, &message);
         let publication = Arc::new(Publication::message(message, hub.dialects.len()));
-        self.hand_out(hub, &state, &publication);
+        self.hand_out(hub, state, &publication);
         if self.class.keeps() {
             state.tail.push(publication);
             state.tail.trim(&self.class.history, now.as_millis());
@@ -228,6 +250,7 @@ impl Room {
     ) -> usize {
         let mut state = self.lock();
         for message in messages {
+            state.topic.follow(&message);
             let Some(Position { epoch, offset }) = message.position else { continue };
             if !state.is_known() {
                 self.epoch.store(epoch.as_u64(), Ordering::Release);
@@ -239,6 +262,7 @@ impl Room {
                 continue;
             }
             state.head = offset;
+            hub.analytics.count(self, &mut state.tally, hub, &message);
             let publication = Arc::new(Publication::message(message, hub.dialects.len()));
             self.hand_out(hub, &state, &publication);
             state.tail.push(publication);
@@ -306,8 +330,15 @@ impl State {
             members: vec![0; shards],
             total: 0,
             tail: Tail::default(),
+            topic: Topic::default(),
+            tally: None,
             loading: None,
             roster: None,
         }
+    }
+
+    /// What was counted since the last call.
+    pub(crate) fn take_tally(&mut self) -> Option<Box<Tally>> {
+        self.tally.take()
     }
 }

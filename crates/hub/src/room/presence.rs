@@ -116,6 +116,18 @@ impl Room {
         }
     }
 
+    /// A member without a name has one now. The others are told of the name rather than of a coming.
+    pub(crate) fn named(&self, hub: &Inner, client: &Arc<Client>) {
+        if !self.keeps_roster() {
+            return;
+        }
+        let mut state = self.lock();
+        let roster = state.roster.get_or_insert_default();
+        if !roster.seats(client) {
+            roster.arrive(client, hub.now());
+        }
+    }
+
     /// A client goes, and is not counted any more.
     pub(super) fn part(self: &Arc<Self>, hub: &Inner, state: &mut State, client: &Arc<Client>, exit: Exit) {
         let nobody_left = state.total == 0;
@@ -191,7 +203,7 @@ impl Room {
         let gathering = roster.pending_mut().gathering.get_or_insert_with(|| Gathering::until(at));
         let at = gathering.at;
         let side = if *kind == Kind::Join { &mut gathering.joined } else { &mut gathering.left };
-        side.insert(who.user().clone(), who.name().clone());
+        side.insert(who.user().clone(), who.name());
         self.come_back(hub, roster, at);
     }
 
@@ -335,11 +347,11 @@ impl Gathering {
 impl From<Shown> for Present {
     fn from(shown: Shown) -> Self {
         let Shown { told, since, devices } = shown;
-        let newest = devices.last().map_or(&told, |(client, _)| client).identity();
-        let info = newest.claims.as_ref().and_then(|claims| claims.get("info"));
+        let newest = devices.last().map_or(&told, |(client, _)| client);
+        let info = newest.identity().claims.as_ref().and_then(|claims| claims.get("info"));
         Self {
-            user: newest.user.clone(),
-            name: newest.name.clone(),
+            user: newest.user().clone(),
+            name: newest.name(),
             since,
             online: !devices.is_empty(),
             info: info.and_then(|info| serde_json::to_vec(info).ok()).map(Into::into),

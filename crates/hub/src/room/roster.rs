@@ -178,6 +178,15 @@ impl Roster {
         self.users.get(user).is_some_and(|present| !matches!(present.devices, Devices::Away(_)))
     }
 
+    /// Whether the connection is here already.
+    pub(super) fn seats(&self, client: &Arc<Client>) -> bool {
+        self.users.get(client.user()).is_some_and(|present| match &present.devices {
+            Devices::Told(_) => Arc::ptr_eq(&present.told, client),
+            Devices::Seats(seats) => seats.0.iter().any(|(seat, _)| Arc::ptr_eq(seat, client)),
+            Devices::Away(_) => false,
+        })
+    }
+
     /// Users after that one in the order of their ids, at most so many, and whether there are more.
     pub(super) fn page(
         &self,

@@ -1,7 +1,7 @@
 //! What may be asked of a shard, by other threads and by the shard itself.
 
 use bytes::Bytes;
-use outspoke_protocol::{ClientId, Disconnect, Event, RoomName};
+use outspoke_protocol::{ClientId, Disconnect, Event, RoomName, StartFrom};
 use outspoke_websocket::Window;
 use tokio::sync::oneshot;
 
@@ -76,6 +76,7 @@ pub(crate) struct Arrival {
     pub(crate) compression: Option<Window>,
     /// The room to be put into at once.
     pub(crate) room: Option<RoomName>,
+    pub(crate) from: StartFrom,
     /// Bytes go back as they came, and no room ever hears of this client (conformance tests).
     pub(crate) echo: bool,
     /// The identity is this client's already: its former holder is gone.

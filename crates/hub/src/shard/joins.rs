@@ -94,7 +94,7 @@ impl Shard {
     /// Tells a client that it is in a room, and what it has missed.
     fn welcome_to(&mut self, key: Key, room: &Room, request: Option<RequestId>, joined: &Joined) {
         let Some(name) = room.name.clone() else { return };
-        let Joined { position, head, first, recovered, members, ref missed } = *joined;
+        let Joined { position, head, first, recovered, members, ref topic, ref missed } = *joined;
         let subscribed = Subscribed {
             request,
             room: name,
@@ -105,7 +105,7 @@ impl Shard {
             members,
             durability: room.durability(),
             unread: None,
-            topic: ecow::EcoString::new(),
+            topic: topic.clone(),
         };
         self.reply(key.slot, &Event::Subscribed(Box::new(subscribed)));
         let connection = &self.connections[key.slot as usize];

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use outspoke_protocol::{ClientId, Disconnect, ErrorCode, Event, Refusal, StartFrom, Welcome};
+use outspoke_protocol::{ClientId, Disconnect, ErrorCode, Event, Refusal, RoomName, StartFrom, Welcome};
 use outspoke_websocket::{CloseCode, Decoder, Opcode, Role, encode_close, encode_frame};
 
 use super::command::{Arrival, Command};
@@ -75,7 +75,8 @@ impl Shard {
 
     /// Gives an arrival its slot, its rooms and its welcome.
     fn settle(&mut self, arrival: Arrival) {
-        let Arrival { conn, early, client, place, dialect, compression, room, echo, claimed: _ } = arrival;
+        let Arrival { conn, early, client, place, dialect, compression, room, from, echo, claimed: _ } =
+            arrival;
         let stopping = self.is_stopping();
         let entry = self.connections.vacant_entry();
         let slot = entry.key();
@@ -136,7 +137,7 @@ impl Shard {
             Some(disconnect) => self.begin_close(key, disconnect),
             None if echo => {}
             None => {
-                self.introduce(key, room);
+                self.introduce(key, room, from);
                 // Before anything is read: a connection that is lost in reading must not leave them to the next one.
                 self.send_replies(key.slot, false);
             }
@@ -154,7 +155,7 @@ impl Shard {
         }
     }
 
-    fn introduce(&mut self, key: Key, room: Option<outspoke_protocol::RoomName>) {
+    fn introduce(&mut self, key: Key, room: Option<RoomName>, from: StartFrom) {
         let hub = Arc::clone(&self.hub);
         let everyone = Arc::clone(&self.connections[key.slot as usize].client.tenant.everyone);
         let newcomer = Newcomer { shard: self.index, key, ticket: 0, from: StartFrom::Now, client: None };
@@ -175,7 +176,7 @@ impl Shard {
             &Event::Welcome(Box::new(Welcome {
                 client: client.id(),
                 user: client.user().clone(),
-                name: client.name().clone(),
+                name: client.name(),
                 ts: hub.now(),
                 ping_interval: hub.config.heartbeat.ping_interval,
                 message_bytes_max: hub.config.message_bytes_max,
@@ -183,7 +184,7 @@ impl Shard {
             })),
         );
         if let Some(room) = room {
-            let asking = Asking { request: None, room, from: StartFrom::Now, reads: 0 };
+            let asking = Asking { request: None, room, from, reads: 0 };
             if let Err(refusal) = self.ask(key, asking) {
                 self.refuse(key.slot, refusal);
             }

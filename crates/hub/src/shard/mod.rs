@@ -6,9 +6,11 @@
 //! largest saving there is. Sockets wait in the shard's own poller, nested in the runtime's: an idle
 //! connection costs no task, no buffer and no timer.
 
+mod amends;
 pub(crate) mod command;
 mod connection;
 mod fanout;
+mod history;
 pub(crate) mod inbox;
 mod joins;
 mod lifecycle;
@@ -19,6 +21,7 @@ mod receive;
 mod requests;
 mod rooms;
 mod send;
+mod slash;
 mod slow;
 pub(crate) mod wheel;
 

@@ -9,7 +9,6 @@ use super::receive::Flow;
 use super::wheel::Tick;
 use super::{Key, Shard};
 use crate::class::Publishers;
-use crate::dispatcher::Reply;
 use crate::error::JoinError;
 use crate::hub::Hub;
 use crate::room::Room;
@@ -67,17 +66,13 @@ impl Shard {
         Ok(self.drain_if_much(key))
     }
 
-    /// Tells a room that a client is typing, or no longer. What comes too often is dropped without a word: the
-    /// members know already.
+    /// Tells a room that a client is typing, or no longer; the client has no answer. What comes too often is dropped
+    /// without a word: the members know already. That typing has ended because something was said, or because the
+    /// client has left, they see for themselves.
     ///
-    /// Everybody in the room is told, the client itself too: leaving one member out would cost a look at each.
-    pub(super) fn typing(
-        &mut self,
-        key: Key,
-        id: Option<&RequestId>,
-        room: Option<&str>,
-        active: bool,
-    ) -> Result<Flow, Refusal> {
+    /// Everybody in the room is told, the client itself too: to leave it out, the bytes that all share would have to be put
+    /// together once more for it.
+    pub(super) fn typing(&mut self, key: Key, room: Option<&str>, active: bool) -> Result<Flow, Refusal> {
         let room = self.room_to_publish(key, room)?;
         check_presence(&room)?;
         if room.class.publishers == Publishers::Server {
@@ -101,10 +96,6 @@ impl Shard {
                 let expires = self.hub.config.typing_timeout;
                 room.tell_typing(&self.hub, Typing { room: name, from: client.publisher(), active, expires });
             }
-        }
-        if id.is_some() {
-            let done = Reply { name: "ok".into(), data: None };
-            self.respond(key.slot, id.cloned(), Ok(Some(done)));
         }
         Ok(Flow::Continue)
     }

@@ -16,7 +16,7 @@ use crate::client::Client;
 use crate::error::JoinError;
 use crate::keeper::Origin;
 use crate::publish::submit;
-use crate::room::{Draft, Room};
+use crate::room::{Draft, Published, Room};
 use crate::stats::count;
 
 /// Messages of one connection that its stores may have to answer for; with more it is not read from.
@@ -36,8 +36,8 @@ impl Shard {
         let room = self.room_to_publish(key, room.as_deref())?;
         let client = Arc::clone(&self.connections[key.slot as usize].client);
         check_class(&room, &body)?;
-        if kind == Kind::Chat {
-            self.check_chat(client.name(), &body)?;
+        if matches!(kind, Kind::Chat | Kind::Action) {
+            self.check_chat(&client.name(), &body)?;
         }
         let key_of_message = name.map(|name| key_of(&client, name));
         let draft = Draft {
@@ -78,6 +78,18 @@ impl Shard {
             return Ok(self.count_unanswered(key));
         }
         let published = room.publish(&hub, draft);
+        self.acknowledge(key, id, room, &published);
+        Ok(if self.hub.congestion.is_congested() { self.throttle(key) } else { Flow::Continue })
+    }
+
+    /// Tells a publisher what became of its message, if it wants to know.
+    pub(super) fn acknowledge(
+        &mut self,
+        key: Key,
+        id: Option<&RequestId>,
+        room: &Room,
+        published: &Published,
+    ) {
         if let (Some(request), Some(name), Some(position)) = (id, &room.name, published.position) {
             let acknowledgement = Acknowledgement {
                 request: request.clone(),
@@ -89,7 +101,6 @@ impl Shard {
             };
             self.reply(key.slot, &Event::Acknowledged(acknowledgement));
         }
-        Ok(if self.hub.congestion.is_congested() { self.throttle(key) } else { Flow::Continue })
     }
 
     /// One message more for whose answer the connection waits.
@@ -147,10 +158,7 @@ impl Shard {
     }
 
     pub(super) fn check_chat(&self, name: &EcoString, body: &BodyRef<'_>) -> Result<(), Refusal> {
-        if name.is_empty() {
-            let detail = "chatting needs a name: connect with one";
-            return Err(Refusal::new(ErrorCode::UsernameRequired, detail));
-        }
+        self.check_named(name)?;
         let BodyRef::Text(content) = body else { return Ok(()) };
         if content.trim().is_empty() {
             return Err(Refusal::new(ErrorCode::ContentRequired, "content is empty: say something"));
@@ -167,8 +175,17 @@ impl Shard {
         Ok(())
     }
 
+    /// Whether somebody has a name.
+    pub(super) fn check_named(&self, name: &EcoString) -> Result<(), Refusal> {
+        if name.is_empty() {
+            let detail = "chatting needs a name: connect with one";
+            return Err(Refusal::new(ErrorCode::UsernameRequired, detail));
+        }
+        Ok(())
+    }
+
     /// Stops reading a publisher until no shard is behind.
-    fn throttle(&mut self, key: Key) -> Flow {
+    pub(super) fn throttle(&mut self, key: Key) -> Flow {
         let now = self.now();
         count(&self.counters().publishers_throttled, 1);
         self.throttled.push(key);
@@ -183,7 +200,7 @@ pub(super) fn key_of(client: &Client, name: &str) -> Bytes {
     [&[1], client.user().as_str().as_bytes(), &[0], name.as_bytes()].concat().into()
 }
 
-fn check_class(room: &Room, body: &BodyRef<'_>) -> Result<(), Refusal> {
+pub(super) fn check_class(room: &Room, body: &BodyRef<'_>) -> Result<(), Refusal> {
     if room.class.publishers == Publishers::Server {
         let detail = "only the server publishes to this room";
         return Err(Refusal::new(ErrorCode::Forbidden, detail));

@@ -8,7 +8,7 @@ use std::task::{Context as TaskContext, Poll};
 
 use ecow::eco_format;
 use outspoke_protocol::{
-    Command as Wanted, ErrorCode, Event, Payload, Refusal, Request, RequestId, RoomName,
+    BodyRef, Command as Wanted, ErrorCode, Event, Kind, Payload, Refusal, Request, RequestId, RoomName,
 };
 use outspoke_websocket::encode_frame;
 use serde_json::value::RawValue;
@@ -16,8 +16,9 @@ use serde_json::value::RawValue;
 use super::command::Command;
 use super::connection::{Outcome, Stall, Waiting};
 use super::receive::Flow;
+use super::slash::Line;
 use super::{Key, Shard};
-use crate::dispatcher::Context;
+use crate::dispatcher::{Context, Handling};
 use crate::hub::Hub;
 use crate::publication::opcode;
 use crate::stats::count;
@@ -41,6 +42,12 @@ impl Shard {
             }
             Wanted::Subscribe { room, from } => self.subscribe(key, id.as_ref(), &room, from),
             Wanted::Unsubscribe { room } => self.unsubscribe(key, id.as_ref(), &room),
+            Wanted::Publish { room, kind: Kind::Chat, body: BodyRef::Text(text), key: name }
+                if text.starts_with('/') && !hub.commands.is_empty() =>
+            {
+                let line = Line { key, id: id.as_ref(), room: room.as_deref(), name: name.as_deref() };
+                self.slash(line, &text, merge)
+            }
             Wanted::Publish { room, kind, body, key: name } => {
                 *merge = true;
                 self.publish(key, id.as_ref(), room, kind, body, name.as_deref())
@@ -48,7 +55,17 @@ impl Shard {
             Wanted::Presence { room, after, limit } => {
                 self.presence(key, id.as_ref(), &room, after.as_deref(), limit)
             }
-            Wanted::Typing { room, active } => self.typing(key, id.as_ref(), room.as_deref(), active),
+            Wanted::Typing { room, active } => self.typing(key, room.as_deref(), active),
+            Wanted::Amend { room, target, amendment, key: name } => {
+                *merge = true;
+                self.amend(key, id.as_ref(), room, target, amendment, name.as_deref())
+            }
+            Wanted::History { room, page, limit } => self.history(key, id.as_ref(), &room, page, limit),
+            Wanted::Commands => {
+                let data = Some(hub.commands.manifest().clone());
+                self.reply(key.slot, &Event::Reply { request: id.clone(), name: "commands".into(), data });
+                Ok(Flow::Continue)
+            }
             Wanted::Custom { name, data } => self.call_handler(key, id.as_ref(), &name, data),
             _ => Err(Refusal::new(ErrorCode::UnknownType, "this hub does not know the request")),
         };
@@ -73,21 +90,31 @@ impl Shard {
             let known: String = name.chars().take(64).collect();
             return Err(Refusal::new(ErrorCode::UnknownType, eco_format!("no handler for type \"{known}\"")));
         };
+        Ok(self.call(key, id, |context| handler.handle(context, data.map(ToOwned::to_owned))))
+    }
+
+    /// Runs something of the application's for a request, whose answer goes to the client.
+    pub(super) fn call(
+        &mut self,
+        key: Key,
+        id: Option<&RequestId>,
+        begin: impl FnOnce(Context) -> Handling,
+    ) -> Flow {
+        let hub = Arc::clone(&self.hub);
         let index = self.index;
         let connection = &mut self.connections[key.slot as usize];
         let client = Arc::clone(&connection.client);
         let hub_of_tenant = Hub { inner: Arc::clone(&hub), tenant: Arc::clone(&client.tenant) };
-        let context = Context { client, hub: hub_of_tenant, request: id.cloned() };
-        let mut handling = handler.handle(context, data.map(ToOwned::to_owned));
+        let mut handling = begin(Context { client, hub: hub_of_tenant, request: id.cloned() });
         let waker = connection.waker(&hub, index, key.slot as usize);
         match handling.as_mut().poll(&mut TaskContext::from_waker(&waker)) {
             Poll::Ready(outcome) => {
                 self.respond(key.slot, id.cloned(), outcome);
-                Ok(Flow::Continue)
+                Flow::Continue
             }
             Poll::Pending => {
                 self.wait_for(key, Waiting::Handler(handling), id.cloned());
-                Ok(Flow::Stalled)
+                Flow::Stalled
             }
         }
     }

@@ -1,7 +1,10 @@
 //! The hub's promises, one test each, over scripted connections: no socket and no real time where neither matters.
 #![allow(clippy::unwrap_used, missing_docs)]
 
+mod amendments;
+mod analytics;
 mod chat;
+mod commands;
 mod delivery;
 mod eviction;
 mod handlers;
@@ -11,8 +14,11 @@ mod order;
 mod presence;
 mod pressure;
 mod pushes;
+mod recovery;
+mod shelf;
 mod shutdown;
 mod slow;
+mod stored;
 mod streams;
 mod support;
 mod upgrade;

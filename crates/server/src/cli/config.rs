@@ -1,5 +1,6 @@
 //! `outspoke config`: look over, print, begin a configuration.
 
+use std::io::{self, Write as _};
 use std::path::PathBuf;
 
 use clap::{Args, Subcommand};
@@ -52,6 +53,10 @@ pub(super) fn run(command: ConfigCommand) -> anyhow::Result<()> {
 fn check(CheckArgs { file, mut settings }: CheckArgs) -> anyhow::Result<()> {
     settings.config = file.or(settings.config);
     let loaded = load(&settings.sources())?;
+    for warning in &loaded.warnings {
+        // Whoever closed standard error does not want them.
+        let _ = writeln!(io::stderr(), "{warning}");
+    }
     print(&verdict(&loaded))
 }
 

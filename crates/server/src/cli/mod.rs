@@ -5,6 +5,7 @@
 
 pub mod config;
 pub mod healthcheck;
+pub mod store;
 
 use std::ffi::OsString;
 use std::io::{self, Write as _};
@@ -13,7 +14,7 @@ use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand};
 
-use crate::config::{FileChoice, FlagValue, Sources};
+use crate::config::{FileChoice, FlagValue, Sources, Warning};
 use crate::{exit, logging, serve};
 
 /// A self-hosted real-time messaging hub over WebSocket.
@@ -36,6 +37,9 @@ enum Command {
     /// Look over, print or begin a configuration.
     #[command(subcommand)]
     Config(config::ConfigCommand),
+    /// Look after what is kept: verify, compact, export, import.
+    #[command(subcommand, after_help = exit::CODES_HELP)]
+    Store(store::StoreCommand),
     /// Ask a running server whether it is well; exits with 0 or 1, for container health checks.
     Healthcheck(healthcheck::HealthcheckArgs),
     /// Measure a running server: fan-out, latency, idle connections (outspoke bench --help).
@@ -88,6 +92,17 @@ impl SettingsArgs {
         Sources { file, env: std::env::vars_os().collect(), flags: self.flags() }
     }
 
+    /// As [`SettingsArgs::sources`], with one more setting that a flag of its own gave.
+    pub(super) fn sources_and(&self, flag: &str, key: &str, value: Option<String>) -> Sources {
+        let mut sources = self.sources();
+        sources.flags.extend(value.map(|value| FlagValue {
+            flag: flag.to_owned(),
+            key: key.to_owned(),
+            value,
+        }));
+        sources
+    }
+
     /// `--addr` after `--set`: the flag made for one setting wins over the general one.
     fn flags(&self) -> Vec<FlagValue> {
         let set = self.set.iter().map(|(key, value)| FlagValue {
@@ -118,6 +133,7 @@ fn run(cli: Cli) -> anyhow::Result<ExitCode> {
     match cli.command.unwrap_or(Command::Serve(cli.settings)) {
         Command::Serve(settings) => start(&settings)?,
         Command::Config(command) => config::run(command)?,
+        Command::Store(command) => return store::run(command),
         Command::Healthcheck(args) => healthcheck::run(&args)?,
         Command::Bench { args } => return bench(args),
         Command::Version => print(&format!("outspoke {}\n", env!("CARGO_PKG_VERSION")))?,
@@ -128,6 +144,9 @@ fn run(cli: Cli) -> anyhow::Result<ExitCode> {
 fn start(settings: &SettingsArgs) -> anyhow::Result<()> {
     let loaded = crate::config::load(&settings.sources())?;
     let style = logging::init(&loaded.config.log)?;
+    for Warning { at, what, hint } in &loaded.warnings {
+        tracing::warn!(%at, hint, "{what}");
+    }
     serve::run(&loaded, style)
 }
 

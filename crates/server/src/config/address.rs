@@ -95,6 +95,16 @@ impl ListenAddr {
         self.port
     }
 
+    /// Whether only this machine can reach it, as far as the address itself says.
+    pub fn is_loopback(&self) -> bool {
+        match &self.host {
+            Host::Any => false,
+            Host::Ip(ip) => ip.is_loopback(),
+            // Reserved for this meaning (RFC 6761, section 6.3).
+            Host::Name(name) => name.eq_ignore_ascii_case("localhost"),
+        }
+    }
+
     /// The same host with another port.
     #[must_use]
     pub fn with_port(&self, port: u16) -> Self {

@@ -42,7 +42,7 @@ pub enum Fault {
     #[error("{key}{} {why}", value.as_ref().map(|value| format!(": {value}")).unwrap_or_default())]
     BadValue {
         /// The key.
-        key: &'static str,
+        key: Cow<'static, str>,
         /// The value, quoted and masked; `None` if there is no single value.
         value: Option<String>,
         /// The rest of the sentence.
@@ -73,6 +73,23 @@ pub enum Fault {
 impl fmt::Display for Problem {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "error: {}: {}\n  hint: {}", self.at, self.fault, self.hint)
+    }
+}
+
+/// Something that works, but hardly as it is meant.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Warning {
+    /// Where it stands.
+    pub at: Source,
+    /// What it leads to.
+    pub what: String,
+    /// What to write or do instead.
+    pub hint: String,
+}
+
+impl fmt::Display for Warning {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "warning: {}: {}\n  hint: {}", self.at, self.what, self.hint)
     }
 }
 
@@ -135,7 +152,7 @@ pub(super) fn plain(name: &str) -> String {
 }
 
 /// Hides `user:password@` in everything that looks like a URL.
-pub(super) fn mask_userinfo(text: &str) -> Cow<'_, str> {
+pub(crate) fn mask_userinfo(text: &str) -> Cow<'_, str> {
     let Some((scheme, rest)) = text.split_once("://") else { return Cow::Borrowed(text) };
     let (this, others) = rest.split_at(rest.find(',').unwrap_or(rest.len()));
     let authority = &this[..this.find(['/', '?', '#']).unwrap_or(this.len())];

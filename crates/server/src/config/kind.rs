@@ -68,6 +68,8 @@ pub enum Form {
     Quoted,
     /// A sequence of quoted texts.
     List,
+    /// A sequence of blocks.
+    Blocks,
 }
 
 /// A kind of value.
@@ -405,6 +407,183 @@ fn is_http_url(url: &str) -> bool {
         && !url.chars().any(|c| c.is_whitespace() || c.is_control())
 }
 
+/// Secrets, none of them ever printed: a list, or separated by commas.
+#[derive(Debug)]
+pub enum Secrets {}
+
+impl Kind for Secrets {
+    type Value = Vec<String>;
+    const NAME: &'static str = "list of secrets";
+    const ACCEPTS: &'static str =
+        "texts without blanks or commas: a list in the file, separated by commas elsewhere";
+    const FORM: Form = Form::List;
+
+    fn read(text: &str) -> Result<Vec<String>, Refusal> {
+        if text.trim().is_empty() {
+            return Ok(Vec::new());
+        }
+        Self::read_list(text.split(',').map(str::trim))
+    }
+
+    fn read_input(input: &Input) -> Result<Vec<String>, Refusal> {
+        match input {
+            Input::Scalar(text) => Self::read(text),
+            Input::List(items) => Self::read_list(items.iter().map(|item| item.trim())),
+            Input::Null => Err(no_value().hint("write [] for none")),
+            Input::Nested => Err(Refusal::new("is a block, but takes a list")),
+        }
+    }
+}
+
+impl Secrets {
+    fn read_list<'a>(items: impl Iterator<Item = &'a str>) -> Result<Vec<String>, Refusal> {
+        let secrets: Vec<String> = items.map(str::to_owned).collect();
+        match secrets.iter().position(|secret| !fits_a_header(secret)) {
+            None => Ok(secrets),
+            Some(index) => {
+                let why = format!("holds an entry (number {}) that no HTTP header can carry", index + 1);
+                Err(Refusal::new(why).hint(
+                    "write printable ASCII characters without blanks, for example the output of \
+                     `openssl rand -hex 24`",
+                ))
+            }
+        }
+    }
+}
+
+/// Secrets travel in HTTP headers (RFC 9110, section 5.5).
+fn fits_a_header(secret: &str) -> bool {
+    !secret.is_empty() && secret.bytes().all(|b| b.is_ascii_graphic())
+}
+
+/// Longest name of a store or tenant.
+const NAME_BYTES_MAX: usize = 64;
+
+/// A name for people and paths: of a store, of a tenant.
+#[derive(Debug)]
+pub enum Name {}
+
+impl Kind for Name {
+    type Value = String;
+    const NAME: &'static str = "name";
+    const ACCEPTS: &'static str = "1 to 64 letters, digits, - and _";
+    const FORM: Form = Form::Quoted;
+
+    fn read(text: &str) -> Result<String, Refusal> {
+        let fits = (1..=NAME_BYTES_MAX).contains(&text.len());
+        let plain = text.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_'));
+        if fits && plain { Ok(text.to_owned()) } else { Err(Refusal::new("is not a name")) }
+    }
+}
+
+/// The name of a store, or nothing for the one that `store` describes.
+#[derive(Debug)]
+pub enum StoreName {}
+
+impl Kind for StoreName {
+    type Value = String;
+    const NAME: &'static str = "store name";
+    const ACCEPTS: &'static str =
+        "the name of an entry of stores, or \"\" for the store that the section store describes";
+    const FORM: Form = Form::Quoted;
+
+    fn read(text: &str) -> Result<String, Refusal> {
+        if text.is_empty() { Ok(String::new()) } else { Name::read(text) }
+    }
+}
+
+/// Which rooms: a name in which `*` stands for any text.
+#[derive(Debug)]
+pub enum Pattern {}
+
+impl Kind for Pattern {
+    type Value = String;
+    const NAME: &'static str = "pattern";
+    const ACCEPTS: &'static str =
+        "the name of a room, in which each * stands for any text, such as lobby, chat:* or *";
+    const FORM: Form = Form::Quoted;
+
+    fn read(text: &str) -> Result<String, Refusal> {
+        if text.is_empty() {
+            return Err(Refusal::new("is empty").hint("write \"*\" for every room"));
+        }
+        Room::read(text)
+    }
+
+    fn read_input(input: &Input) -> Result<String, Refusal> {
+        whole_text(input).and_then(Self::read)
+    }
+}
+
+/// The name of a host, without a port.
+#[derive(Debug)]
+pub enum HostName {}
+
+impl Kind for HostName {
+    type Value = String;
+    const NAME: &'static str = "host name";
+    const ACCEPTS: &'static str = "a host name without a port, such as chat.example.org";
+    const FORM: Form = Form::Quoted;
+
+    /// Host names are compared without regard to case (RFC 4343), so they are kept in lower case.
+    fn read(text: &str) -> Result<String, Refusal> {
+        let label = |label: &str| {
+            (1..=63).contains(&label.len())
+                && label.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_'))
+        };
+        if text.len() <= 253 && text.split('.').all(label) {
+            return Ok(text.to_ascii_lowercase());
+        }
+        let refusal = Refusal::new("is not a host name");
+        Err(match text.rsplit_once(':') {
+            Some((host, port)) if !host.contains(['/', ':']) && port.bytes().all(|b| b.is_ascii_digit()) => {
+                refusal.hint(format!("write \"{host}\"; the port plays no part"))
+            }
+            _ => refusal,
+        })
+    }
+}
+
+/// The address of a database, or nothing.
+#[derive(Debug)]
+pub enum Url {}
+
+impl Kind for Url {
+    type Value = String;
+    const NAME: &'static str = "URL";
+    const ACCEPTS: &'static str =
+        "an address such as postgresql://user:password@host:5432/database or redis://host:6379/0";
+    const FORM: Form = Form::Quoted;
+
+    fn read(text: &str) -> Result<String, Refusal> {
+        if text.is_empty() {
+            return Ok(String::new());
+        }
+        if text.chars().any(|c| c.is_whitespace() || c.is_control()) {
+            return Err(Refusal::new("contains a blank or a control character"));
+        }
+        match text.split_once("://") {
+            Some((scheme, rest)) if !scheme.is_empty() && !rest.is_empty() => Ok(text.to_owned()),
+            _ => Err(Refusal::new("is not a URL")),
+        }
+    }
+}
+
+/// A folder, or nothing for the usual one.
+#[derive(Debug)]
+pub enum FolderOrUsual {}
+
+impl Kind for FolderOrUsual {
+    type Value = Option<PathBuf>;
+    const NAME: &'static str = "folder";
+    const ACCEPTS: &'static str = "a path such as /var/lib/outspoke/store, or \"\" for the usual one";
+    const FORM: Form = Form::Quoted;
+
+    fn read(text: &str) -> Result<Option<PathBuf>, Refusal> {
+        if text.is_empty() { Ok(None) } else { Folder::read(text).map(Some) }
+    }
+}
+
 /// What is logged: a level, or a level followed by exceptions, `info,outspoke_hub=debug`.
 #[derive(Debug)]
 pub enum Level {}
@@ -477,6 +656,78 @@ choice! {
         Conflate = "conflate",
         /// Drop what waits and tell the client how much it missed.
         Resync = "resync",
+    }
+}
+
+choice! {
+    /// What the acknowledgement of a message means.
+    Durability("level of durability", "none, memory or stored") {
+        /// The message is on its way; nothing is kept.
+        None = "none",
+        /// Kept for the life of the server.
+        Memory = "memory",
+        /// Kept by the store, before anybody sees it.
+        Stored = "stored",
+    }
+}
+
+choice! {
+    /// Who may publish.
+    Publishers("role", "members or server") {
+        /// Every client in the room.
+        Members = "members",
+        /// Only the application, through the HTTP API.
+        Server = "server",
+    }
+}
+
+choice! {
+    /// What keeps the data.
+    Backend("back end", "embedded, memory, postgresql, redis or dynamodb") {
+        /// Files in a folder of this machine.
+        Embedded = "embedded",
+        /// This process, as long as it runs.
+        Memory = "memory",
+        /// A PostgreSQL database.
+        Postgresql = "postgresql",
+        /// A Redis or Valkey server.
+        Redis = "redis",
+        /// A table of Amazon DynamoDB.
+        Dynamodb = "dynamodb",
+    }
+}
+
+impl Backend {
+    /// The word that chooses it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Embedded => "embedded",
+            Self::Memory => "memory",
+            Self::Postgresql => "postgresql",
+            Self::Redis => "redis",
+            Self::Dynamodb => "dynamodb",
+        }
+    }
+
+    /// The cargo feature without which it is no part of the program, if this build lacks it.
+    pub fn missing_feature(self) -> Option<&'static str> {
+        let (built_in, feature) = match self {
+            Self::Memory => return None,
+            Self::Embedded => (cfg!(feature = "embedded"), "embedded"),
+            Self::Postgresql => (cfg!(feature = "postgres"), "postgres"),
+            Self::Redis => (cfg!(feature = "redis"), "redis"),
+            Self::Dynamodb => (cfg!(feature = "dynamodb"), "dynamodb"),
+        };
+        (!built_in).then_some(feature)
+    }
+
+    /// How the URLs of this back end begin; nothing for those without one.
+    pub fn schemes(self) -> &'static [&'static str] {
+        match self {
+            Self::Postgresql => &["postgresql", "postgres"],
+            Self::Redis => &["redis", "rediss"],
+            Self::Embedded | Self::Memory | Self::Dynamodb => &[],
+        }
     }
 }
 

@@ -11,11 +11,12 @@ use std::io::{self, Read};
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use super::error::{Fault, PRINTED_MAX, Problem, plain};
+use super::blocks::{self, ListAssignment};
+use super::error::{Fault, PRINTED_MAX, Problem, Warning, plain};
 use super::kind::{Address, Input, Kind};
 use super::nearest::nearest;
 use super::source::Source;
-use super::table::SectionInfo;
+use super::table::{Key, SectionInfo};
 use super::yaml::{self, Entry, Node, Value};
 
 /// The file that is used when none is named, if it exists.
@@ -70,7 +71,11 @@ pub(super) struct Assignment {
 pub(super) struct Layers {
     /// Per key, in rising precedence.
     pub(super) assignments: HashMap<&'static str, Vec<Assignment>>,
+    /// Per list of blocks, in rising precedence.
+    pub(super) lists: HashMap<&'static str, Vec<ListAssignment>>,
     pub(super) problems: Vec<Problem>,
+    /// Names that are out of use.
+    pub(super) warnings: Vec<Warning>,
     /// The file that was used.
     pub(super) file: Option<Arc<str>>,
     /// Whether the file was found rather than named.
@@ -94,21 +99,76 @@ struct Gathering<'a> {
 }
 
 impl Gathering<'_> {
+    /// The setting with this path, or that had it in earlier versions.
     fn key(&self, path: &str) -> Option<&'static str> {
-        self.paths().find(|known| *known == path)
+        self.known(path).map(|key| key.path)
+    }
+
+    fn known(&self, path: &str) -> Option<Key> {
+        let current = self.keys().find(|key| key.path == path);
+        current.or_else(|| self.keys().find(|key| key.formerly == Some(path))).copied()
+    }
+
+    fn keys(&self) -> impl Iterator<Item = &Key> {
+        self.sections.iter().flat_map(|section| &section.keys)
     }
 
     fn paths(&self) -> impl Iterator<Item = &'static str> {
-        self.sections.iter().flat_map(|section| section.keys.iter().map(|key| key.path))
+        self.keys().map(|key| key.path)
     }
 
     /// Whether `path` is a section or the beginning of one, as `cluster` is of `cluster.etcd`.
     fn is_section(&self, path: &str) -> bool {
-        self.sections.iter().any(|section| section.path == path)
+        !path.is_empty() && self.sections.iter().any(|section| section.path == path)
     }
 
     fn assign(&mut self, key: &'static str, source: Source, input: Input) {
         self.layers.assignments.entry(key).or_default().push(Assignment { source, input });
+    }
+
+    /// What one variable or flag wrote for a setting, found under `name`.
+    fn assign_text(&mut self, key: Key, name: &str, source: Source, text: &str) {
+        if key.is_list() {
+            return self.assign_list_text(key, source, text);
+        }
+        self.note_former_name(&key, name, &source);
+        self.assign(key.path, source, Input::Scalar(text.to_owned()));
+    }
+
+    fn assign_list(
+        &mut self,
+        key: Key,
+        source: Source,
+        node: Node,
+        place: &dyn Fn(yaml::Position) -> Source,
+    ) {
+        let blocks = blocks::gather(&key, node, place, &mut self.layers.problems);
+        self.layers.lists.entry(key.path).or_default().push(ListAssignment { source, blocks });
+    }
+
+    /// Variables and flags write lists as YAML or JSON text.
+    fn assign_list_text(&mut self, key: Key, source: Source, text: &str) {
+        match yaml::parse(text) {
+            Ok(node) => self.assign_list(key, source.clone(), node, &|_| source.clone()),
+            Err(error) => {
+                let fault =
+                    Fault::BadValue { key: key.path.into(), value: None, why: format!("is {}", error.what) };
+                let first = key.entry.first().map_or("name", |key| key.path);
+                self.problem(
+                    source,
+                    fault,
+                    format!("write the list in one line: [{{{first}: ..., ...}}, ...]"),
+                );
+            }
+        }
+    }
+
+    fn note_former_name(&mut self, key: &Key, name: &str, at: &Source) {
+        if key.formerly == Some(name) {
+            let what = format!("{name} is now called {}", key.path);
+            let hint = "rename it; the old name works for now".to_owned();
+            self.layers.warnings.push(Warning { at: at.clone(), what, hint });
+        }
     }
 
     fn problem(&mut self, at: Source, fault: Fault, hint: impl Into<String>) {
@@ -183,8 +243,8 @@ impl Gathering<'_> {
                 continue;
             }
             seen.insert(path.clone(), at.line);
-            if let Some(known) = self.key(&path) {
-                self.assign(known, place(file, value.at), input(value.value));
+            if let Some(known) = self.known(&path) {
+                self.file_value(file, known, &path, at, value);
             } else if self.is_section(&path) {
                 self.inner_section(file, &path, value);
             } else {
@@ -192,6 +252,25 @@ impl Gathering<'_> {
                 self.problem(place(file, at), Fault::UnknownKey { key: path }, hint);
             }
         }
+    }
+
+    fn file_value(&mut self, file: &Arc<str>, key: Key, path: &str, at: yaml::Position, value: Node) {
+        let source = place(file, value.at);
+        if key.is_list() {
+            return self.assign_list(key, source, value, &|at| place(file, at));
+        }
+        if let Some(Source::File { line, .. }) =
+            self.layers.assignments.get(key.path).map(|all| &all[0].source)
+        {
+            let fault = Fault::Duplicate { key: key.path.to_owned(), first: *line };
+            let hint = match key.formerly {
+                Some(former) => format!("keep one of the two; {former} is its old name"),
+                None => "keep one of the two".to_owned(),
+            };
+            return self.problem(place(file, at), fault, hint);
+        }
+        self.note_former_name(&key, path, &place(file, at));
+        self.assign(key.path, source, input(value.value));
     }
 
     fn inner_section(&mut self, file: &Arc<str>, path: &str, node: Node) {
@@ -217,6 +296,9 @@ impl Gathering<'_> {
         if self.layers.problems.len() > PRINTED_MAX {
             return GENERAL.to_owned();
         }
+        if let Some(list) = self.list_inside(path) {
+            return format!("{list} is set as a whole: one value with every entry");
+        }
         let sections = self.sections.iter().map(|section| section.path);
         if is_block && let Some(section) = nearest(path, sections) {
             return format!("did you mean the section {section}?");
@@ -225,6 +307,12 @@ impl Gathering<'_> {
             Some(key) => format!("did you mean {key}?"),
             None => GENERAL.to_owned(),
         }
+    }
+
+    /// The list that `rooms.classes[0].pattern` or `rooms.classes.0.pattern` reaches into.
+    fn list_inside(&self, path: &str) -> Option<&'static str> {
+        let mut lists = self.keys().filter(|key| key.is_list()).map(|key| key.path);
+        lists.find(|list| path.strip_prefix(list).is_some_and(|rest| rest.starts_with(['[', '.'])))
     }
 
     // The environment.
@@ -253,7 +341,7 @@ impl Gathering<'_> {
         let Some(key) = self.key("server.addr") else { return };
         let Ok(port) = text.trim().parse::<u16>() else {
             let value = super::error::printable(&Input::Scalar(text.to_owned()), false);
-            let fault = Fault::BadValue { key, value, why: "is not a port".to_owned() };
+            let fault = Fault::BadValue { key: key.into(), value, why: "is not a port".to_owned() };
             self.problem(source, fault, "write a number from 0 to 65535, such as 8080");
             return;
         };
@@ -265,23 +353,33 @@ impl Gathering<'_> {
 
     fn variable(&mut self, name: &str, value: &OsString) {
         let source = Source::Env(name.to_owned());
-        let key = self.paths().find(|path| variable_name(path) == name);
-        if let Some(key) = key {
+        if let Some((key, path)) = self.key_of_variable(name) {
             match value.to_str() {
-                Some(text) => self.assign(key, source, Input::Scalar(text.to_owned())),
+                Some(text) => self.assign_text(key, path, source, text),
                 None => {
-                    let fault = Fault::BadValue { key, value: None, why: "is not valid UTF-8".to_owned() };
+                    let why = "is not valid UTF-8".to_owned();
+                    let fault = Fault::BadValue { key: key.path.into(), value: None, why };
                     self.problem(source, fault, "set the variable again; its bytes are damaged");
                 }
             }
         } else if !is_service_link(name) {
             let path = name[PREFIX.len()..].to_lowercase().replace("__", ".");
             let hint = match self.nearest_variable(&path) {
+                _ if self.list_inside(&path).is_some() => self.unknown_hint(&path, false),
                 Some(key) => format!("did you mean {}?", variable_name(key)),
                 None => format!("unset it, or name section and key: {}", variable_name("server.addr")),
             };
             self.problem(source, Fault::UnknownVariable, hint);
         }
+    }
+
+    /// The setting that a variable sets, and the path by which it does.
+    fn key_of_variable(&self, name: &str) -> Option<(Key, &'static str)> {
+        let by = |key: &Key, path: Option<&'static str>| {
+            path.filter(|path| variable_name(path) == name).map(|path| (*key, path))
+        };
+        let current = self.keys().find_map(|key| by(key, Some(key.path)));
+        current.or_else(|| self.keys().find_map(|key| by(key, key.formerly)))
     }
 
     /// Finds `server.addr` for `server_addr` too: one underscore where two belong is the likeliest slip.
@@ -294,8 +392,8 @@ impl Gathering<'_> {
 
     fn flag(&mut self, FlagValue { flag, key, value }: &FlagValue) {
         let source = Source::Flag(flag.clone());
-        match self.key(key) {
-            Some(known) => self.assign(known, source, Input::Scalar(value.clone())),
+        match self.known(key) {
+            Some(known) => self.assign_text(known, key, source, value),
             None if self.is_section(key) => {
                 let hint = format!("name a setting in it, as {} does", self.example_in(key));
                 self.problem(source, Fault::NotASection { key: key.clone() }, hint);
@@ -340,7 +438,8 @@ fn place(file: &Arc<str>, at: yaml::Position) -> Source {
     Source::File { file: Arc::clone(file), line: at.line, column: at.column }
 }
 
-fn input(value: Value) -> Input {
+/// A value as the kinds read it.
+pub(super) fn input(value: Value) -> Input {
     match value {
         Value::Null => Input::Null,
         Value::Scalar(text) => Input::Scalar(text),

@@ -1,12 +1,15 @@
 //! The server's settings: defaults, then the YAML file, then the environment, then flags.
 //!
 //! [`load`] merges the layers into a typed [`Config`], and remembers where each value came from. The road of a value:
-//! `layers` gathers what was written where, `resolve` turns it into types by the table in [`settings`], `rules`
-//! compares settings with each other. All problems are reported together ([`error`]).
+//! `layers` gathers what was written where (`blocks`: in lists of blocks), `resolve` turns it into types by the table
+//! in [`settings`] (`entry`: the entries of such lists), `rules` compares settings with each other. All problems are
+//! reported together ([`error`]).
 //!
 //! Only the binary reads configuration; the libraries below it get typed values.
 
 pub mod address;
+mod blocks;
+mod entry;
 pub mod error;
 pub mod kind;
 mod layers;
@@ -23,14 +26,19 @@ mod yaml;
 use std::sync::Arc;
 
 pub use address::{Host, ListenAddr};
-pub use error::{ConfigError, Fault, Problem};
-pub use kind::{LogFormat, SlowClient};
+pub use entry::EntrySetting;
+pub use error::{ConfigError, Fault, Problem, Warning};
+pub use kind::{Backend, Durability, LogFormat, Publishers, SlowClient};
 pub use layers::{FILE_VARIABLE, FileChoice, FlagValue, IMPLICIT_FILE, Sources, variable_name};
 pub use resolve::Setting;
 pub use settings::Config;
 pub use source::Source;
 
+pub(crate) use error::mask_userinfo;
 use table::{Section as _, SectionInfo};
+
+/// What the store is called that the section `store` describes.
+pub const DEFAULT_STORE: &str = "default";
 
 /// A valid configuration and its provenance.
 #[derive(Debug, Clone)]
@@ -41,6 +49,8 @@ pub struct Loaded {
     pub file: Option<Arc<str>>,
     /// Every setting in the order of the reference, with its source.
     pub settings: Vec<Setting>,
+    /// What works, but hardly as it is meant.
+    pub warnings: Vec<Warning>,
 }
 
 impl Loaded {
@@ -58,15 +68,18 @@ impl Loaded {
 /// is not YAML at all hides what else is wrong with it.
 pub fn load(sources: &Sources) -> Result<Loaded, ConfigError> {
     let layers = layers::gather(sources, &sections());
-    let mut resolver = resolve::Resolver::new(layers.assignments);
+    let mut resolver = resolve::Resolver::new(layers.assignments, layers.lists);
     let config = Config::read(&mut resolver);
-    let broken_rules = rules::check(&config, &resolver);
+    let verdict = rules::check(&config, &resolver);
 
     let mut problems = layers.problems;
     problems.extend(resolver.problems);
-    problems.extend(broken_rules);
+    problems.extend(verdict.problems);
     if problems.is_empty() {
-        return Ok(Loaded { config, file: layers.file, settings: resolver.settings });
+        let mut warnings = layers.warnings;
+        warnings.extend(verdict.warnings);
+        warnings.sort_by(|a, b| a.at.cmp(&b.at));
+        return Ok(Loaded { config, file: layers.file, settings: resolver.settings, warnings });
     }
     problems.sort_by(|a, b| a.at.cmp(&b.at));
     let in_file = problems.iter().any(|problem| matches!(problem.at, Source::File { .. }));
@@ -85,6 +98,6 @@ pub fn sections() -> Vec<SectionInfo> {
 
 impl Default for Config {
     fn default() -> Self {
-        Self::read(&mut resolve::Resolver::new(std::collections::HashMap::new()))
+        Self::read(&mut resolve::Resolver::new(Default::default(), Default::default()))
     }
 }

@@ -4,13 +4,16 @@
 //! that another layer overrides, because it would strike when the override goes. The result remembers, per key,
 //! what won and what it won over.
 
+use std::borrow::Cow;
 use std::collections::{HashMap, HashSet};
 
+use super::blocks::{ListAssignment, Written, built_in};
+use super::entry::{Entry, EntrySetting, shown_entry};
 use super::error::{Fault, Problem, mask_userinfo, printable};
 use super::kind::{Form, Input, Kind, Refusal};
 use super::layers::Assignment;
 use super::source::Source;
-use super::table::Key;
+use super::table::{Block, Key};
 
 /// A setting as `config show` prints it.
 #[derive(Debug, Clone)]
@@ -23,20 +26,38 @@ pub struct Setting {
     pub source: Source,
     /// What it won over, nearest first, the default left out.
     pub over: Vec<Source>,
+    /// The entries, if the value is a list of blocks: what each says, in the order of the table.
+    pub entries: Vec<Vec<EntrySetting>>,
 }
 
 /// Reads values and gathers what is wrong with them.
 #[derive(Debug)]
 pub(super) struct Resolver {
     assignments: HashMap<&'static str, Vec<Assignment>>,
+    lists: HashMap<&'static str, Vec<ListAssignment>>,
     pub(super) settings: Vec<Setting>,
     pub(super) problems: Vec<Problem>,
+    /// What won, per setting: entries of lists may inherit it.
+    pub(super) winners: HashMap<&'static str, Input>,
+    /// Where each key of each entry was written, by its full path.
+    pub(super) places: HashMap<String, Source>,
     bad: HashSet<&'static str>,
 }
 
 impl Resolver {
-    pub(super) fn new(assignments: HashMap<&'static str, Vec<Assignment>>) -> Self {
-        Self { assignments, settings: Vec::new(), problems: Vec::new(), bad: HashSet::new() }
+    pub(super) fn new(
+        assignments: HashMap<&'static str, Vec<Assignment>>,
+        lists: HashMap<&'static str, Vec<ListAssignment>>,
+    ) -> Self {
+        Self {
+            assignments,
+            lists,
+            settings: Vec::new(),
+            problems: Vec::new(),
+            winners: HashMap::new(),
+            places: HashMap::new(),
+            bad: HashSet::new(),
+        }
     }
 
     /// The value of one key: that of the highest layer whose input is good.
@@ -57,15 +78,56 @@ impl Resolver {
         }
         over.retain(|source| *source != Source::Default);
         let items = shown(key, &winner.input);
-        self.settings.push(Setting { key: *key, items, source: winner.source, over });
+        self.settings.push(Setting { key: *key, items, source: winner.source, over, entries: Vec::new() });
+        self.winners.insert(key.path, winner.input);
         value
+    }
+
+    /// The entries of one list: those of the highest layer that is a list, whose entries are then all checked. A
+    /// layer replaces the list of the one below; nothing is merged.
+    pub(super) fn blocks<B: Block>(&mut self, key: &Key) -> Vec<B> {
+        let mut winner = (Source::Default, built_in(key, key.default));
+        let mut values = self.entries(key, winner.1.clone());
+        let mut over = Vec::new();
+        for ListAssignment { source, blocks } in self.lists.remove(key.path).unwrap_or_default() {
+            let Some(blocks) = blocks else {
+                self.bad.insert(key.path);
+                continue;
+            };
+            self.places
+                .retain(|path, _| !path.strip_prefix(key.path).is_some_and(|rest| rest.starts_with('[')));
+            values = self.entries(key, blocks.clone());
+            over.insert(0, std::mem::replace(&mut winner, (source, blocks)).0);
+        }
+        over.retain(|source| *source != Source::Default);
+        let entries: Vec<_> = winner.1.iter().flatten().map(|written| shown_entry(key, written)).collect();
+        let items = vec![super::show::flow(&entries)];
+        self.settings.push(Setting { key: *key, items, source: winner.0, over, entries });
+        values
+    }
+
+    fn entries<B: Block>(&mut self, key: &Key, blocks: Vec<Option<Written>>) -> Vec<B> {
+        let problems = self.problems.len();
+        let mut taken = HashMap::new();
+        let mut values = Vec::with_capacity(blocks.len());
+        for (index, written) in blocks.into_iter().enumerate() {
+            let Some(written) = written else {
+                self.bad.insert(key.path);
+                continue;
+            };
+            values.extend(B::read(&mut Entry::new(self, key.path, index, written, &mut taken)));
+        }
+        if self.problems.len() > problems {
+            self.bad.insert(key.path);
+        }
+        values
     }
 
     fn refused(&mut self, key: &Key, Assignment { source, input }: Assignment, refusal: Refusal) {
         self.bad.insert(key.path);
         // A list may hold passwords; its kind names the bad item itself.
         let value = if key.form == Form::List { None } else { printable(&input, key.secret) };
-        let fault = Fault::BadValue { key: key.path, value, why: refusal.why.into_owned() };
+        let fault = Fault::BadValue { key: Cow::Borrowed(key.path), value, why: refusal.why.into_owned() };
         let hint = match refusal.hint {
             Some(hint) => hint,
             None => format!("write {}", key.accepted()),
@@ -73,16 +135,26 @@ impl Resolver {
         self.problems.push(Problem { at: source, fault, hint });
     }
 
-    /// Whether any layer wrote something unusable for this key, so that its value means nothing.
+    /// Whether any layer wrote something unusable for this key, so that its value means nothing. One bad entry spoils
+    /// its list: what is said about the others might not hold any more.
     pub(super) fn is_bad(&self, path: &str) -> bool {
-        self.bad.contains(path)
+        self.bad.contains(list_of(path))
     }
 
-    /// Where the value of a key that was read came from.
+    /// Where the value of a key that was read came from; for one that an entry does not write, where the list did.
     pub(super) fn source(&self, path: &str) -> Source {
+        if let Some(place) = self.places.get(path) {
+            return place.clone();
+        }
+        let path = list_of(path);
         let setting = self.settings.iter().find(|setting| setting.key.path == path);
         setting.map_or(Source::Default, |setting| setting.source.clone())
     }
+}
+
+/// `rooms.classes` for `rooms.classes[2].pattern`, and any other path itself.
+fn list_of(path: &str) -> &str {
+    path.split('[').next().unwrap_or(path)
 }
 
 impl Key {
@@ -99,7 +171,7 @@ impl Key {
     }
 }
 
-fn read_in_range<K: Kind>(key: &Key, input: &Input) -> Result<K::Value, Refusal> {
+pub(super) fn read_in_range<K: Kind>(key: &Key, input: &Input) -> Result<K::Value, Refusal> {
     let value = K::read_input(input)?;
     let (Some((min, max)), Some(size)) = (key.range, K::magnitude(&value)) else { return Ok(value) };
     let bound = |text: &str| K::read(text).ok().as_ref().and_then(K::magnitude);
@@ -115,12 +187,14 @@ fn read_in_range<K: Kind>(key: &Key, input: &Input) -> Result<K::Value, Refusal>
     Ok(value)
 }
 
-fn shown(key: &Key, input: &Input) -> Vec<String> {
-    if key.secret {
+/// The value as it may be printed.
+pub(super) fn shown(key: &Key, input: &Input) -> Vec<String> {
+    if key.secret && input.items().iter().any(|item| !item.trim().is_empty()) {
         return vec!["***".to_owned()];
     }
     let one = |text: &str| mask_userinfo(text).into_owned();
     match (key.form, input) {
+        (Form::List, Input::Scalar(text)) if text.trim().is_empty() => Vec::new(),
         (Form::List, Input::Scalar(text)) => text.split(',').map(|item| one(item.trim())).collect(),
         (Form::Quoted, _) => input.items().iter().map(|item| one(item)).collect(),
         _ => input.items().iter().map(|item| one(item.trim())).collect(),
@@ -132,26 +206,15 @@ mod tests {
     use super::super::kind::{Text, Time};
     use super::*;
 
-    const TOKEN: Key = Key {
-        path: "auth.token",
-        kind: Text::NAME,
-        accepts: Text::ACCEPTS,
-        form: Form::Quoted,
-        default: "",
-        doc: "",
-        range: None,
-        unit: None,
-        zero: None,
-        at_limit: None,
-        secret: true,
-    };
+    const TOKEN: Key =
+        Key { path: "auth.token", kind: Text::NAME, accepts: Text::ACCEPTS, secret: true, ..Key::BLANK };
 
     fn resolver(path: &'static str, inputs: &[(&str, &str)]) -> Resolver {
         let assignment = |(name, text): &(&str, &str)| Assignment {
             source: Source::Env((*name).to_owned()),
             input: Input::Scalar((*text).to_owned()),
         };
-        Resolver::new(HashMap::from([(path, inputs.iter().map(assignment).collect())]))
+        Resolver::new(HashMap::from([(path, inputs.iter().map(assignment).collect())]), HashMap::new())
     }
 
     #[test]

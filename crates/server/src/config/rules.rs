@@ -1,36 +1,78 @@
 //! Rules between settings: values that are each acceptable, but not together.
 //!
 //! Runs after all values are read. A rule is skipped if one of its settings is itself wrong, so that one mistake is
-//! reported once. The place blamed is that of the setting which the operator wrote.
+//! reported once. The place blamed is that of the setting which the operator wrote. What works, but hardly as it is
+//! meant, is a warning.
 
-use super::error::{Fault, Problem};
+use std::path::PathBuf;
+
+use super::DEFAULT_STORE;
+use super::blocks::entry_path;
+use super::error::{Fault, Problem, Warning};
+use super::kind::{Backend, Durability};
+use super::nearest::nearest;
 use super::resolve::Resolver;
-use super::settings::Config;
+use super::settings::{Config, RoomClass};
 use super::source::Source;
 
+/// A shorter key of the HTTP API is worth a warning: it could be guessed.
+const API_KEY_CHARS_COMFORTABLE: usize = 16;
+
+/// What the rules found.
+#[derive(Debug, Default)]
+pub(super) struct Verdict {
+    pub(super) problems: Vec<Problem>,
+    pub(super) warnings: Vec<Warning>,
+}
+
 /// Everything that does not fit together.
-pub(super) fn check(config: &Config, resolver: &Resolver) -> Vec<Problem> {
-    let mut rules = Rules { resolver, problems: Vec::new() };
+pub(super) fn check(config: &Config, resolver: &Resolver) -> Verdict {
+    let mut rules = Rules { resolver, found: Verdict::default() };
     rules.cluster(config);
     rules.heartbeat(config);
     rules.sizes(config);
     rules.default_room(config);
-    rules.problems
+    rules.stores(config);
+    rules.classes(config);
+    rules.api(config);
+    rules.tenants(config);
+    rules.found
 }
 
 struct Rules<'a> {
     resolver: &'a Resolver,
-    problems: Vec<Problem>,
+    found: Verdict,
 }
 
 impl Rules<'_> {
     /// Reports a broken rule, unless one of its settings is itself unusable.
     fn broken(&mut self, keys: &[&str], what: String, hint: &str) {
-        if keys.iter().any(|key| self.resolver.is_bad(key)) {
-            return;
+        if let Some(at) = self.blamed(keys) {
+            self.found.problems.push(Problem { at, fault: Fault::Rule(what), hint: hint.to_owned() });
         }
-        let at = keys.iter().map(|key| self.resolver.source(key)).max().unwrap_or(Source::Default);
-        self.problems.push(Problem { at, fault: Fault::Rule(what), hint: hint.to_owned() });
+    }
+
+    /// As [`Rules::broken`], for what works.
+    fn doubtful(&mut self, keys: &[&str], what: String, hint: &str) {
+        if let Some(at) = self.blamed(keys) {
+            self.found.warnings.push(Warning { at, what, hint: hint.to_owned() });
+        }
+    }
+
+    /// The place to name: the highest layer that has a part in it. `None` if one of the settings means nothing.
+    fn blamed(&self, keys: &[&str]) -> Option<Source> {
+        if keys.iter().any(|key| self.resolver.is_bad(key)) {
+            return None;
+        }
+        Some(keys.iter().map(|key| self.resolver.source(key)).max().unwrap_or(Source::Default))
+    }
+
+    /// Whether an operator wrote this setting, or this key of an entry.
+    fn is_written(&self, key: &str) -> bool {
+        match key.contains('[') {
+            true => self.resolver.places.contains_key(key),
+            false => self.resolver.source(key) != Source::Default,
+        }
     }
 
     /// `key (value, source)`, for sentences that compare two settings.
@@ -85,6 +127,11 @@ impl Rules<'_> {
                 );
             }
         }
+        let [replay, outbox] = ["limits.replay_bytes_max", "limits.outbox_bytes_max"];
+        if config.limits.replay_bytes_max >= config.limits.outbox_bytes_max {
+            let what = format!("{} must be less than {}", self.named(replay), self.named(outbox));
+            self.broken(&[replay, outbox], what, "otherwise a client that catches up is closed as too slow");
+        }
     }
 
     fn default_room(&mut self, config: &Config) {
@@ -92,6 +139,203 @@ impl Rules<'_> {
         if config.rooms.default.len() > config.limits.room_name_bytes_max {
             let what = format!("{room} is longer than {}", self.named(limit));
             self.broken(&[room, limit], what, "choose a shorter name or raise the limit");
+        }
+    }
+
+    fn stores(&mut self, config: &Config) {
+        let url = match config.store.backend {
+            Backend::Postgresql => ("store.postgresql.url", config.store.postgresql.url.as_str()),
+            Backend::Redis => ("store.redis.url", config.store.redis.url.as_str()),
+            Backend::Embedded | Backend::Memory | Backend::Dynamodb => ("", ""),
+        };
+        self.store("store.backend", config.store.backend, url);
+        for (index, store) in config.stores.iter().enumerate() {
+            let path = entry_path("stores", index);
+            if store.name == DEFAULT_STORE {
+                let key = format!("{path}.name");
+                let what = format!("{key} is {DEFAULT_STORE}, which the section store describes");
+                self.broken(&[&key], what, "choose another name, or put its settings there");
+            }
+            let url = format!("{path}.url");
+            self.store(&format!("{path}.backend"), store.backend, (&url, &store.url));
+        }
+        self.store_folders(config);
+    }
+
+    /// One store: part of this build, and with an address if it needs one.
+    fn store(&mut self, key: &str, backend: Backend, (url_key, url): (&str, &str)) {
+        let name = backend.name();
+        if let Some(feature) = backend.missing_feature() {
+            let what = format!("{key} is {name}, which is not part of this build");
+            let hint =
+                format!("build the server with the cargo feature {feature}, or choose another back end");
+            return self.broken(&[key], what, &hint);
+        }
+        let schemes = backend.schemes();
+        let Some(first) = schemes.first() else { return };
+        if url.is_empty() {
+            let what = format!("{key} is {name}, but {url_key} is empty");
+            let hint = format!("write the address of the server: {first}://user:password@host");
+            return self.broken(&[key, url_key], what, &hint);
+        }
+        let scheme = url.split("://").next().unwrap_or_default();
+        if !schemes.contains(&scheme) {
+            let what = format!("{url_key} is no address of a {name} server");
+            self.broken(&[key, url_key], what, &format!("begin it with {}://", schemes.join(":// or ")));
+        }
+    }
+
+    /// Two stores in one folder would each take it for their own.
+    fn store_folders(&mut self, config: &Config) {
+        let mut folders: Vec<(String, PathBuf)> = Vec::new();
+        if config.store.backend == Backend::Embedded {
+            folders.push(("store.embedded.path".to_owned(), config.store.folder(&config.data)));
+        }
+        for (index, store) in config.stores.iter().enumerate() {
+            if store.backend != Backend::Embedded {
+                continue;
+            }
+            let key = format!("{}.path", entry_path("stores", index));
+            let folder = store.folder(&config.data);
+            if let Some((other, _)) = folders.iter().find(|(_, taken)| *taken == folder) {
+                let what = format!("{key} is the folder of {other} too");
+                self.broken(&[&key, other], what, "give each embedded store a folder of its own");
+            }
+            folders.push((key, folder));
+        }
+    }
+
+    fn classes(&mut self, config: &Config) {
+        let rooms = &config.rooms;
+        let mut used: Vec<&str> = Vec::new();
+        self.class("rooms", &rooms.unmatched(), config);
+        self.kept_somewhere("rooms.direct.store", &rooms.direct.store, config);
+        self.bounded(
+            "rooms.direct",
+            rooms.direct.durability,
+            rooms.direct.history_messages,
+            rooms.direct.history_bytes,
+        );
+        if rooms.durability == Durability::Stored {
+            used.push(&rooms.store);
+        }
+        if rooms.direct.durability == Durability::Stored {
+            used.push(&rooms.direct.store);
+        }
+        for (index, class) in rooms.classes.iter().enumerate() {
+            self.class(&entry_path("rooms.classes", index), class, config);
+            if class.durability == Durability::Stored {
+                used.push(&class.store);
+            }
+        }
+        self.unreachable_classes(&rooms.classes);
+        self.forgetful_stores(config, &used);
+    }
+
+    fn class(&mut self, path: &str, class: &RoomClass, config: &Config) {
+        let store = format!("{path}.store");
+        if self.is_written(&store) {
+            self.kept_somewhere(&store, &class.store, config);
+        }
+        self.bounded(path, class.durability, class.history_messages, class.history_bytes);
+        let [own, general] = [&format!("{path}.message_bytes_max"), "limits.message_bytes_max"];
+        if self.is_written(own) && class.message_bytes_max > config.limits.message_bytes_max {
+            let what = format!("{own} is more than {}, which decides first", self.named(general));
+            self.doubtful(
+                &[own, general],
+                what,
+                "raise limits.message_bytes_max if the rooms need larger messages",
+            );
+        }
+    }
+
+    fn kept_somewhere(&mut self, key: &str, store: &str, config: &Config) {
+        if store.is_empty() || store == DEFAULT_STORE || config.stores.iter().any(|known| known.name == store)
+        {
+            return;
+        }
+        let names = config.stores.iter().map(|known| known.name.as_str());
+        let hint = match nearest(store, names) {
+            Some(name) => format!("did you mean {name}?"),
+            None => {
+                "add an entry with that name to stores, or write \"\" for the store that the section store \
+                     describes"
+                    .to_owned()
+            }
+        };
+        self.broken(
+            &[key, "stores"],
+            format!("{key} names the store {store:?}, which stores does not have"),
+            &hint,
+        );
+    }
+
+    /// What is kept in memory must have an end other than time: a flood would not wait for it.
+    fn bounded(&mut self, path: &str, durability: Durability, messages: usize, bytes: usize) {
+        if durability == Durability::Memory && messages == 0 && bytes == 0 {
+            let keys = ["durability", "history_messages", "history_bytes"].map(|key| format!("{path}.{key}"));
+            let what = format!("{path} keeps messages in memory without a limit");
+            let hint = "limit history_messages or history_bytes";
+            self.broken(&[&keys[0], &keys[1], &keys[2]], what, hint);
+        }
+    }
+
+    fn unreachable_classes(&mut self, classes: &[RoomClass]) {
+        let is_all = |class: &RoomClass| class.pattern.chars().all(|c| c == '*');
+        let Some(all) = classes.iter().position(is_all) else { return };
+        let first = entry_path("rooms.classes", all);
+        for index in all + 1..classes.len() {
+            let key = format!("{}.pattern", entry_path("rooms.classes", index));
+            let what = format!("{key} is never asked: {first} matches every room already");
+            self.doubtful(&[&key], what, "the first match decides; move the class with * to the end");
+        }
+    }
+
+    /// Back ends in memory, where rooms are to be stored.
+    fn forgetful_stores(&mut self, config: &Config, used: &[&str]) {
+        const HINT: &str = "choose another back end, or write durability: memory, which says so to clients";
+        if config.store.backend == Backend::Memory
+            && used.iter().any(|store| matches!(*store, "" | DEFAULT_STORE))
+        {
+            let what = "store.backend is memory: what stored rooms keep ends with this process".to_owned();
+            self.doubtful(&["store.backend"], what, HINT);
+        }
+        for (index, store) in config.stores.iter().enumerate() {
+            if store.backend == Backend::Memory && used.contains(&store.name.as_str()) {
+                let key = format!("{}.backend", entry_path("stores", index));
+                let what = format!("{key} is memory: what the rooms in it keep ends with this process");
+                self.doubtful(&[&key], what, HINT);
+            }
+        }
+    }
+
+    fn api(&mut self, config: &Config) {
+        let [open, addr] = ["api.open_on_loopback", "server.addr"];
+        if config.api.enabled && config.api.open_on_loopback && !config.server.addr.is_loopback() {
+            let what = format!("{open} is true, but {} is not a loopback address", self.named(addr));
+            let hint = "listen on 127.0.0.1 or [::1], or set api.keys and leave api.open_on_loopback false";
+            self.broken(&[open, addr], what, hint);
+        }
+        if config.api.keys.iter().any(|key| key.len() < API_KEY_CHARS_COMFORTABLE) {
+            let what = format!("api.keys holds a key of fewer than {API_KEY_CHARS_COMFORTABLE} characters");
+            self.doubtful(&["api.keys"], what, "it could be guessed; make one with `openssl rand -hex 24`");
+        }
+    }
+
+    fn tenants(&mut self, config: &Config) {
+        let lists = [
+            ("tenants.hosts", config.tenants.hosts.is_empty()),
+            ("tenants.list", config.tenants.list.is_empty()),
+        ];
+        for (list, is_empty) in lists {
+            if !config.tenants.enabled && !is_empty {
+                let what = format!("{list} has entries, but tenants.enabled is false");
+                self.doubtful(
+                    &[list, "tenants.enabled"],
+                    what,
+                    "set tenants.enabled to true to separate tenants",
+                );
+            }
         }
     }
 }

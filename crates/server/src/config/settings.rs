@@ -7,9 +7,12 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use super::address::ListenAddr;
-use super::kind::{Address, Count, Flag, Folder, Level, LogFormat, Room, Size, SlowClient, Text, Time, Urls};
+use super::kind::{
+    Address, Backend, Count, Durability, Flag, Folder, FolderOrUsual, HostName, Level, LogFormat, Name,
+    Pattern, Publishers, Room, Secrets, Size, SlowClient, StoreName, Text, Time, Url, Urls,
+};
 use super::resolve::Resolver;
-use super::table::{Section, SectionInfo, section};
+use super::table::{Block, Key, Section, SectionInfo, block, section};
 
 /// All settings of one server.
 #[derive(Debug, Clone, PartialEq)]
@@ -22,6 +25,16 @@ pub struct Config {
     pub limits: Limits,
     /// How rooms behave.
     pub rooms: Rooms,
+    /// Where messages are kept.
+    pub store: Store,
+    /// Further stores, which room classes name.
+    pub stores: Vec<NamedStore>,
+    /// Groups of users that know nothing of each other.
+    pub tenants: Tenants,
+    /// The HTTP API.
+    pub api: Api,
+    /// Numbers about use.
+    pub analytics: Analytics,
     /// Compressed messages.
     pub compression: Compression,
     /// What the server says about itself.
@@ -38,6 +51,11 @@ impl Section for Config {
         Heartbeat::describe(out);
         Limits::describe(out);
         Rooms::describe(out);
+        Store::describe(out);
+        out.push(SectionInfo { path: "", doc: STORES.doc, keys: vec![STORES] });
+        Tenants::describe(out);
+        Api::describe(out);
+        Analytics::describe(out);
         Compression::describe(out);
         Log::describe(out);
         Data::describe(out);
@@ -50,6 +68,11 @@ impl Section for Config {
             heartbeat: Heartbeat::read(resolver),
             limits: Limits::read(resolver),
             rooms: Rooms::read(resolver),
+            store: Store::read(resolver),
+            stores: resolver.blocks(&STORES),
+            tenants: Tenants::read(resolver),
+            api: Api::read(resolver),
+            analytics: Analytics::read(resolver),
             compression: Compression::read(resolver),
             log: Log::read(resolver),
             data: Data::read(resolver),
@@ -212,19 +235,11 @@ section! {
             at_limit: Some("joining another room is refused with an error reply"),
         }
 
-        /// Rooms that exist at the same time. An empty room is freed and does not count.
+        /// Rooms that exist at the same time. An empty room counts as long as it keeps messages in memory.
         rooms_max: usize as Count = "1_000_000" {
             range: Some(("1", "100_000_000")),
             unit: Some("rooms"),
             at_limit: Some("joining a room that does not exist yet is refused with an error reply"),
-        }
-
-        /// Clients in one room.
-        room_members_max: usize as Count = "0" {
-            range: Some(("1", "100_000_000")),
-            unit: Some("clients"),
-            zero: Some("no limit"),
-            at_limit: Some("joining the room is refused with an error reply"),
         }
 
         /// Bytes that may wait for one client that reads too slowly.
@@ -238,23 +253,107 @@ section! {
             range: Some(("64KiB", "1GiB")),
             at_limit: Some("reading from clients that publish pauses until the shard has caught up"),
         }
+
+        /// Bytes that one client is sent at once of what it missed.
+        replay_bytes_max: usize as Size = "0" {
+            range: Some(("1KiB", "512MiB")),
+            zero: Some("half of limits.outbox_bytes_max"),
+            at_limit: Some("the client is told that not everything was recovered, and pages through the history"),
+        }
+
+        /// Memory for the newest messages of all stored rooms together. From it most clients that come back are
+        /// served without reading the store.
+        history_cache_bytes_max: usize as Size = "64MiB" {
+            range: Some(("1MiB", "64GiB")),
+            zero: Some("every recovery reads the store"),
+            at_limit: Some("further rooms are recovered from the store"),
+        }
+
+        /// Bytes of messages that may wait for the stores.
+        store_queue_bytes_max: usize as Size = "64MiB" {
+            range: Some(("64KiB", "16GiB")),
+            at_limit: Some("publishing to stored rooms is refused with unavailable; nothing is acknowledged that is not kept"),
+        }
     }
 }
 
 section! {
-    /// How rooms behave.
+    /// What rooms keep, tell and allow. Everything but default and typing_timeout holds for the rooms that no entry of
+    /// rooms.classes matches; docs/operating/rooms.md has recipes.
     Rooms at "rooms" {
         /// Room that a client is in from the start. "" for none; a client can also ask for none with ?join=none.
         default: String as Room = "lobby" {}
 
-        /// Tell the members of a room who joins and who leaves.
+        /// How long a user counts as typing without another word of it.
+        typing_timeout: Duration as Time = "6s" { range: Some(("1s", "5m")) }
+
+        /// What the acknowledgement of a message means. none: it is on its way, and nothing is kept. memory: it is kept
+        /// as long as this server runs, so that clients recover from short losses of connection. stored: the store has
+        /// it, and it survives a restart; nobody sees it before.
+        durability: Durability as Durability = "memory" {}
+
+        /// Which store keeps the rooms, if durability is stored. "" and "default" are the one that the section store
+        /// describes.
+        store: String as StoreName = "" {}
+
+        /// Messages of a room that are kept.
+        history_messages: usize as Count = "100" {
+            range: Some(("1", "100_000_000")),
+            unit: Some("messages"),
+            zero: Some("no limit; history_bytes and history_age decide"),
+            at_limit: Some("the oldest are forgotten"),
+        }
+
+        /// Bytes of a room's messages that are kept.
+        history_bytes: usize as Size = "1MiB" {
+            range: Some(("1KiB", "1024GiB")),
+            zero: Some("no limit; history_messages and history_age decide"),
+            at_limit: Some("the oldest messages are forgotten"),
+        }
+
+        /// How long messages are kept.
+        history_age: Duration as Time = "10m" {
+            range: Some(("1s", "36500d")),
+            zero: Some("for ever; history_messages and history_bytes decide"),
+            at_limit: Some("they are forgotten"),
+        }
+
+        /// Let members ask who is in the room.
+        presence: bool as Flag = "true" {}
+
+        /// Tell the members of a room who comes and who goes.
         announce: bool as Flag = "true" {}
 
-        /// In a room with more members than this, joins and leaves are not announced.
+        /// In a room with more members than this, comings and goings are told together, once per crowd_interval.
         announce_members_max: usize as Count = "1000" {
             range: Some(("1", "100_000_000")),
             unit: Some("clients"),
-            zero: Some("never announced, as with rooms.announce: false"),
+            zero: Some("always together"),
+        }
+
+        /// How often large rooms tell their comings, goings and receipts together.
+        crowd_interval: Duration as Time = "2s" { range: Some(("100ms", "1h")) }
+
+        /// A user who comes back within this time after losing the connection has neither left nor come.
+        leave_grace: Duration as Time = "5s" {
+            range: Some(("100ms", "5m")),
+            zero: Some("everybody is told at once"),
+        }
+
+        /// Who may publish: members, every client in the room; or server, only the application through the HTTP API.
+        publishers: Publishers as Publishers = "members" {}
+
+        /// Let authors edit and delete what they said, and members react to it, in rooms that keep messages.
+        amendments: bool as Flag = "true" {}
+
+        /// Keep who has received and read how much, in rooms that keep messages.
+        receipts: bool as Flag = "true" {}
+
+        /// In a room with more members than this, receipts are told as numbers, once per crowd_interval.
+        receipts_members_max: usize as Count = "100" {
+            range: Some(("1", "100_000_000")),
+            unit: Some("clients"),
+            zero: Some("always as numbers"),
         }
 
         /// What happens to the messages for a client whose outbox is full: disconnect closes the client with code
@@ -262,6 +361,389 @@ section! {
         /// messages of the room; drop_newest drops what does not fit; conflate keeps the newest message of each sort
         /// and sender; resync drops what waits and tells the client how much it missed.
         slow_client: SlowClient as SlowClient = "disconnect" {}
+
+        /// Clients in one room.
+        members_max: usize as Count = "0" {
+            range: Some(("1", "100_000_000")),
+            unit: Some("clients"),
+            zero: Some("no limit"),
+            at_limit: Some("joining the room is refused with an error reply"),
+            formerly: Some("limits.room_members_max"),
+        }
+
+        /// Size of a message published to the room.
+        message_bytes_max: usize as Size = "0" {
+            range: Some(("1B", "64MiB")),
+            zero: Some("limits.message_bytes_max alone decides"),
+            at_limit: Some("the message is refused with an error reply; the connection stays"),
+        }
+    }
+    lists {
+        /// Rooms that differ, by their names. The first entry whose pattern matches a room is its class; what the entry
+        /// does not say is as above. A list given here replaces the built-in one.
+        classes: RoomClass = "[{pattern: lobby, durability: stored, history_messages: 1_000, history_bytes: 0, history_age: 7d}]" {}
+    }
+    with {
+        /// Private conversations.
+        direct: Direct,
+    }
+}
+
+block! {
+    /// What the rooms whose names match keep, tell and allow.
+    RoomClass {
+        /// Which rooms: a name in which each `*` stands for any text, also none: `lobby`, `chat:*`, `*`.
+        pattern: String as Pattern = required { unique: true }
+        durability: Durability as Durability = inherited from Rooms {}
+        store: String as StoreName = inherited from Rooms {}
+        history_messages: usize as Count = inherited from Rooms {}
+        history_bytes: usize as Size = inherited from Rooms {}
+        history_age: Duration as Time = inherited from Rooms {}
+        presence: bool as Flag = inherited from Rooms {}
+        announce: bool as Flag = inherited from Rooms {}
+        announce_members_max: usize as Count = inherited from Rooms {}
+        crowd_interval: Duration as Time = inherited from Rooms {}
+        leave_grace: Duration as Time = inherited from Rooms {}
+        publishers: Publishers as Publishers = inherited from Rooms {}
+        amendments: bool as Flag = inherited from Rooms {}
+        receipts: bool as Flag = inherited from Rooms {}
+        receipts_members_max: usize as Count = inherited from Rooms {}
+        slow_client: SlowClient as SlowClient = inherited from Rooms {}
+        members_max: usize as Count = inherited from Rooms {}
+        message_bytes_max: usize as Size = inherited from Rooms {}
+    }
+}
+
+impl Rooms {
+    /// The class of rooms that no entry of `classes` matches.
+    pub fn unmatched(&self) -> RoomClass {
+        RoomClass {
+            pattern: "*".to_owned(),
+            durability: self.durability,
+            store: self.store.clone(),
+            history_messages: self.history_messages,
+            history_bytes: self.history_bytes,
+            history_age: self.history_age,
+            presence: self.presence,
+            announce: self.announce,
+            announce_members_max: self.announce_members_max,
+            crowd_interval: self.crowd_interval,
+            leave_grace: self.leave_grace,
+            publishers: self.publishers,
+            amendments: self.amendments,
+            receipts: self.receipts,
+            receipts_members_max: self.receipts_members_max,
+            slow_client: self.slow_client,
+            members_max: self.members_max,
+            message_bytes_max: self.message_bytes_max,
+        }
+    }
+}
+
+section! {
+    /// Private conversations between two users. What is not here is as in rooms.
+    Direct at "rooms.direct" {
+        /// What the acknowledgement of a message means. With none or memory, whoever is not connected may never see it.
+        durability: Durability as Durability = "stored" {}
+
+        /// Which store keeps the conversations.
+        store: String as StoreName = "" {}
+
+        /// Messages of a conversation that are kept.
+        history_messages: usize as Count = "10_000" {
+            range: Some(("1", "100_000_000")),
+            unit: Some("messages"),
+            zero: Some("no limit; history_bytes and history_age decide"),
+            at_limit: Some("the oldest are forgotten"),
+        }
+
+        /// Bytes of a conversation that are kept.
+        history_bytes: usize as Size = "0" {
+            range: Some(("1KiB", "1024GiB")),
+            zero: Some("no limit; history_messages and history_age decide"),
+            at_limit: Some("the oldest messages are forgotten"),
+        }
+
+        /// How long messages are kept.
+        history_age: Duration as Time = "365d" {
+            range: Some(("1s", "36500d")),
+            zero: Some("for ever; history_messages and history_bytes decide"),
+            at_limit: Some("they are forgotten"),
+        }
+
+        /// Let authors edit and delete what they said, and both react to it.
+        amendments: bool as Flag = "true" {}
+
+        /// Keep who has received and read how much.
+        receipts: bool as Flag = "true" {}
+
+        /// Size of a message.
+        message_bytes_max: usize as Size = "0" {
+            range: Some(("1B", "64MiB")),
+            zero: Some("limits.message_bytes_max alone decides"),
+            at_limit: Some("the message is refused with an error reply; the connection stays"),
+        }
+    }
+}
+
+section! {
+    /// Where messages of stored rooms are kept, and what else outlives a restart.
+    Store at "store" {
+        /// embedded keeps everything in a folder of this machine; memory keeps it as long as the server runs;
+        /// postgresql, redis and dynamodb keep it there. What "kept" survives is said at the start.
+        backend: Backend as Backend = "embedded" {}
+
+        /// How long a message may wait for the store.
+        timeout: Duration as Time = "5s" {
+            range: Some(("100ms", "5m")),
+            at_limit: Some("publishing it is refused with unavailable"),
+        }
+    }
+    with {
+        /// The store in a folder.
+        embedded: EmbeddedStore,
+        /// The store in PostgreSQL.
+        postgresql: PostgresqlStore,
+        /// The store in Redis.
+        redis: RedisStore,
+        /// The store in DynamoDB.
+        dynamodb: DynamodbStore,
+    }
+}
+
+impl Store {
+    /// Where the store is, if it is embedded.
+    pub fn folder(&self, data: &Data) -> PathBuf {
+        self.embedded.path.clone().unwrap_or_else(|| data.dir.join("store"))
+    }
+}
+
+section! {
+    /// The store in a folder of this machine. One running server holds the folder at a time.
+    EmbeddedStore at "store.embedded" {
+        /// Its folder. "" is the folder store in data.dir.
+        path: Option<PathBuf> as FolderOrUsual = "" {}
+
+        /// Space on the disk that is left to others.
+        reserve_bytes: usize as Size = "64MiB" {
+            range: Some(("1MiB", "1024GiB")),
+            zero: Some("the disk may be filled"),
+            at_limit: Some("publishing to stored rooms is refused with storage_full until there is space again"),
+        }
+
+        /// Memory for what is read from the disk.
+        cache_bytes: usize as Size = "16MiB" { range: Some(("1MiB", "64GiB")) }
+    }
+}
+
+section! {
+    /// The store in a PostgreSQL database, version 14 or later.
+    PostgresqlStore at "store.postgresql" {
+        /// Address of the database: postgresql://user:password@host:5432/database, with ?sslmode=require or verify-full
+        /// for TLS.
+        url: String as Url = "" { secret: true }
+
+        /// Schema of the tables. It is made if it does not exist.
+        schema: String as Name = "outspoke" {}
+
+        /// How long the database may take for one step.
+        timeout: Duration as Time = "5s" {
+            range: Some(("100ms", "5m")),
+            at_limit: Some("the step counts as failed, and is tried again where that is safe"),
+        }
+
+        /// Connections for reading; one more writes.
+        connections: usize as Count = "4" {
+            range: Some(("1", "1000")),
+            unit: Some("connections"),
+            at_limit: Some("further reads wait"),
+        }
+    }
+}
+
+section! {
+    /// The store in Redis 7 or Valkey. What survives a crash there is what its own appendfsync says.
+    RedisStore at "store.redis" {
+        /// Address of the server: redis://user:password@host:6379/0, rediss:// with TLS.
+        url: String as Url = "" { secret: true }
+
+        /// What the names of all keys begin with.
+        prefix: String as Name = "outspoke" {}
+
+        /// How long the server may take for one step.
+        timeout: Duration as Time = "5s" {
+            range: Some(("100ms", "5m")),
+            at_limit: Some("the step counts as failed, and is tried again where that is safe"),
+        }
+    }
+}
+
+section! {
+    /// The store in Amazon DynamoDB. Credentials come from the AWS environment, never from here.
+    DynamodbStore at "store.dynamodb" {
+        /// Name of the table. It is made if it does not exist.
+        table: String as Text = "outspoke" {}
+
+        /// AWS region. "" takes the one of the AWS environment.
+        region: String as Text = "" {}
+
+        /// Another address than AWS's own, for a server that speaks the same API.
+        endpoint: String as Url = "" {}
+    }
+}
+
+/// The one setting outside of sections.
+const STORES: Key = Key {
+    path: "stores",
+    default: "[]",
+    doc: "Further stores, for room classes that name one in store.\n",
+    entry: NamedStore::KEYS,
+    example: Some(
+        "[{name: archive, backend: postgresql, url: \"postgresql://chat:secret@db.internal/chat\"}]",
+    ),
+    ..Key::LIST
+};
+
+block! {
+    /// A store beside the one that `store` describes.
+    NamedStore {
+        /// What room classes call it; anything but default.
+        name: String as Name = required { unique: true }
+
+        /// embedded, memory, postgresql, redis or dynamodb.
+        backend: Backend as Backend = required {}
+
+        /// Folder of an embedded store. "" is the folder stores/NAME in data.dir.
+        path: Option<PathBuf> as FolderOrUsual = "" {}
+
+        reserve_bytes: usize as Size = inherited from EmbeddedStore {}
+        cache_bytes: usize as Size = inherited from EmbeddedStore {}
+
+        /// Address of the database or the server, for postgresql and redis.
+        url: String as Url = "" { secret: true }
+
+        schema: String as Name = inherited from PostgresqlStore {}
+        connections: usize as Count = inherited from PostgresqlStore {}
+        prefix: String as Name = inherited from RedisStore {}
+
+        /// How long postgresql or redis may take for one step.
+        timeout: Duration as Time = "5s" { range: Some(("100ms", "5m")) }
+
+        table: String as Text = inherited from DynamodbStore {}
+        region: String as Text = inherited from DynamodbStore {}
+        endpoint: String as Url = inherited from DynamodbStore {}
+    }
+}
+
+impl NamedStore {
+    /// Where the store is, if it is embedded.
+    pub fn folder(&self, data: &Data) -> PathBuf {
+        self.path.clone().unwrap_or_else(|| data.dir.join("stores").join(&self.name))
+    }
+}
+
+section! {
+    /// Groups of users and rooms that know nothing of each other, as if each had a server of its own.
+    Tenants at "tenants" {
+        /// Separate tenants. Off, there is one, and it has no name.
+        enabled: bool as Flag = "false" {}
+
+        /// Take the tenant from the path too: /t/TENANT/ws.
+        path: bool as Flag = "true" {}
+
+        /// Connections of one tenant.
+        connections_max: usize as Count = "0" {
+            range: Some(("1", "100_000_000")),
+            unit: Some("connections"),
+            zero: Some("no limit but the server's"),
+            at_limit: Some("further clients of the tenant are refused with status 503"),
+        }
+
+        /// Rooms of one tenant that exist at the same time.
+        rooms_max: usize as Count = "0" {
+            range: Some(("1", "100_000_000")),
+            unit: Some("rooms"),
+            zero: Some("no limit but the server's"),
+            at_limit: Some("joining a room of the tenant that does not exist yet is refused with an error reply"),
+        }
+
+        /// Messages that one tenant may publish per second.
+        messages_per_second: usize as Count = "0" {
+            range: Some(("1", "100_000_000")),
+            unit: Some("messages"),
+            zero: Some("no limit"),
+            at_limit: Some("publishing is refused with an error reply that says when to try again"),
+        }
+
+        /// Bytes of messages that one tenant may have in the stores.
+        stored_bytes_max: usize as Size = "0" {
+            range: Some(("1KiB", "1024GiB")),
+            zero: Some("no limit"),
+            at_limit: Some("publishing to stored rooms of the tenant is refused with storage_full"),
+        }
+    }
+    lists {
+        /// Which tenant the clients of a host name belong to.
+        hosts: TenantHost = "[]" {
+            example: Some("[{host: chat.acme.example, tenant: acme}]"),
+        }
+
+        /// Tenants from the start, each with the quotas above or its own. More are made through the HTTP API while the
+        /// server runs.
+        list: Tenant = "[]" {
+            example: Some("[{name: acme, connections_max: 5_000, stored_bytes_max: 10GiB}]"),
+        }
+    }
+}
+
+block! {
+    /// A host name and its tenant.
+    TenantHost {
+        /// The host name by which clients reach the server.
+        host: String as HostName = required { unique: true }
+
+        /// The tenant's name.
+        tenant: String as Name = required {}
+    }
+}
+
+block! {
+    /// A tenant and its quotas.
+    Tenant {
+        /// Its name, which is part of its address.
+        name: String as Name = required { unique: true }
+        connections_max: usize as Count = inherited from Tenants {}
+        rooms_max: usize as Count = inherited from Tenants {}
+        messages_per_second: usize as Count = inherited from Tenants {}
+        stored_bytes_max: usize as Size = inherited from Tenants {}
+    }
+}
+
+section! {
+    /// The HTTP API, by which the application publishes, reads and manages.
+    Api at "api" {
+        /// Serve the API.
+        enabled: bool as Flag = "true" {}
+
+        /// Keys that open the API. Without any, and without open_on_loopback, it refuses every request.
+        keys: Vec<String> as Secrets = "" { secret: true }
+
+        /// Serve the API without a key. Only accepted if the server listens on a loopback address.
+        open_on_loopback: bool as Flag = "false" {}
+
+        /// Size of a request's body.
+        body_bytes_max: usize as Size = "1MiB" {
+            range: Some(("1KiB", "1GiB")),
+            at_limit: Some("the request is answered with status 413"),
+        }
+    }
+}
+
+section! {
+    /// Counts of messages and users, by room and hour, in the HTTP API.
+    Analytics at "analytics" {
+        /// Count.
+        enabled: bool as Flag = "true" {}
     }
 }
 

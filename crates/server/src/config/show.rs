@@ -5,31 +5,80 @@
 use std::fmt::Write as _;
 
 use serde::Serialize;
+use serde_json::{Map, Value};
 
+use super::blocks::built_in;
+use super::entry::{EntrySetting, shown_entry};
 use super::kind::Form;
+use super::table::Key;
 use super::{Loaded, Setting, Source};
 
 /// The settings as YAML, each with its source as a comment.
 pub fn yaml(loaded: &Loaded) -> String {
     let mut out = String::new();
-    let lines: Vec<(Vec<String>, String, &Setting)> = loaded.settings.iter().map(line).collect();
-    let width = lines.iter().map(|(_, text, _)| text.chars().count()).max().unwrap_or(0).min(48);
+    let lines: Vec<Line> = loaded.settings.iter().flat_map(lines).collect();
+    let width = lines.iter().map(|line| line.text.chars().count()).max().unwrap_or(0).min(48);
     let mut open: &[String] = &[];
-    for (sections, text, setting) in &lines {
+    for Line { sections, text, note } in &lines {
         open_sections(&mut out, open, sections);
         open = sections;
-        let _ = writeln!(out, "{text:width$}  # {}", provenance(setting));
+        match note.as_str() {
+            "" => {
+                let _ = writeln!(out, "{text}");
+            }
+            note => {
+                let _ = writeln!(out, "{text:width$}  # {note}");
+            }
+        }
     }
     out
 }
 
-/// Sections, the indented `key: value`, and the setting.
-fn line(setting: &Setting) -> (Vec<String>, String, &Setting) {
+/// A line of a setting: the sections it stands in, the indented text, and its comment.
+struct Line {
+    sections: Vec<String>,
+    text: String,
+    note: String,
+}
+
+fn lines(setting: &Setting) -> Vec<Line> {
     let mut sections: Vec<String> = setting.key.path.split('.').map(str::to_owned).collect();
     let leaf = sections.pop().unwrap_or_default();
     let indent = "  ".repeat(sections.len());
-    let text = format!("{indent}{leaf}: {}", value(setting.key.form, &setting.items));
-    (sections, text, setting)
+    let text = match setting.entries.is_empty() {
+        true => format!("{indent}{leaf}: {}", value(setting.key.form, &setting.items)),
+        false => format!("{indent}{leaf}:"),
+    };
+    let mut lines = vec![Line { sections: sections.clone(), text, note: provenance(setting) }];
+    for entry in &setting.entries {
+        lines.extend(entry_lines(&format!("{indent}  "), entry).into_iter().zip(entry).map(|(text, key)| {
+            // A variable or flag has no places inside, and was named above.
+            let note = match &key.source {
+                place @ Source::File { .. } => place.to_string(),
+                _ => String::new(),
+            };
+            Line { sections: sections.clone(), text, note }
+        }));
+    }
+    lines
+}
+
+/// The lines of an entry, one per key: `- pattern: "lobby"`, then the rest below it.
+pub(super) fn entry_lines(indent: &str, entry: &[EntrySetting]) -> Vec<String> {
+    let line = |(i, setting): (usize, &EntrySetting)| {
+        let dash = if i == 0 { "- " } else { "  " };
+        format!("{indent}{dash}{}: {}", setting.key.path, value(setting.key.form, &setting.items))
+    };
+    entry.iter().enumerate().map(line).collect()
+}
+
+/// A list of blocks in one line, as a variable or flag may give it.
+pub(super) fn flow(entries: &[Vec<EntrySetting>]) -> String {
+    let key =
+        |setting: &EntrySetting| format!("{}: {}", setting.key.path, value(setting.key.form, &setting.items));
+    let entry =
+        |entry: &Vec<EntrySetting>| format!("{{{}}}", entry.iter().map(key).collect::<Vec<_>>().join(", "));
+    format!("[{}]", entries.iter().map(entry).collect::<Vec<_>>().join(", "))
 }
 
 /// Writes the section lines that are not open yet.
@@ -43,7 +92,7 @@ pub(super) fn open_sections(out: &mut String, open: &[String], wanted: &[String]
 /// A value in YAML.
 pub(super) fn value(form: Form, items: &[String]) -> String {
     match form {
-        Form::Bool | Form::Number | Form::Word => items.concat(),
+        Form::Bool | Form::Number | Form::Word | Form::Blocks => items.concat(),
         Form::Quoted => quoted(&items.concat()),
         Form::List => format!("[{}]", items.iter().map(|item| quoted(item)).collect::<Vec<_>>().join(", ")),
     }
@@ -51,7 +100,7 @@ pub(super) fn value(form: Form, items: &[String]) -> String {
 
 /// JSON's string syntax is YAML's double-quoted style.
 fn quoted(text: &str) -> String {
-    serde_json::Value::from(text).to_string()
+    Value::from(text).to_string()
 }
 
 fn provenance(setting: &Setting) -> String {
@@ -59,11 +108,21 @@ fn provenance(setting: &Setting) -> String {
         return "default".to_owned();
     }
     let default = match setting.key.default {
-        "" => "\"\"",
-        default => default,
+        "" => "\"\"".to_owned(),
+        _ if setting.key.is_list() => match default_entries(&setting.key).len() {
+            0 => "[]".to_owned(),
+            1 => "1 entry".to_owned(),
+            many => format!("{many} entries"),
+        },
+        default => default.to_owned(),
     };
     let over: String = setting.over.iter().map(|source| format!("over {source}, ")).collect();
     format!("{} ({over}default {default})", setting.source)
+}
+
+/// What the built-in entries of a list say.
+pub(super) fn default_entries(list: &Key) -> Vec<Vec<EntrySetting>> {
+    built_in(list, list.default).iter().flatten().map(|written| shown_entry(list, written)).collect()
 }
 
 /// The settings as JSON.
@@ -81,23 +140,47 @@ pub fn json(loaded: &Loaded) -> String {
 #[derive(Serialize)]
 struct Row<'a> {
     key: &'a str,
-    value: serde_json::Value,
+    value: Value,
     source: Origin<'a>,
+    /// For a list: where each key of each entry was written.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    sources: Option<Vec<Map<String, Value>>>,
     over: Vec<Origin<'a>>,
-    default: serde_json::Value,
+    default: Value,
 }
 
 impl<'a> Row<'a> {
     fn new(setting: &'a Setting) -> Self {
-        let form = setting.key.form;
+        let Key { path, form, default, .. } = setting.key;
+        let is_list = setting.key.is_list();
+        let default = match is_list {
+            true => entries_json(&default_entries(&setting.key)),
+            false if form == Form::List && default.is_empty() => Value::Array(Vec::new()),
+            false => json_value(form, &[default.to_owned()]),
+        };
         Self {
-            key: setting.key.path,
-            value: json_value(form, &setting.items),
+            key: path,
+            value: if is_list { entries_json(&setting.entries) } else { json_value(form, &setting.items) },
             source: Origin::new(&setting.source),
+            sources: is_list.then(|| setting.entries.iter().map(|entry| origins(entry)).collect()),
             over: setting.over.iter().map(Origin::new).collect(),
-            default: json_value(form, &[setting.key.default.to_owned()]),
+            default,
         }
     }
+}
+
+fn entries_json(entries: &[Vec<EntrySetting>]) -> Value {
+    let key =
+        |setting: &EntrySetting| (setting.key.path.to_owned(), json_value(setting.key.form, &setting.items));
+    entries.iter().map(|entry| Value::Object(entry.iter().map(key).collect())).collect()
+}
+
+fn origins(entry: &[EntrySetting]) -> Map<String, Value> {
+    let origin = |setting: &EntrySetting| {
+        let origin = serde_json::to_value(Origin::new(&setting.source));
+        (setting.key.path.to_owned(), origin.expect("texts and numbers always serialize"))
+    };
+    entry.iter().map(origin).collect()
 }
 
 #[derive(Serialize)]
@@ -120,12 +203,12 @@ impl<'a> Origin<'a> {
     }
 }
 
-fn json_value(form: Form, items: &[String]) -> serde_json::Value {
+fn json_value(form: Form, items: &[String]) -> Value {
     let text = items.concat();
     match form {
         Form::Bool => (text == "true").into(),
         Form::Number => text.replace('_', "").parse::<u64>().map_or_else(|_| text.into(), Into::into),
-        Form::Word | Form::Quoted => text.into(),
+        Form::Word | Form::Quoted | Form::Blocks => text.into(),
         Form::List => items.into(),
     }
 }

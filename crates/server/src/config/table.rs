@@ -3,6 +3,7 @@
 //! [`super::settings`] is written in this module's `section!` macro. Because the three come from one place, a
 //! setting cannot exist without documentation, a default, or a reader.
 
+use super::entry::Entry;
 use super::kind::Form;
 use super::resolve::Resolver;
 
@@ -31,6 +32,62 @@ pub struct Key {
     pub at_limit: Option<&'static str>,
     /// Whether the value must never be printed.
     pub secret: bool,
+    /// The path it had in earlier versions, which still works.
+    pub formerly: Option<&'static str>,
+    /// The keys of each entry, if the value is a list of blocks. Their paths are their names alone.
+    pub entry: &'static [Self],
+    /// In an entry: what counts where the key is not written.
+    pub absent: Absent,
+    /// In an entry: whether no two entries may have the same value.
+    pub unique: bool,
+    /// Entries to learn from, as they would be written, where the default has none.
+    pub example: Option<&'static str>,
+}
+
+/// What counts where a key of an entry is not written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Absent {
+    /// The key's own default.
+    Default,
+    /// Nothing does: the entry is wrong.
+    Required,
+    /// The value of the setting with this path.
+    Inherited(&'static str),
+}
+
+impl Key {
+    /// A key that says nothing yet.
+    pub(super) const BLANK: Self = Self {
+        path: "",
+        kind: "",
+        accepts: "",
+        form: Form::Quoted,
+        default: "",
+        doc: "",
+        range: None,
+        unit: None,
+        zero: None,
+        at_limit: None,
+        secret: false,
+        formerly: None,
+        entry: &[],
+        absent: Absent::Default,
+        unique: false,
+        example: None,
+    };
+
+    /// A key whose value is a list of blocks.
+    pub(super) const LIST: Self = Self {
+        kind: "list of blocks",
+        accepts: "a list of blocks in the file, the same as YAML or JSON text elsewhere",
+        form: Form::Blocks,
+        ..Self::BLANK
+    };
+
+    /// Whether the value is a list of blocks.
+    pub fn is_list(&self) -> bool {
+        self.form == Form::Blocks
+    }
 }
 
 /// One block of the file.
@@ -52,6 +109,14 @@ pub(super) trait Section: Sized {
     fn read(resolver: &mut Resolver) -> Self;
 }
 
+/// A typed entry of a list.
+pub(super) trait Block: Sized {
+    /// The keys an entry may have, in order.
+    const KEYS: &'static [Key];
+    /// Takes the values out of an entry; `None` if one of them is missing or bad, which is reported.
+    fn read(entry: &mut Entry<'_>) -> Option<Self>;
+}
+
 /// The doc comment as paragraphs: lines joined, blank lines kept as breaks.
 pub fn paragraphs(doc: &str) -> Vec<String> {
     doc.split("\n\n")
@@ -62,8 +127,8 @@ pub fn paragraphs(doc: &str) -> Vec<String> {
 
 /// Declares one section of the settings.
 ///
-/// `field: Type as Kind = "default" { range: .., zero: .., .. }`, after a doc comment; nested sections follow in
-/// `with { name: Type }`.
+/// `field: Type as Kind = "default" { range: .., zero: .., .. }`, after a doc comment. Lists of blocks follow in
+/// `lists { name: Block = "default" { .. } }`, nested sections in `with { name: Type }`.
 macro_rules! section {
     (
         $(#[doc = $about:literal])+
@@ -73,6 +138,10 @@ macro_rules! section {
                 $field:ident: $ty:ty as $kind:ty = $default:literal { $($attr:ident: $value:expr),* $(,)? }
             )*
         }
+        $(lists { $(
+            $(#[doc = $list_doc:literal])+
+            $list:ident: $block:ty = $list_default:literal { $($list_attr:ident: $list_value:expr),* $(,)? }
+        )+ })?
         $(with { $($(#[doc = $sub_doc:literal])+ $sub:ident: $sub_ty:ty),+ $(,)? })?
     ) => {
         $(#[doc = $about])+
@@ -84,7 +153,40 @@ macro_rules! section {
                 #[doc = concat!("Default: `", $default, "`.")]
                 pub $field: $ty,
             )*
+            $($(
+                $(#[doc = $list_doc])+
+                #[doc = ""]
+                #[doc = concat!("Default: `", $list_default, "`.")]
+                pub $list: Vec<$block>,
+            )+)?
             $($($(#[doc = $sub_doc])+ pub $sub: $sub_ty,)+)?
+        }
+
+        /// The table entry of each field, under the field's name.
+        #[allow(non_upper_case_globals)]
+        impl $name {
+            $(pub(super) const $field: $crate::config::table::Key = $crate::config::table::Key {
+                $($attr: $value,)*
+                ..$crate::config::table::Key {
+                    path: concat!($path, ".", stringify!($field)),
+                    kind: <$kind as $crate::config::kind::Kind>::NAME,
+                    accepts: <$kind as $crate::config::kind::Kind>::ACCEPTS,
+                    form: <$kind as $crate::config::kind::Kind>::FORM,
+                    default: $default,
+                    doc: concat!($($doc, "\n"),+),
+                    ..$crate::config::table::Key::BLANK
+                }
+            };)*
+            $($(pub(super) const $list: $crate::config::table::Key = $crate::config::table::Key {
+                $($list_attr: $list_value,)*
+                ..$crate::config::table::Key {
+                    path: concat!($path, ".", stringify!($list)),
+                    default: $list_default,
+                    doc: concat!($($list_doc, "\n"),+),
+                    entry: <$block as $crate::config::table::Block>::KEYS,
+                    ..$crate::config::table::Key::LIST
+                }
+            };)+)?
         }
 
         impl $crate::config::table::Section for $name {
@@ -92,40 +194,92 @@ macro_rules! section {
                 out.push($crate::config::table::SectionInfo {
                     path: $path,
                     doc: concat!($($about, "\n"),+),
-                    keys: vec![$(section!(@key $path, $field, $kind, $default, ($($doc),+), $($attr: $value),*)),*],
+                    keys: vec![$(Self::$field,)* $($(Self::$list,)+)?],
                 });
                 $($(<$sub_ty as $crate::config::table::Section>::describe(out);)+)?
             }
 
             fn read(resolver: &mut $crate::config::resolve::Resolver) -> Self {
                 Self {
-                    $($field: {
-                        const KEY: $crate::config::table::Key =
-                            section!(@key $path, $field, $kind, $default, ($($doc),+), $($attr: $value),*);
-                        resolver.value::<$kind>(&KEY)
-                    },)*
+                    $($field: resolver.value::<$kind>(&Self::$field),)*
+                    $($($list: resolver.blocks::<$block>(&Self::$list),)+)?
                     $($($sub: <$sub_ty as $crate::config::table::Section>::read(resolver),)+)?
                 }
             }
         }
     };
-    (@key $path:literal, $field:ident, $kind:ty, $default:literal, ($($doc:literal),+), $($attr:ident: $value:expr),*) => {
-        $crate::config::table::Key {
-            $($attr: $value,)*
-            ..$crate::config::table::Key {
-                path: concat!($path, ".", stringify!($field)),
-                kind: <$kind as $crate::config::kind::Kind>::NAME,
-                accepts: <$kind as $crate::config::kind::Kind>::ACCEPTS,
-                form: <$kind as $crate::config::kind::Kind>::FORM,
-                default: $default,
-                doc: concat!($($doc, "\n"),+),
-                range: None,
-                unit: None,
-                zero: None,
-                at_limit: None,
-                secret: false,
+}
+pub(super) use section;
+
+/// Declares what an entry of a list of blocks holds.
+///
+/// `field: Type as Kind = required { .. }` must be written, `= "default" { .. }` need not, and
+/// `= inherited from Section {}` is, documentation and range included, the setting of the same name in that section
+/// unless the entry says otherwise.
+macro_rules! block {
+    (
+        $(#[doc = $about:literal])+
+        $name:ident {
+            $(
+                $(#[doc = $doc:literal])*
+                $field:ident: $ty:ty as $kind:ty = $how:tt $(from $base:ident)?
+                    { $($attr:ident: $value:expr),* $(,)? }
+            )*
+        }
+    ) => {
+        $(#[doc = $about])+
+        #[derive(Debug, Clone, PartialEq)]
+        pub struct $name {
+            $(
+                $(#[doc = $doc])*
+                $(#[doc = concat!("As [`", stringify!($base), "::", stringify!($field), "`], for this entry.")])?
+                pub $field: $ty,
+            )*
+        }
+
+        /// The table entry of each field, under the field's name.
+        #[allow(non_upper_case_globals)]
+        impl $name {
+            $(const $field: $crate::config::table::Key = $crate::config::table::Key {
+                $($attr: $value,)*
+                ..block!(@key $how $($base)?, $field, $kind, ($($doc),*))
+            };)*
+        }
+
+        impl $crate::config::table::Block for $name {
+            const KEYS: &'static [$crate::config::table::Key] = &[$(Self::$field),*];
+
+            fn read(entry: &mut $crate::config::entry::Entry<'_>) -> Option<Self> {
+                // All of them before the first `?`: every mistake is to be reported.
+                $(let $field = entry.value::<$kind>(&Self::$field);)*
+                Some(Self { $($field: $field?,)* })
             }
         }
     };
+    (@key required, $field:ident, $kind:ty, $doc:tt) => {
+        $crate::config::table::Key {
+            absent: $crate::config::table::Absent::Required,
+            ..block!(@key "", $field, $kind, $doc)
+        }
+    };
+    (@key inherited $base:ident, $field:ident, $kind:ty, $doc:tt) => {
+        $crate::config::table::Key {
+            path: stringify!($field),
+            absent: $crate::config::table::Absent::Inherited($base::$field.path),
+            formerly: None,
+            ..$base::$field
+        }
+    };
+    (@key $default:literal, $field:ident, $kind:ty, ($($doc:literal),*)) => {
+        $crate::config::table::Key {
+            path: stringify!($field),
+            kind: <$kind as $crate::config::kind::Kind>::NAME,
+            accepts: <$kind as $crate::config::kind::Kind>::ACCEPTS,
+            form: <$kind as $crate::config::kind::Kind>::FORM,
+            default: $default,
+            doc: concat!($($doc, "\n"),*),
+            ..$crate::config::table::Key::BLANK
+        }
+    };
 }
-pub(super) use section;
+pub(super) use block;

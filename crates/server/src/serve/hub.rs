@@ -1,17 +1,22 @@
 //! The server's settings as the hub's configuration.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context as _;
-use outspoke_hub::{CompressionConfig, HeartbeatConfig, HubConfig, RoomClass, RoomClasses, RoomName, SlowClient, TcpConfig};
+use outspoke_hub::{
+    CompressionConfig, Durability, HeartbeatConfig, HubConfig, Publishers, RoomClass, RoomClasses, RoomName,
+    SlowClient, TcpConfig,
+};
+use outspoke_store::Retention;
 
-use crate::config::Config;
-use crate::config::kind;
+use crate::config::settings::{self, Direct, Rooms};
+use crate::config::{Config, kind};
 use crate::limits::DescriptorLimit;
 
 /// What the hub is told. Settings were checked one by one and against each other when they were loaded.
 pub(super) fn config(settings: &Config, descriptors: DescriptorLimit) -> anyhow::Result<HubConfig> {
-    let Config { server, limits, rooms, compression, heartbeat, .. } = settings;
+    let Config { server, limits, rooms, store, analytics, compression, heartbeat, .. } = settings;
     let default_room = match rooms.default.as_str() {
         "" => None,
         name => {
@@ -36,13 +41,13 @@ pub(super) fn config(settings: &Config, descriptors: DescriptorLimit) -> anyhow:
         connections_max: descriptors.connections(server.connections_max),
         outbox_bytes_max: limits.outbox_bytes_max,
         inbox_bytes_max: limits.inbox_bytes_max,
-        rooms: RoomClasses::all(RoomClass {
-            members_max: limits.room_members_max,
-            slow_client: slow_client(rooms.slow_client),
-            announce: rooms.announce,
-            announce_members_max: rooms.announce_members_max,
-            ..RoomClass::default()
-        }),
+        rooms: classes(rooms),
+        replay_bytes_max: limits.replay_bytes_max,
+        history_cache_bytes_max: limits.history_cache_bytes_max,
+        store_queue_bytes_max: limits.store_queue_bytes_max,
+        store_timeout: store.timeout,
+        typing_timeout: rooms.typing_timeout,
+        analytics: analytics.enabled,
         compression: CompressionConfig {
             enabled: compression.enabled,
             bytes_min: compression.min_bytes,
@@ -56,9 +61,78 @@ pub(super) fn config(settings: &Config, descriptors: DescriptorLimit) -> anyhow:
     Ok(hub)
 }
 
+fn classes(rooms: &Rooms) -> RoomClasses {
+    let unmatched = class(&rooms.unmatched());
+    RoomClasses {
+        classes: rooms.classes.iter().map(|settings| Arc::new(class(settings))).collect(),
+        direct: Arc::new(direct(&rooms.direct, unmatched.clone())),
+        default: Arc::new(unmatched),
+    }
+}
+
+fn class(settings: &settings::RoomClass) -> RoomClass {
+    RoomClass {
+        pattern: settings.pattern.as_str().into(),
+        durability: durability(settings.durability),
+        // The hub wants no name for its first store.
+        store: (!settings.store.is_empty()).then(|| settings.store.as_str().into()),
+        history: retention(settings.history_messages, settings.history_bytes, settings.history_age),
+        presence: settings.presence,
+        announce: settings.announce,
+        announce_members_max: settings.announce_members_max,
+        crowd_interval: settings.crowd_interval,
+        leave_grace: settings.leave_grace,
+        publishers: publishers(settings.publishers),
+        amendments: settings.amendments,
+        receipts: settings.receipts,
+        receipts_members_max: settings.receipts_members_max,
+        slow_client: slow_client(settings.slow_client),
+        members_max: settings.members_max,
+        message_bytes_max: settings.message_bytes_max,
+    }
+}
+
+/// Private conversations: as other rooms, but for what has settings of its own, and what makes no sense between two.
+fn direct(settings: &Direct, general: RoomClass) -> RoomClass {
+    RoomClass {
+        pattern: "direct".into(),
+        durability: durability(settings.durability),
+        // The hub wants no name for its first store.
+        store: (!settings.store.is_empty()).then(|| settings.store.as_str().into()),
+        history: retention(settings.history_messages, settings.history_bytes, settings.history_age),
+        announce: false,
+        publishers: Publishers::Members,
+        amendments: settings.amendments,
+        receipts: settings.receipts,
+        // As many members as devices; who they are is known anyway.
+        members_max: 0,
+        message_bytes_max: settings.message_bytes_max,
+        ..general
+    }
+}
+
+fn retention(messages: usize, bytes: usize, age: Duration) -> Retention {
+    Retention { records_max: messages as u64, bytes_max: bytes as u64, age_max: age }
+}
+
+fn durability(level: kind::Durability) -> Durability {
+    match level {
+        kind::Durability::None => Durability::None,
+        kind::Durability::Memory => Durability::Memory,
+        kind::Durability::Stored => Durability::Stored,
+    }
+}
+
+fn publishers(role: kind::Publishers) -> Publishers {
+    match role {
+        kind::Publishers::Members => Publishers::Members,
+        kind::Publishers::Server => Publishers::Server,
+    }
+}
+
 /// How long a connection may be silent: both settings say so, and the shorter one counts. Without pings, silence
 /// is no sign of death, and only the read time-out is left.
-fn silence_max(read_timeout: Duration, heartbeat: &crate::config::settings::Heartbeat) -> Duration {
+fn silence_max(read_timeout: Duration, heartbeat: &settings::Heartbeat) -> Duration {
     let pong_timeout =
         if heartbeat.ping_interval.is_zero() { Duration::ZERO } else { heartbeat.pong_timeout };
     match (read_timeout, pong_timeout) {
@@ -75,5 +149,56 @@ fn slow_client(policy: kind::SlowClient) -> SlowClient {
         kind::SlowClient::DropNewest => SlowClient::DropNewest,
         kind::SlowClient::Conflate => SlowClient::Conflate,
         kind::SlowClient::Resync => SlowClient::Resync,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    fn hub(settings: &Config) -> HubConfig {
+        config(settings, DescriptorLimit { soft: 4096, hard: 4096 }).unwrap()
+    }
+
+    #[test]
+    fn shipped_settings_store_the_lobby_and_conversations_and_remember_other_rooms_for_minutes() {
+        let rooms = hub(&Config::default()).rooms;
+        let lobby = rooms.of("lobby");
+        assert_eq!((lobby.durability, lobby.history.records_max), (Durability::Stored, 1000));
+        assert_eq!(lobby.history.age_max, Duration::from_secs(7 * 24 * 3600));
+        let other = rooms.of("somewhere");
+        assert_eq!((other.durability, other.history.records_max), (Durability::Memory, 100));
+        assert_eq!((other.leave_grace, other.store.as_ref()), (Duration::from_secs(5), None));
+        let direct = &rooms.direct;
+        assert_eq!((direct.durability, direct.history.records_max), (Durability::Stored, 10_000));
+        assert!(!direct.announce);
+    }
+
+    #[test]
+    fn classes_keep_their_order_and_name_their_stores() {
+        let mut settings = Config::default();
+        let mut named = settings.rooms.unmatched();
+        named.pattern = "chat:*".to_owned();
+        named.store = "archive".to_owned();
+        named.publishers = kind::Publishers::Server;
+        settings.rooms.classes.insert(0, named);
+        let rooms = hub(&settings).rooms;
+        let patterns: Vec<_> = rooms.classes.iter().map(|class| class.pattern.as_str()).collect();
+        assert_eq!(patterns, ["chat:*", "lobby"]);
+        assert_eq!(rooms.of("chat:a").store.as_deref(), Some("archive"));
+        assert_eq!(rooms.of("chat:a").publishers, Publishers::Server);
+    }
+
+    /// An announcement-only hub still lets its users talk to each other, if they may at all.
+    #[test]
+    fn conversations_do_not_inherit_what_makes_no_sense_between_two() {
+        let mut settings = Config::default();
+        settings.rooms.publishers = kind::Publishers::Server;
+        settings.rooms.members_max = 1;
+        settings.rooms.slow_client = kind::SlowClient::Resync;
+        let direct = hub(&settings).rooms.direct;
+        assert_eq!((direct.publishers, direct.members_max), (Publishers::Members, 0));
+        assert_eq!(direct.slow_client, SlowClient::Resync);
     }
 }

@@ -1,12 +1,14 @@
 //! From a loaded configuration to a listening server, and back to a stopped one.
 //!
-//! Wiring, in this order: descriptors, hub, listener, routes, banner; then the accept loop until a signal; then
+//! Wiring, in this order: descriptors, listener, stores, hub, routes, banner; then the accept loop until a signal; then
 //! the listener closes, requests in flight are answered, and the hub says goodbye to every client.
 
 mod accept;
 mod hub;
 mod listen;
 mod signals;
+
+use std::sync::Arc;
 
 use anyhow::Context as _;
 use tokio::sync::watch;
@@ -17,6 +19,7 @@ use crate::http;
 use crate::limits::DescriptorLimit;
 use crate::logging::Style;
 use crate::startup::StartError;
+use crate::storage;
 
 /// Threads that accept connections and answer HTTP; the shards have their own.
 const HTTP_THREADS_MAX: usize = 4;
@@ -46,12 +49,17 @@ pub fn run(loaded: &Loaded, style: Style) -> anyhow::Result<()> {
 
 async fn serve(loaded: &Loaded, style: Style, descriptors: DescriptorLimit) -> anyhow::Result<()> {
     let config = &loaded.config;
-    // Before the hub: an address in use must not start and stop threads.
+    // Before stores and hub: an address in use must not open files nor start threads.
     let listener = listen::bind(&config.server, loaded.source("server.addr"))?;
     let bound = listener.local_addr()?;
     // Before the banner: whoever reads it may send the signal at once.
     let mut signals = signals::Signals::listen().context("cannot listen for signals")?;
-    let hub = outspoke_hub::Hub::builder().config(hub::config(config, descriptors)?).start()?;
+    let stores = storage::open(loaded).await?;
+    let builder = outspoke_hub::Hub::builder().config(hub::config(config, descriptors)?);
+    let hub = stores
+        .iter()
+        .fold(builder, |builder, open| builder.store(open.plan.name.as_str(), Arc::clone(&open.store)))
+        .start()?;
     let (stop, stopping) = watch::channel(false);
     let routes = http::routes(&hub, &config.server);
     let acceptor = accept::Acceptor {
@@ -69,6 +77,7 @@ async fn serve(loaded: &Loaded, style: Style, descriptors: DescriptorLimit) -> a
         shards: hub.shard_count(),
         descriptors,
         open_mode: hub.authenticator().is_open(),
+        stores: &stores,
     }
     .announce(style);
 

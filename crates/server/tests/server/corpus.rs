@@ -89,7 +89,8 @@ async fn malformed_input_gets_its_documented_answer_and_harms_nobody() {
     );
     assert!(total >= 300, "{cases:?}");
     assert!(growth < GROWTH_MAX, "{before:?}, then {after:?}");
-    assert_eq!(after.threads, before.threads);
+    // The store may have let an idle thread go.
+    assert!(after.threads <= before.threads, "{before:?}, then {after:?}");
     assert!(server.process().is_running());
     let log = server.process().log();
     assert!(!log.iter().any(|line| line.contains("panick")), "{log:#?}");

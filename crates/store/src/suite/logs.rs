@@ -247,6 +247,21 @@ pub async fn replaces_change_payload_and_author_only(stage: &dyn Stage) {
     assert_eq!(read[3], expected(4, "bob", "four"));
 }
 
+/// A batch that is repeated does not undo what came after its first time.
+pub async fn replaces_of_a_repeated_append_are_not_done_again(stage: &dyn Stage) {
+    let (store, log) = (stage.fresh().await, log("room"));
+    put(&*store, &log, records(1..=1)).await;
+    let change = |n: u64, payload: &str| {
+        let replaces = vec![replace(1, "eve", payload)];
+        appends(vec![Append { records: records(n..=n), replaces, ..append(&log, Vec::new()) }])
+    };
+    store.commit(&change(2, "first")).await.unwrap();
+    store.commit(&change(3, "second")).await.unwrap();
+    let repeated = store.commit(&change(2, "first")).await.unwrap();
+    assert!(repeated[0].outcomes[0].duplicate);
+    assert_eq!(all(&*store, &log).await[0].payload, text("second"));
+}
+
 /// A replace of what is gone, or was never there, changes nothing and makes nothing.
 pub async fn replaces_of_what_is_trimmed_or_not_yet_there_are_passed_over(stage: &dyn Stage) {
     let (store, log) = (stage.fresh().await, log("room"));

@@ -4,10 +4,14 @@
 //! they do not hold; they rely on nothing but the contract, and use the times of the records, never a clock. What a
 //! back end promises beyond the contract (crashes, damage, a full disk) is in its own tests.
 
+#![allow(clippy::unwrap_used, reason = "a fact fails by panicking")]
+
 mod facts;
 mod logs;
 mod model;
 mod names;
+#[cfg(target_os = "linux")]
+pub mod powerloss;
 mod repeats;
 mod walks;
 
@@ -66,6 +70,7 @@ macro_rules! store_suite {
             range_of_an_unknown_log_is_empty
             states_come_in_the_order_asked
             replaces_change_payload_and_author_only
+            replaces_of_a_repeated_append_are_not_done_again
             replaces_of_what_is_trimmed_or_not_yet_there_are_passed_over
             trim_by_count_keeps_the_newest
             trim_by_bytes_keeps_the_newest

@@ -100,8 +100,9 @@ impl Model {
                 first: 1,
                 entries: Vec::new(),
             });
-            let outcomes = append.records.iter().map(|record| log.append(record)).collect();
-            for replace in &append.replaces {
+            let outcomes: Vec<Outcome> = append.records.iter().map(|record| log.append(record)).collect();
+            let again = !outcomes.is_empty() && outcomes.iter().all(|outcome| outcome.duplicate);
+            for replace in append.replaces.iter().filter(|_| !again) {
                 if replace.offset >= log.first && replace.offset <= log.entries.len() as u64 {
                     let entry = &mut log.entries[replace.offset as usize - 1];
                     entry.author = replace.author.clone();

@@ -21,7 +21,7 @@ const MESSAGE_TYPE: usize = 1;
 const DATA: usize = 2;
 const TS: usize = 3;
 
-/// The fields inside `data`: what [`common`] knows, in its order.
+/// The fields inside `data`: what `shared::common` knows, in its order.
 static INNER: Names<14> = Names::new([
     "room",
     "content",

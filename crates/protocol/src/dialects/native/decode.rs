@@ -15,7 +15,7 @@ use crate::{BodyRef, Command, Kind, Payload, Refusal, Request, RequestId};
 /// Longest request id that is a text, in bytes.
 const ID_LEN_MAX: usize = 64;
 
-/// First what [`common`] knows, in its order.
+/// First what `shared::common` knows, in its order.
 static FIELDS: Names<17> = Names::new([
     "room",
     "content",

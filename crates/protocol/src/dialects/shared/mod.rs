@@ -40,6 +40,7 @@ pub const SERVER_TYPES: &[&str] = &[
     "presence_change",
     "receipt",
     "receipt_counts",
+    "command_result",
     "gap",
     "going_away",
 ];

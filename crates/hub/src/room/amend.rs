@@ -1,0 +1,90 @@
+//! Amendments to messages in memory.
+
+use outspoke_protocol::{Details, Message, MessageId, Position, Publisher, Refusal, Timestamp};
+
+use super::{Draft, Published, Room, State};
+use crate::amend::{Change, not_found};
+use crate::hub::Inner;
+use crate::publication::Publication;
+use crate::sync::Arc;
+
+/// An earlier message of a room, and what somebody does to it.
+#[derive(Debug)]
+pub(crate) struct Amending {
+    pub(crate) target: u64,
+    pub(crate) change: Change,
+    /// `None`: the application.
+    pub(crate) by: Option<Publisher>,
+    pub(crate) key: Option<bytes::Bytes>,
+}
+
+impl Amending {
+    /// The message that tells of it.
+    pub(crate) fn draft(&self) -> Draft {
+        let (kind, body, withdrawn) = self.change.told();
+        let details = Details { target: Some(self.target), withdrawn, ..Details::default() };
+        Draft { kind, from: self.by.clone(), body, details: Some(Box::new(details)), key: self.key.clone() }
+    }
+}
+
+impl Room {
+    /// Amends a message of a room that is not stored.
+    ///
+    /// # Errors
+    /// The message is not kept, or cannot be changed like that, or not by this user.
+    pub(crate) fn amend(self: &Arc<Self>, hub: &Inner, amending: &Amending) -> Result<Published, Refusal> {
+        let now = hub.now();
+        let mut state = self.lock();
+        if let Some(key) = &amending.key
+            && let Some(known) = state.tail.known(key, now.as_millis())
+        {
+            return Ok(Published { duplicate: true, ..known });
+        }
+        self.forget_old(hub, &mut state);
+        let Some(target) = message_at(&state, amending.target) else {
+            return Err(not_found(missing(amending.target, self.oldest(&state), state.head)));
+        };
+        let Some(amended) = amending.change.apply(&target, amending.by.as_ref(), now)? else {
+            return Ok(unchanged(&target));
+        };
+        self.put_back(hub, &mut state, amended);
+        Ok(self.publish_now(hub, &mut state, amending.draft(), now))
+    }
+
+    /// The message at an offset, if it is in memory.
+    pub(crate) fn message_in_memory(&self, offset: u64) -> Option<Message> {
+        message_at(&self.lock(), offset)
+    }
+
+    /// Shows a message in its new state from now on.
+    pub(crate) fn replace_in_memory(&self, hub: &Inner, message: Message) {
+        self.put_back(hub, &mut self.lock(), message);
+    }
+
+    fn put_back(&self, hub: &Inner, state: &mut State, message: Message) {
+        let Some(Position { offset, .. }) = message.position else { return };
+        let head = state.head;
+        state.tail.replace(offset, head, Arc::new(Publication::message(message, hub.dialects.len())));
+    }
+
+    /// Why there is no message at an offset.
+    pub(crate) fn why_missing(&self, offset: u64) -> Refusal {
+        let state = self.lock();
+        not_found(missing(offset, self.oldest(&state), state.head))
+    }
+}
+
+fn message_at(state: &State, offset: u64) -> Option<Message> {
+    state.tail.at(offset, state.head)?.message_ref().cloned()
+}
+
+fn missing(offset: u64, first: u64, head: u64) -> ecow::EcoString {
+    ecow::eco_format!("there is no message {offset}: the room has those from {first} to {head}")
+}
+
+/// What is answered when the message is like that already.
+pub(crate) fn unchanged(target: &Message) -> Published {
+    let (id, position): (MessageId, Option<Position>) = (target.id, target.position);
+    let ts: Timestamp = target.ts;
+    Published { id, position, ts, members: 0, duplicate: true }
+}

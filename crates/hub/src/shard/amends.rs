@@ -1,0 +1,69 @@
+//! Changes that clients make to earlier messages: judged, made or given to the room's keeper, answered.
+
+use std::borrow::Cow;
+use std::sync::Arc;
+
+use ecow::eco_format;
+use outspoke_protocol::{Amendment as Wanted, BodyRef, ErrorCode, Refusal, RequestId};
+use tokio::time::Instant;
+
+use super::publishes::{check_class, key_of, owned};
+use super::receive::Flow;
+use super::{Key, Shard};
+use crate::amend::Change;
+use crate::client::Client;
+use crate::keeper::{Amendment, Origin};
+use crate::room::Room;
+use crate::room::amend::Amending;
+
+impl Shard {
+    pub(super) fn amend(
+        &mut self,
+        key: Key,
+        id: Option<&RequestId>,
+        room: Option<Cow<'_, str>>,
+        target: u64,
+        wanted: Wanted<'_>,
+        name: Option<&str>,
+    ) -> Result<Flow, Refusal> {
+        self.check_serving()?;
+        let room = self.room_to_publish(key, room.as_deref())?;
+        if !room.class.amendments || !room.class.keeps() {
+            let name = room.name.as_ref().map_or("", |name| name.as_str());
+            let detail = eco_format!("messages of the room \"{name}\" cannot be changed");
+            return Err(Refusal::new(ErrorCode::Forbidden, detail));
+        }
+        let client = Arc::clone(&self.connections[key.slot as usize].client);
+        let change = self.change(&client, &room, wanted)?;
+        let key_of_change = name.map(|name| key_of(&client, name));
+        let amending = Amending { target, change, by: Some(client.publisher()), key: key_of_change };
+        let hub = Arc::clone(&self.hub);
+        let Some(keeper) = &room.keeper else {
+            let published = room.amend(&hub, &amending)?;
+            self.acknowledge(key, id, &room, &published);
+            return Ok(if hub.congestion.is_congested() { self.throttle(key) } else { Flow::Continue });
+        };
+        let origin = Origin::Client { shard: self.index, key, request: id.cloned() };
+        let deadline = Instant::now() + hub.config.store_timeout;
+        let amendment = Amendment { room: Arc::clone(&room), amending, origin, deadline };
+        keeper.submit_amendment(Box::new(amendment)).map_err(|_| {
+            let detail = "the storage cannot keep up: nothing was changed; send it again later";
+            Refusal::new(ErrorCode::Unavailable, detail)
+        })?;
+        Ok(self.count_unanswered(key))
+    }
+
+    fn change(&self, client: &Client, room: &Room, wanted: Wanted<'_>) -> Result<Change, Refusal> {
+        match wanted {
+            Wanted::Delete => Ok(Change::Delete),
+            Wanted::React { reaction, withdraw } => Change::react(&reaction, withdraw),
+            Wanted::Edit(body) => {
+                check_class(room, &body)?;
+                if matches!(body, BodyRef::Text(_)) {
+                    self.check_chat(&client.name(), &body)?;
+                }
+                Ok(Change::Edit(owned(body)))
+            }
+        }
+    }
+}

@@ -1,0 +1,177 @@
+//! A store for tests: one in memory that can be held, refuse, and lose its answers, and that counts reads.
+
+use std::sync::Arc;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use bytes::Bytes;
+use ecow::EcoString;
+use outspoke_hub::store::{
+    Answer, Appended, AuthoredPage, Batch, FactKey, FactPage, Health, LogKey, LogState, LogsPage,
+    MemoryStore, Page, Place, Range, Retention, Space, Store, StoreError, VerifyReport,
+};
+use tokio::sync::watch;
+
+/// What commits meet.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Mood {
+    Works,
+    /// They wait until the mood changes.
+    Holds,
+    /// Nothing is written.
+    Refuses(StoreError),
+    /// The answer is lost, this often; `written`: after the writing.
+    Doubts {
+        times: usize,
+        written: bool,
+    },
+}
+
+#[derive(Debug)]
+pub(crate) struct Shelf {
+    inner: MemoryStore,
+    mood: watch::Sender<Mood>,
+    reads: AtomicUsize,
+    fact_reads: AtomicUsize,
+    commits: AtomicUsize,
+    /// How often each log was read.
+    by_log: Mutex<std::collections::HashMap<EcoString, usize>>,
+}
+
+impl Shelf {
+    pub(crate) fn new() -> Arc<Self> {
+        Arc::new(Self {
+            inner: MemoryStore::new(),
+            mood: watch::Sender::new(Mood::Works),
+            reads: AtomicUsize::new(0),
+            fact_reads: AtomicUsize::new(0),
+            commits: AtomicUsize::new(0),
+            by_log: Mutex::default(),
+        })
+    }
+
+    pub(crate) fn set(&self, mood: Mood) {
+        self.mood.send_replace(mood);
+    }
+
+    /// Commits tried so far.
+    pub(crate) fn commits(&self) -> usize {
+        self.commits.load(Ordering::SeqCst)
+    }
+
+    /// How often facts were read.
+    pub(crate) fn fact_reads(&self) -> usize {
+        self.fact_reads.load(Ordering::SeqCst)
+    }
+
+    /// How often the log of a room was read.
+    pub(crate) fn reads_of(&self, room: &str) -> usize {
+        self.by_log.lock().unwrap().get(room).copied().unwrap_or(0)
+    }
+
+    async fn commit_in_mood(&self, batch: &Batch) -> Result<Vec<Appended>, StoreError> {
+        self.commits.fetch_add(1, Ordering::SeqCst);
+        let mut moods = self.mood.subscribe();
+        let mood = moods.wait_for(|mood| *mood != Mood::Holds).await.unwrap().clone();
+        match mood {
+            Mood::Works | Mood::Holds => self.inner.commit(batch).await,
+            Mood::Refuses(error) => Err(error),
+            Mood::Doubts { times, written } => {
+                self.set(match times {
+                    0 | 1 => Mood::Works,
+                    times => Mood::Doubts { times: times - 1, written },
+                });
+                if written {
+                    self.inner.commit(batch).await?;
+                }
+                Err(StoreError::InDoubt("the answer was lost".to_owned()))
+            }
+        }
+    }
+}
+
+impl Store for Shelf {
+    fn name(&self) -> &'static str {
+        "shelf"
+    }
+
+    fn commit<'a>(&'a self, batch: &'a Batch) -> Answer<'a, Vec<Appended>> {
+        Box::pin(self.commit_in_mood(batch))
+    }
+
+    fn range<'a>(&'a self, log: &'a LogKey, range: Range) -> Answer<'a, Page> {
+        self.reads.fetch_add(1, Ordering::SeqCst);
+        *self.by_log.lock().unwrap().entry(log.room.clone()).or_default() += 1;
+        Box::pin(async move {
+            if let Mood::Refuses(error) = self.mood.borrow().clone() {
+                return Err(error);
+            }
+            // As a real store, it gives others a turn.
+            tokio::task::yield_now().await;
+            self.inner.range(log, range).await
+        })
+    }
+
+    fn states<'a>(&'a self, logs: &'a [LogKey]) -> Answer<'a, Vec<Option<LogState>>> {
+        self.inner.states(logs)
+    }
+
+    fn trim<'a>(&'a self, log: &'a LogKey, keep: Retention, now: i64) -> Answer<'a, LogState> {
+        self.inner.trim(log, keep, now)
+    }
+
+    fn drop_log<'a>(&'a self, log: &'a LogKey) -> Answer<'a, ()> {
+        self.inner.drop_log(log)
+    }
+
+    fn logs<'a>(&'a self, tenant: &'a str, after: Option<&'a str>, max: usize) -> Answer<'a, LogsPage> {
+        self.inner.logs(tenant, after, max)
+    }
+
+    fn tenants(&self) -> Answer<'_, Vec<EcoString>> {
+        self.inner.tenants()
+    }
+
+    fn facts<'a>(&'a self, keys: &'a [FactKey]) -> Answer<'a, Vec<Option<Bytes>>> {
+        self.fact_reads.fetch_add(1, Ordering::SeqCst);
+        self.inner.facts(keys)
+    }
+
+    fn scan<'a>(
+        &'a self,
+        tenant: &'a str,
+        space: Space,
+        prefix: &'a [u8],
+        after: Option<&'a [u8]>,
+        max: usize,
+    ) -> Answer<'a, FactPage> {
+        self.inner.scan(tenant, space, prefix, after, max)
+    }
+
+    fn authored<'a>(
+        &'a self,
+        tenant: &'a str,
+        author: &'a str,
+        from: Option<Place>,
+        max: usize,
+    ) -> Answer<'a, AuthoredPage> {
+        self.inner.authored(tenant, author, from, max)
+    }
+
+    fn health(&self) -> Answer<'_, Health> {
+        self.inner.health()
+    }
+
+    fn verify(&self) -> Answer<'_, VerifyReport> {
+        self.inner.verify()
+    }
+
+    fn compact(&self) -> Answer<'_, u64> {
+        self.inner.compact()
+    }
+
+    fn close(&self) -> Answer<'_, ()> {
+        // Another hub goes on with it.
+        Box::pin(std::future::ready(Ok(())))
+    }
+}
