@@ -29,6 +29,9 @@ const LATER: Duration = Duration::from_secs(15);
 /// What a client is told of one room, or of none (`""`).
 type Told = BTreeMap<String, Vec<String>>;
 
+/// The members of a room, and its users: how many connections each has, and whether it is there.
+type Who = (usize, Vec<(String, usize, bool)>);
+
 /// The naive hub: rooms are sets, everything happens at once.
 #[derive(Default)]
 struct Naive {
@@ -159,8 +162,8 @@ impl Naive {
         self.tell(id, room, answer);
     }
 
-    /// Who is in a room: users, how many connections each has, and whether it is there.
-    fn presence(&self, room: &str) -> Option<(usize, Vec<(String, usize, bool)>)> {
+    /// Who is in a room.
+    fn presence(&self, room: &str) -> Option<Who> {
         let NaiveRoom { members, users, .. } = self.rooms.get(room)?;
         let user = |(user, away): (&&'static str, &Option<Instant>)| {
             let devices = members.iter().filter(|member| self.clients[member].user == *user).count();
@@ -430,7 +433,7 @@ async fn run(seed: u64) {
     run.time_goes_by().await;
     run.compare(&story).await;
     assert!(run.hub.room_count() == 0, "{story}");
-    assert!(run.hub.shutdown(std::time::Duration::from_secs(60)).await, "{story}");
+    assert!(run.hub.shutdown(Duration::from_secs(60)).await, "{story}");
 }
 
 fn from_env(name: &str) -> Option<u64> {

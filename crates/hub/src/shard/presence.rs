@@ -91,11 +91,10 @@ impl Shard {
         let held = memberships.iter_mut().find(|held| held.room.id == room.id);
         let told = held.is_some_and(|held| held.typing.change(active, now, ticks));
         // Whoever is behind has better things to catch up with.
-        if told && !self.is_stopping() && !self.hub.congestion.is_congested() {
-            if let Some(name) = room.name.clone() {
-                let expires = self.hub.config.typing_timeout;
-                room.tell_typing(&self.hub, Typing { room: name, from: client.publisher(), active, expires });
-            }
+        let told = told && !self.is_stopping() && !self.hub.congestion.is_congested();
+        if let Some(name) = room.name.clone().filter(|_| told) {
+            let expires = self.hub.config.typing_timeout;
+            room.tell_typing(&self.hub, Typing { room: name, from: client.publisher(), active, expires });
         }
         Ok(Flow::Continue)
     }
