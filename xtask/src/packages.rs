@@ -80,6 +80,18 @@ pub(crate) fn npm() -> Need {
     Need::new(&["npm"], &["nodejs", "npm"], "browser")
 }
 
+/// PostgreSQL's programs, of which Debian has none in the path; the tests look for them in the same places.
+pub(crate) fn postgres() -> Need {
+    let versions = (12..=30).rev().map(|version| format!("/usr/lib/postgresql/{version}/bin/postgres"));
+    let programs = versions.chain(["postgres".to_owned()]).collect();
+    Need { programs, packages: vec!["postgresql".to_owned()], for_suites: "rust" }
+}
+
+/// A Redis server.
+pub(crate) fn redis() -> Need {
+    Need::new(&["redis-server", "/usr/sbin/redis-server"], &["redis-server"], "rust")
+}
+
 /// A C++ compiler, for libFuzzer.
 pub(crate) fn cxx() -> Need {
     Need::new(&["c++", "g++", "clang++"], &["g++"], "fuzz")
@@ -98,7 +110,7 @@ pub(crate) fn llvm(ctx: &Context, tool: &str) -> Result<Need> {
 /// Prints every need, and where it is met.
 pub(crate) fn list(ctx: &Context) -> Result<()> {
     println!("from Debian, installed by the suites when they run as root:");
-    for need in [chromium(), npm(), cxx(), llvm(ctx, "llvm-cov")?] {
+    for need in [postgres(), redis(), chromium(), npm(), cxx(), llvm(ctx, "llvm-cov")?] {
         let found = need.find().map_or_else(|| "missing".to_owned(), |path| path.display().to_string());
         println!("  {:<24} for {:<10} {found}", need.packages.join(" "), need.for_suites);
     }

@@ -5,7 +5,7 @@
 
 use std::fmt;
 use std::sync::atomic::{AtomicBool, AtomicUsize};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use ecow::EcoString;
 use outspoke_protocol::{Dialect, Durability};
@@ -231,8 +231,11 @@ impl HubBuilder {
             stopping: AtomicBool::new(false),
             running: watch::Sender::new(count),
             threads: Mutex::default(),
+            timers: OnceLock::new(),
+            myself: OnceLock::new(),
             config,
         });
+        let _ = inner.myself.set(Arc::downgrade(&inner));
         let shards: std::io::Result<Vec<Shard>> =
             (0..count).map(|index| Shard::new(index, Arc::clone(&inner))).collect();
         Ok((inner, shards?))

@@ -96,6 +96,12 @@ pub enum JoinError {
         /// The limit.
         max: usize,
     },
+    /// The room is a private conversation of others, or its name is kept for one.
+    #[error("\"{room}\" is not the client's: rooms that begin with @ are private conversations of two users")]
+    Forbidden {
+        /// The room.
+        room: outspoke_protocol::RoomName,
+    },
     /// What the room has cannot be read now.
     #[error("the storage is unavailable: {0}")]
     Unavailable(String),

@@ -6,9 +6,9 @@
 use bytes::Bytes;
 use outspoke_store::Space;
 
-/// How far users have read: room, user -> see `room/receipts.rs`.
+/// How far users have received and read: room, epoch, user, which of both -> see `room/receipts.rs`.
 pub(crate) const CURSORS: Space = Space("cursors");
-/// Private conversations: user, other user -> see `direct.rs`.
+/// Private conversations: user, other user -> when the newest was said; see `direct.rs`.
 pub(crate) const CONVERSATIONS: Space = Space("conversations");
 /// Topics of rooms: room -> text.
 pub(crate) const TOPICS: Space = Space("topics");
@@ -30,3 +30,11 @@ pub(crate) fn prefix(parts: &[&str]) -> Bytes {
     prefix.push('\0');
     Bytes::from(prefix)
 }
+
+/// Whether an id can be a part of a name. Whoever admits identities may admit others; what needs a name is not for them.
+pub(crate) fn is_nameable(id: &str) -> bool {
+    !id.is_empty() && id.len() <= ID_BYTES_MAX && !id.contains('\0')
+}
+
+/// With a room's name, the longest there is, and a second id it fits a name.
+const ID_BYTES_MAX: usize = 256;

@@ -7,13 +7,13 @@
 use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
 use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
 use outspoke_protocol::{
-    Body, ClientId, Dialect, Disconnect, Durability, Event, FrameKind, Kind, Message, MessageId, RoomName,
-    StartFrom, Timestamp,
+    Body, ClientId, Dialect, Disconnect, Durability, Event, FrameKind, InvalidRoomName, Kind, Message,
+    MessageId, RoomName, StartFrom, Timestamp,
 };
 use outspoke_websocket::{Limits, Window, encode_frame};
 use tokio::sync::{oneshot, watch};
@@ -27,6 +27,7 @@ use crate::client::registry::{Place, Registry};
 use crate::commands::{CommandSpec, Commands};
 use crate::config::HubConfig;
 use crate::conn::WsConn;
+use crate::direct::{NAME_BYTES_MAX, is_reserved};
 use crate::dispatcher::Dispatcher;
 use crate::error::{AttachError, JoinError, NotWritten, PublishError, PushError};
 use crate::keeper::Keeper;
@@ -89,6 +90,10 @@ pub(crate) struct Inner {
     /// Keepers that have not closed their stores.
     pub(crate) keeping: watch::Sender<usize>,
     pub(crate) threads: Mutex<Vec<std::thread::JoinHandle<()>>>,
+    /// Where something is done later: a shard's runtime, once one runs.
+    pub(crate) timers: OnceLock<tokio::runtime::Handle>,
+    /// The hub itself, for what is done later.
+    pub(crate) myself: OnceLock<Weak<Inner>>,
 }
 
 impl fmt::Debug for Inner {
@@ -112,6 +117,12 @@ impl Inner {
         }
         let named = |keeper: &&Arc<Keeper>| class.store.as_ref().is_none_or(|name| keeper.name == *name);
         self.keepers.iter().find(named).cloned()
+    }
+
+    /// A room's name, if it is one.
+    pub(crate) fn room_name(&self, text: &str) -> Result<RoomName, InvalidRoomName> {
+        let max = if is_reserved(text) { NAME_BYTES_MAX } else { self.config.room_name_bytes_max };
+        RoomName::new(text, max)
     }
 
     /// Lets every shard look again at what it was waiting for.
@@ -504,7 +515,7 @@ impl Hub {
 
     /// Sees to it that a stored room knows its log.
     async fn read_room(&self, id: ClientId, room: &str) -> Result<(), JoinError> {
-        let name = RoomName::new(room, self.inner.config.room_name_bytes_max)?;
+        let name = self.inner.room_name(room)?;
         if self.inner.keeper_of(self.inner.config.rooms.of(name.as_str())).is_none() {
             return Ok(());
         }
@@ -516,7 +527,7 @@ impl Hub {
         if room.is_read() {
             return Ok(());
         }
-        let read = room.prepare(&self.inner, Need::State).await;
+        let read = room.prepare(&self.inner, Need::Cursors).await;
         read.map_err(|error| JoinError::Unavailable(error.to_string()))
     }
 
@@ -537,7 +548,7 @@ impl Hub {
         room: &str,
         command: impl FnOnce(crate::shard::Key, RoomName, oneshot::Sender<Result<(), JoinError>>) -> Command,
     ) -> Result<(), JoinError> {
-        let room = RoomName::new(room, self.inner.config.room_name_bytes_max)?;
+        let room = self.inner.room_name(room)?;
         let client = self.client(id).ok_or(JoinError::ClientNotFound)?;
         let key = *client.key.get().ok_or(JoinError::ClientNotFound)?;
         let (done, outcome) = oneshot::channel();

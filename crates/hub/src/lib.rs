@@ -24,6 +24,7 @@ mod client;
 mod commands;
 mod config;
 mod conn;
+mod direct;
 mod dispatcher;
 mod error;
 #[allow(dead_code)] // used as the features come
@@ -35,6 +36,7 @@ mod publication;
 mod publish;
 mod room;
 mod shard;
+mod social;
 mod stats;
 mod sync;
 mod tenant;

@@ -8,12 +8,15 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
-use outspoke_protocol::{Body, History, Kind, Message, MessageId, PageFrom, RoomName, encode_record};
+use outspoke_protocol::{
+    Body, ErrorCode, History, Kind, Message, MessageId, PageFrom, RoomName, UserId, encode_record,
+};
 use outspoke_store::Record;
 use tokio::sync::oneshot;
 use tokio::time::Instant;
 
 use crate::amend::Change;
+use crate::direct;
 use crate::error::PublishError;
 use crate::hub::{Hub, Inner};
 use crate::keeper::{Amendment, Origin, QueueFull, Submission};
@@ -110,8 +113,9 @@ impl Hub {
     /// # Errors
     /// As [`publish`](Self::publish).
     pub fn publish_once(&self, room: &str, publication: Publication) -> Result<Publishing, PublishError> {
-        let name = RoomName::new(room, self.inner.config.room_name_bytes_max)?;
+        let name = self.inner.room_name(room)?;
         self.check_open()?;
+        check_reserved(&name)?;
         let Publication { kind, body, key } = publication;
         // No client's key begins with this byte.
         let key = key.map(|key| [&[0], &key[..]].concat().into());
@@ -144,7 +148,7 @@ impl Hub {
     /// # Cancel safety
     /// Dropping the future has no effect.
     pub async fn history(&self, room: &str, from: PageFrom, limit: usize) -> Result<History, PublishError> {
-        let name = RoomName::new(room, self.inner.config.room_name_bytes_max)?;
+        let name = self.inner.room_name(room)?;
         let limit = limit.min(self.inner.config.history_page_max);
         let max = self.inner.config.rooms_max;
         let room = match self.tenant.directory.get(name.as_str()) {
@@ -182,7 +186,7 @@ impl Hub {
     }
 
     async fn amend(&self, room: &str, target: u64, change: Change) -> Result<Published, PublishError> {
-        let name = RoomName::new(room, self.inner.config.room_name_bytes_max)?;
+        let name = self.inner.room_name(room)?;
         self.check_open()?;
         let max = self.inner.config.rooms_max;
         let room = self.tenant.directory.open(&self.inner, &name);
@@ -204,14 +208,57 @@ impl Hub {
         outcome.await.unwrap_or(Err(PublishError::Stopping))
     }
 
+    /// Sends a private message in a user's name: to every connected device of both, and kept for those that are not
+    /// connected. Whether there are such users the hub cannot know.
+    ///
+    /// # Ordering
+    /// As [`publish`](Self::publish), for the conversation of the two.
+    ///
+    /// # Errors
+    /// An id is no user's, private messages are switched off, or the hub is overloaded or stopping; awaiting it, as
+    /// with [`publish`](Self::publish).
+    pub fn direct(&self, from: &str, to: &str, publication: Publication) -> Result<Publishing, PublishError> {
+        self.check_open()?;
+        let from = UserId::new(from);
+        let name = direct::conversation(&self.inner, &from, to).map_err(PublishError::Refused)?;
+        let max = self.inner.config.rooms_max;
+        let room = self.tenant.directory.open(&self.inner, &name);
+        let room = room.map_err(|_| PublishError::RoomLimit { max })?;
+        let draft = direct::draft(&self.inner, &self.tenant.name, &from, publication);
+        let publishing = self.publish_in(&room, draft);
+        if let Some(keeper) = &room.keeper {
+            self.inner.idle.put(&room, room.lingers());
+            if !room.is_read() {
+                // The author has read it, also if nobody is there for whom the room would be read.
+                let (room, hub) = (Arc::clone(&room), Arc::clone(&self.inner));
+                keeper.spawn(async move { drop(room.prepare(&hub, Need::Cursors).await) });
+            }
+        }
+        publishing
+    }
+
     fn publish_in(&self, room: &Arc<Room>, draft: Draft) -> Result<Publishing, PublishError> {
         if room.keeper.is_none() {
-            return Ok(Publishing(State::Done(Some(room.publish(&self.inner, draft)))));
+            let published = room.publish(&self.inner, draft);
+            if published.members == 0 && room.class.keeps() {
+                // From now on there is something to keep.
+                self.inner.idle.put(room, room.lingers());
+            }
+            return Ok(Publishing(State::Done(Some(published))));
         }
         let (done, outcome) = oneshot::channel();
         submit(&self.inner, room, draft, Origin::Api(done)).map_err(|_| PublishError::Overloaded)?;
         Ok(Publishing(State::Waiting(outcome)))
     }
+}
+
+/// Names of conversations are made by the hub; nobody could come into another room with that sign.
+fn check_reserved(name: &RoomName) -> Result<(), PublishError> {
+    if !direct::is_reserved(name.as_str()) || direct::Pair::parse(name.as_str()).is_some() {
+        return Ok(());
+    }
+    let detail = "names that begin with @ are those of private conversations";
+    Err(PublishError::Refused(outspoke_protocol::Refusal::new(ErrorCode::Forbidden, detail)))
 }
 
 /// Gives a message of a stored room to its keeper.
@@ -222,7 +269,8 @@ pub(crate) fn submit(hub: &Inner, room: &Arc<Room>, draft: Draft, origin: Origin
     let record = record_of(&message, key);
     let deadline = Instant::now() + hub.config.store_timeout;
     let room = Arc::clone(room);
-    let facts = facts_of(&room, &message);
+    let mut facts = direct::facts(hub, &room, &message);
+    facts.append(&mut facts_of(&room, &message));
     let submission = Submission { room, message, record, origin, facts, deadline };
     keeper.submit(Box::new(submission))
 }

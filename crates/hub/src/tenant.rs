@@ -13,6 +13,7 @@ use outspoke_protocol::Durability;
 
 use crate::analytics::Gauge;
 use crate::class::RoomClass;
+use crate::direct::Conversations;
 use crate::room::Room;
 use crate::room::directory::Directory;
 
@@ -22,6 +23,7 @@ pub(crate) struct Tenant {
     /// Empty for the one tenant of a hub without tenants.
     pub(crate) name: EcoString,
     pub(crate) directory: Directory,
+    pub(crate) conversations: Conversations,
     /// Its connections.
     pub(crate) gauge: Gauge,
     /// The room that everybody of the tenant is in; broadcasts go here. It has no name and never ends.
@@ -89,6 +91,6 @@ impl Tenant {
         let everyone =
             Arc::new(Room::everyone(next_room.fetch_add(1, Ordering::Relaxed), Arc::clone(class), shards));
         let directory = Directory::new(name.clone(), shards, Arc::clone(next_room), Arc::clone(rooms));
-        Self { name, directory, gauge: Gauge::default(), everyone }
+        Self { name, directory, conversations: Conversations::default(), gauge: Gauge::default(), everyone }
     }
 }

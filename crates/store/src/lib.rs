@@ -5,10 +5,18 @@
 //! is told at each method. What every back end must do is written once more, as a suite that runs over all of them.
 
 mod contract;
+#[cfg(feature = "dynamodb")]
+pub mod dynamodb;
 #[cfg(feature = "embedded")]
 pub mod embedded;
 pub mod limits;
 mod memory;
+#[cfg(feature = "postgres")]
+pub mod postgres;
+#[cfg(feature = "redis")]
+pub mod redis;
+#[cfg(feature = "remote")]
+mod remote;
 #[cfg(feature = "suite")]
 pub mod suite;
 

@@ -13,6 +13,7 @@ use anyhow::{Context as _, Result, bail};
 use serde::Deserialize;
 
 use crate::context::Context;
+use crate::packages;
 use crate::report::{Notes, Tally};
 use crate::step::{Log, minutes};
 use crate::wrapper;
@@ -26,6 +27,9 @@ pub(crate) const OBJECTS_FILE: &str = "objects.txt";
 
 /// The workspace's tests, or those whose names contain `filter`.
 pub(super) fn run(ctx: &Context, tally: &mut Tally, filter: Option<&str>, measured: bool) -> Result<Notes> {
+    // The stores' tests run against the real ones.
+    packages::postgres().ensure(ctx)?;
+    packages::redis().ensure(ctx)?;
     let workspace = ["--workspace", "--exclude=xtask"];
     let programs = build(ctx, &workspace, measured)?;
     if measured {

@@ -19,7 +19,7 @@ use bytes::Bytes;
 use ecow::EcoString;
 use outspoke_protocol::{ErrorCode, Message, Refusal, RequestId};
 use outspoke_store::{
-    Batch, FactKey, FactPage, FactWrite, LogKey, Page, Range, Record, Space, Store, StoreError,
+    Batch, FactKey, FactPage, FactWrite, LogKey, LogState, Page, Range, Record, Space, Store, StoreError,
 };
 use tokio::runtime::Handle;
 use tokio::sync::oneshot;
@@ -183,6 +183,11 @@ impl Keeper {
         self.counters.log_reads.fetch_add(1, Ordering::Relaxed);
         let log = log.clone();
         self.read(move |store: Arc<dyn Store>| async move { store.range(&log, range).await }).await
+    }
+
+    /// What each log has.
+    pub(crate) async fn states(&self, logs: Vec<LogKey>) -> Result<Vec<Option<LogState>>, StoreError> {
+        self.read(move |store: Arc<dyn Store>| async move { store.states(&logs).await }).await
     }
 
     /// Reads facts by their keys.

@@ -10,6 +10,7 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
 use ecow::EcoString;
 use outspoke_protocol::RoomName;
+use tokio::time::Instant;
 
 use super::Room;
 use super::join::{Admission, Newcomer};
@@ -151,12 +152,12 @@ impl Directory {
     }
 
     /// Ends a room that nobody has use for. Returns whether it did.
-    pub(crate) fn end_if_unused(&self, room: &Arc<Room>) -> bool {
+    pub(crate) fn end_if_unused(&self, room: &Arc<Room>, now: Instant) -> bool {
         let Some(name) = &room.name else { return false };
         let mut bucket = self.bucket(name.as_str());
         let here = bucket.get(name).is_some_and(|held| held.id == room.id);
         // Ours and the directory's: whoever else holds it is about to do something with it.
-        let unused = here && Arc::strong_count(room) <= 2 && room.members() == 0;
+        let unused = here && Arc::strong_count(room) <= 2 && room.is_over(now);
         if unused {
             self.end(&mut bucket, name);
         }

@@ -27,6 +27,7 @@ use super::roster::{Coming, Gathering, Roster, Shown};
 use super::timed::Timed;
 use super::{Draft, Room, State};
 use crate::client::Client;
+use crate::direct;
 use crate::hub::{Departure, Inner};
 use crate::last_seen;
 use crate::publication::Publication;
@@ -306,7 +307,7 @@ impl Room {
 
     fn note_last_seen(&self, hub: &Inner, client: &Client, now: Timestamp) {
         // Made-up ids are never asked for again.
-        if !self.class.presence || client.identity().anonymous {
+        if !self.class.presence || !direct::is_somebody(client.identity()) {
             return;
         }
         if let (Some(keeper), Some(name)) = (&self.keeper, &self.name) {

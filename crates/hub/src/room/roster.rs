@@ -253,89 +253,116 @@ impl Present {
     }
 }
 
-/// Users in the order of their ids.
-#[derive(Debug)]
+/// Users in the order of their ids. A room of one's own, which there are most of, takes no memory beside the roster's.
+#[derive(Debug, Default)]
 enum Users {
-    Few(Vec<Present>),
-    Many(BTreeMap<UserId, Present>),
+    #[default]
+    Nobody,
+    One(Present),
+    Few(Box<List>),
+    Many(Box<Tree>),
 }
 
-impl Default for Users {
-    fn default() -> Self {
-        Self::Few(Vec::new())
-    }
-}
+#[derive(Debug)]
+struct List(Vec<Present>);
+
+#[derive(Debug)]
+struct Tree(BTreeMap<UserId, Present>);
 
 impl Users {
     fn len(&self) -> usize {
         match self {
-            Self::Few(users) => users.len(),
-            Self::Many(users) => users.len(),
+            Self::Nobody => 0,
+            Self::One(_) => 1,
+            Self::Few(users) => users.0.len(),
+            Self::Many(users) => users.0.len(),
         }
     }
 
     fn get(&self, user: &UserId) -> Option<&Present> {
         match self {
-            Self::Few(users) => place(users, user).ok().map(|index| &users[index]),
-            Self::Many(users) => users.get(user),
+            Self::Nobody => None,
+            Self::One(present) => Some(present).filter(|present| present.told.user() == user),
+            Self::Few(users) => place(&users.0, user).ok().map(|index| &users.0[index]),
+            Self::Many(users) => users.0.get(user),
         }
     }
 
     fn find(&mut self, user: &UserId) -> Option<&mut Present> {
         match self {
-            Self::Few(users) => place(users, user).ok().map(|index| &mut users[index]),
-            Self::Many(users) => users.get_mut(user),
+            Self::Nobody => None,
+            Self::One(present) => Some(present).filter(|present| present.told.user() == user),
+            Self::Few(users) => place(&users.0, user).ok().map(|index| &mut users.0[index]),
+            Self::Many(users) => users.0.get_mut(user),
         }
     }
 
     /// Adds a user that is not here.
     fn insert(&mut self, present: Present) {
-        match self {
-            Self::Few(users) if users.len() < FEW => {
-                if let Err(index) = place(users, present.told.user()) {
-                    // Most rooms have one user or two.
-                    users.reserve_exact(1);
-                    users.insert(index, present);
-                }
+        let user = present.told.user().clone();
+        *self = match std::mem::take(self) {
+            Self::Nobody => Self::One(present),
+            Self::One(other) => {
+                let mut users = vec![other, present];
+                users.sort_by(|one, other| one.told.user().cmp(other.told.user()));
+                Self::Few(Box::new(List(users)))
+            }
+            Self::Few(mut users) if users.0.len() < FEW => {
+                let index = place(&users.0, &user).unwrap_or_else(|index| index);
+                users.0.insert(index, present);
+                Self::Few(users)
             }
             Self::Few(users) => {
-                let users = std::mem::take(users).into_iter().chain([present]);
-                *self = Self::Many(users.map(|present| (present.told.user().clone(), present)).collect());
+                let users = users.0.into_iter().chain([present]);
+                let by_id = users.map(|present| (present.told.user().clone(), present));
+                Self::Many(Box::new(Tree(by_id.collect())))
             }
-            Self::Many(users) => drop(users.insert(present.told.user().clone(), present)),
-        }
+            Self::Many(mut users) => {
+                users.0.insert(user, present);
+                Self::Many(users)
+            }
+        };
     }
 
     fn remove(&mut self, user: &UserId) -> Option<Present> {
+        let removed = match self {
+            Self::Nobody => None,
+            Self::One(present) if present.told.user() == user => match std::mem::take(self) {
+                Self::One(present) => Some(present),
+                _ => None,
+            },
+            Self::One(_) => None,
+            Self::Few(users) => place(&users.0, user).ok().map(|index| users.0.remove(index)),
+            Self::Many(users) => users.0.remove(user),
+        };
         match self {
-            Self::Few(users) => {
-                let index = place(users, user).ok()?;
-                let present = users.remove(index);
-                users.shrink_to_fit();
-                Some(present)
+            Self::Few(users) if users.0.len() <= 1 => {
+                *self = users.0.pop().map_or(Self::Nobody, Self::One);
             }
-            Self::Many(users) => {
-                let present = users.remove(user);
-                if users.is_empty() {
-                    *self = Self::default();
-                }
-                present
+            // Half of what made it a tree: not back and forth with one who comes and goes.
+            Self::Many(users) if users.0.len() <= FEW / 2 => {
+                let users = std::mem::take(&mut users.0).into_values().collect();
+                *self = Self::Few(Box::new(List(users)));
             }
+            _ => {}
         }
+        removed
     }
 
     fn after(&self, after: Option<&UserId>) -> impl Iterator<Item = &Present> {
-        let (few, many) = match self {
-            Self::Few(users) => {
-                let start = after.map_or(0, |after| place(users, after).map_or_else(|at| at, |at| at + 1));
-                (Some(users[start..].iter()), None)
-            }
-            Self::Many(users) => {
-                let start = after.map_or(Bound::Unbounded, Bound::Excluded);
-                (None, Some(users.range((start, Bound::Unbounded)).map(|(_, present)| present)))
-            }
+        let listed: &[Present] = match self {
+            Self::Nobody | Self::Many(_) => &[],
+            Self::One(present) => std::slice::from_ref(present),
+            Self::Few(users) => &users.0,
         };
-        few.into_iter().flatten().chain(many.into_iter().flatten())
+        let start = after.map_or(0, |after| place(listed, after).map_or_else(|at| at, |at| at + 1));
+        let tree = match self {
+            Self::Many(users) => Some(&users.0),
+            _ => None,
+        };
+        let start_in_tree = after.map_or(Bound::Unbounded, Bound::Excluded);
+        let in_tree = tree.map(|users| users.range((start_in_tree, Bound::Unbounded)));
+        listed[start..].iter().chain(in_tree.into_iter().flatten().map(|(_, present)| present))
     }
 }
 

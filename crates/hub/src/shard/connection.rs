@@ -212,6 +212,14 @@ impl Connection {
         Key { slot: slot as u32, generation: self.generation }
     }
 
+    /// The client's rooms, or its conversations; the room that everybody is in is neither.
+    pub(super) fn rooms_like(&self, conversations: bool) -> impl Iterator<Item = &Membership> {
+        self.memberships.iter().filter(move |held| {
+            let named = |name: &RoomName| crate::direct::is_reserved(name.as_str()) == conversations;
+            held.room.name.as_ref().is_some_and(named)
+        })
+    }
+
     pub(super) fn is_open(&self) -> bool {
         self.phase == Phase::Open
     }

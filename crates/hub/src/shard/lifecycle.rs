@@ -158,7 +158,15 @@ impl Shard {
     fn introduce(&mut self, key: Key, room: Option<RoomName>, from: StartFrom) {
         let hub = Arc::clone(&self.hub);
         let everyone = Arc::clone(&self.connections[key.slot as usize].client.tenant.everyone);
-        let newcomer = Newcomer { shard: self.index, key, ticket: 0, from: StartFrom::Now, client: None };
+        let newcomer = Newcomer {
+            shard: self.index,
+            key,
+            ticket: 0,
+            from: StartFrom::Now,
+            client: None,
+            user: None,
+            insists: false,
+        };
         everyone.admit(&hub, newcomer);
         let connection = &mut self.connections[key.slot as usize];
         connection.introduced = true;
@@ -189,6 +197,7 @@ impl Shard {
                 self.refuse(key.slot, refusal);
             }
         }
+        self.tell_news(key);
         hub.tell_connected(&client);
     }
 

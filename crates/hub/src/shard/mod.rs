@@ -23,6 +23,7 @@ mod rooms;
 mod send;
 mod slash;
 mod slow;
+mod social;
 pub(crate) mod wheel;
 
 use std::pin::{Pin, pin};
@@ -42,6 +43,7 @@ use self::poller::Poller;
 use self::rooms::LocalRooms;
 use self::wheel::{Tick, Wheel};
 use crate::hub::Inner;
+use crate::room::RoomId;
 use crate::stats::Counters;
 
 /// What others hold of a shard.
@@ -89,6 +91,8 @@ pub(crate) struct Shard {
     doomed: Vec<(Key, Disconnect)>,
     /// Connections whose stream has failed, likewise.
     lost: Vec<Key>,
+    /// Devices that a conversation waits for: it is being read for them.
+    enrolling: Vec<(Key, RoomId)>,
     stage: Stage,
 }
 
@@ -138,6 +142,7 @@ impl Shard {
             throttled: Vec::new(),
             doomed: Vec::new(),
             lost: Vec::new(),
+            enrolling: Vec::new(),
             stage: Stage::Serving,
             hub,
         })
@@ -150,6 +155,7 @@ impl Shard {
             tracing::error!(shard = self.index, %error, "cannot wait for sockets: the shard ends");
             return;
         }
+        let _ = self.hub.timers.set(tokio::runtime::Handle::current());
         // The clock starts with the runtime's, which a test may have paused.
         self.began = Instant::now();
         let mut alarm = pin!(tokio::time::sleep(self.tick));
@@ -235,6 +241,8 @@ impl Shard {
                 let _ = done.send(self.leave_for_api(client, &room));
             }
             Command::Close { client, disconnect } => self.begin_close(client, disconnect),
+            Command::Enroll { room, client, after, tried } => self.enroll(&room, client, after, tried),
+            Command::Tell(client, event) => self.tell(client, &event),
             Command::Wake(client) => self.woken(client),
             Command::Stop(last_call) => {
                 self.stage = Stage::Refusing;

@@ -34,8 +34,21 @@ impl Shard {
     ) -> Result<Flow, Refusal> {
         self.check_serving()?;
         let room = self.room_to_publish(key, room.as_deref())?;
+        self.say_in(key, id, &room, kind, body, name)
+    }
+
+    /// Says something in a room, of which the client need not be a member.
+    pub(super) fn say_in(
+        &mut self,
+        key: Key,
+        id: Option<&RequestId>,
+        room: &Arc<Room>,
+        kind: Kind,
+        body: BodyRef<'_>,
+        name: Option<&str>,
+    ) -> Result<Flow, Refusal> {
         let client = Arc::clone(&self.connections[key.slot as usize].client);
-        check_class(&room, &body)?;
+        check_class(room, &body)?;
         if matches!(kind, Kind::Chat | Kind::Action) {
             self.check_chat(&client.name(), &body)?;
         }
@@ -47,7 +60,7 @@ impl Shard {
             details: None,
             key: key_of_message,
         };
-        self.place(key, id, &room, draft)
+        self.place(key, id, room, draft)
     }
 
     /// Whether messages are accepted.

@@ -14,6 +14,7 @@ mod order;
 mod presence;
 mod pressure;
 mod pushes;
+mod receipts;
 mod recovery;
 mod shelf;
 mod shutdown;

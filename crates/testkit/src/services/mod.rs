@@ -1,0 +1,14 @@
+//! Databases for tests: real servers as real processes on loopback, each with its own data folder and a free port.
+//!
+//! Made for doing harm: every service can be paused, continued, killed and started again on the same port and
+//! data. Whatever happens to the test, its processes end with their guard, by their ids. The programs come from
+//! the system's packages; `cargo xtask deps` names them and `cargo xtask test` installs them where it may.
+
+mod postgres;
+mod redis;
+mod server;
+mod shared;
+
+pub use postgres::Postgres;
+pub use redis::Redis;
+pub use shared::{Shared, Slot};
