@@ -33,6 +33,7 @@ mod error;
 mod facts;
 mod hub;
 mod keeper;
+mod last_seen;
 mod publication;
 mod publish;
 mod quota;

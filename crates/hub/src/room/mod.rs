@@ -14,7 +14,10 @@ pub(crate) mod idle;
 pub(crate) mod join;
 pub(crate) mod load;
 pub(crate) mod log;
+pub(crate) mod presence;
 pub(crate) mod receipts;
+mod roster;
+mod timed;
 mod topic;
 
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -31,6 +34,7 @@ use self::load::Loading;
 pub(crate) use self::load::message_of;
 use self::log::{CacheBudget, Tail};
 use self::receipts::Receipts;
+use self::roster::Roster;
 use self::topic::Topic;
 pub(crate) use self::topic::facts_of;
 use crate::analytics::Tally;
@@ -90,6 +94,8 @@ pub(crate) struct State {
     tally: Option<Box<Tally>>,
     /// Of a stored room: what is read of it.
     loading: Option<Box<Loading>>,
+    /// The named clients, by user.
+    roster: Option<Box<Roster>>,
     /// Who has read how much. In a stored room `None` until that is read, elsewhere until somebody says so.
     receipts: Option<Box<Receipts>>,
     /// How long it stays without members.
@@ -382,6 +388,7 @@ impl State {
             topic: Topic::default(),
             tally: None,
             loading: None,
+            roster: None,
             receipts: None,
             stay: idle::Stay::default(),
         }

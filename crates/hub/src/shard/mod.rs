@@ -15,6 +15,7 @@ pub(crate) mod inbox;
 mod joins;
 mod lifecycle;
 mod poller;
+mod presence;
 mod publishes;
 mod receive;
 mod requests;
@@ -172,11 +173,15 @@ impl Shard {
                 self.ring();
                 if self.index == 0 {
                     self.hub.idle.sweep(&self.hub.tenants, Instant::now());
+                    self.hub.overdue.sweep(&self.hub, Instant::now());
+                    self.hub.last_seen.flush();
                 }
                 alarm.as_mut().reset(Instant::now() + self.tick);
             }
             self.turn().await;
         }
+        // The keepers end when the last shard has, and write first what is queued by then.
+        self.hub.last_seen.flush();
     }
 
     /// Waits for a socket, a command or the clock. Returns whether it had to.

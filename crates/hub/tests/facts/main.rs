@@ -12,6 +12,7 @@ mod handlers;
 mod heartbeat;
 mod membership;
 mod order;
+mod presence;
 mod pressure;
 mod pushes;
 mod receipts;
