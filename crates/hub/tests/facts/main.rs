@@ -22,5 +22,6 @@ mod slow;
 mod stored;
 mod streams;
 mod support;
+mod tenants;
 mod upgrade;
 mod violations;
