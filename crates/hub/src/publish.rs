@@ -9,8 +9,8 @@ use std::task::{Context, Poll};
 
 use bytes::Bytes;
 use outspoke_protocol::{
-    Body, ClientId, ErrorCode, History, Kind, Message, MessageId, PageFrom, Publisher, Refusal, RoomName, UserId,
-    encode_record,
+    Body, ClientId, ErrorCode, History, Kind, Message, MessageId, PageFrom, Publisher, Refusal, RoomName,
+    UserId, encode_record,
 };
 use outspoke_store::Record;
 use tokio::sync::oneshot;
