@@ -23,8 +23,10 @@ use crate::dispatcher::{Dispatcher, Handler};
 use crate::error::StartError;
 use crate::hub::{Departure, Hub, Inner, OnConnect, OnDisconnect};
 use crate::keeper::Keeper;
+use crate::last_seen::LastSeen;
 use crate::quota::Quotas;
 use crate::room::idle::Idle;
+use crate::room::presence::Overdue;
 use crate::shard::inbox::{Congestion, Inbox};
 use crate::shard::{Mailbox, Shard};
 use crate::stats::Counters;
@@ -244,6 +246,8 @@ impl HubBuilder {
             keepers,
             analytics: Analytics::new(config.analytics),
             idle: Idle::default(),
+            overdue: Overdue::default(),
+            last_seen: LastSeen::default(),
             history_cache: Arc::default(),
             congestion,
             on_connect,

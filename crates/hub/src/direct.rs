@@ -242,6 +242,14 @@ impl Conversations {
         }
     }
 
+    /// Forgets every conversation of a user, on both sides.
+    pub(crate) fn forget_all_of(&self, user: &UserId) {
+        for (other, _) in self.held_of(user, None) {
+            self.forget(user, &other);
+            self.forget(&other, user);
+        }
+    }
+
     fn held_of(&self, user: &UserId, after: Option<&UserId>) -> Vec<(UserId, Timestamp)> {
         let held = self.held();
         let Some(of_user) = held.by_user.get(user) else { return Vec::new() };

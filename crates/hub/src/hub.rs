@@ -31,11 +31,13 @@ use crate::direct::{NAME_BYTES_MAX, is_reserved};
 use crate::dispatcher::Dispatcher;
 use crate::error::{AttachError, JoinError, NotWritten, PublishError, PushError};
 use crate::keeper::Keeper;
+use crate::last_seen::LastSeen;
 use crate::publication::{Publication, opcode};
 use crate::room::Draft;
 use crate::room::idle::Idle;
 use crate::room::load::Need;
 use crate::room::log::CacheBudget;
+use crate::room::presence::Overdue;
 use crate::shard::Mailbox;
 use crate::shard::command::{Arrival, Command, LastCall};
 use crate::shard::inbox::{Congestion, Rejected};
@@ -73,6 +75,9 @@ pub(crate) struct Inner {
     pub(crate) analytics: Analytics,
     /// Rooms that nobody is in.
     pub(crate) idle: Idle,
+    /// Rooms that have something to tell later.
+    pub(crate) overdue: Overdue,
+    pub(crate) last_seen: LastSeen,
     /// What the newest messages of stored rooms take.
     pub(crate) history_cache: Arc<CacheBudget>,
     pub(crate) congestion: Arc<Congestion>,
@@ -564,7 +569,7 @@ impl Hub {
     pub fn disconnect(&self, id: ClientId, disconnect: Disconnect) -> bool {
         let Some(client) = self.client(id) else { return false };
         let Some(&key) = client.key.get() else { return false };
-        let command = Command::Close { client: key, disconnect };
+        let command = Command::Close { client: key, disconnect, reason: None };
         self.inner.shards[usize::from(client.shard)].inbox.push(command, Command::WEIGHT).is_ok()
     }
 

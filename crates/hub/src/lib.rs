@@ -15,6 +15,7 @@
 //! [dialect](outspoke_protocol::Dialect), judged and done, given its place in the room's order, and written by every
 //! shard that has members of the room, once per member and turn. See `docs/architecture.md` in the repository.
 
+mod admin;
 mod amend;
 mod analytics;
 mod auth;
@@ -26,11 +27,13 @@ mod config;
 mod conn;
 mod direct;
 mod dispatcher;
+mod erasure;
 mod error;
 #[allow(dead_code)] // used as the features come
 mod facts;
 mod hub;
 mod keeper;
+mod last_seen;
 mod publication;
 mod publish;
 mod quota;
@@ -51,6 +54,7 @@ pub mod models {
 }
 
 pub use crate::{
+    admin::{Listing, RoomInfo},
     analytics::{AnalyticsError, Figures, Grain, RoomFigures},
     auth::{AuthError, Authentication, Authenticator, Identity, OpenMode, authenticator_fn},
     builder::HubBuilder,
@@ -60,7 +64,9 @@ pub use crate::{
     config::{CompressionConfig, HeartbeatConfig, HubConfig, InvalidConfig, Rename, SlowClient, TcpConfig},
     conn::{MemoryConn, MemoryPeer, StreamConn, TcpConn, WsConn},
     dispatcher::{Context, Data, Handler, Handling, Reply},
+    erasure::{Erased, UserDataPlace, UserDatum},
     error::{AttachError, JoinError, NotWritten, PublishError, PushError, StartError},
+    facts::FACT_FAMILIES,
     hub::{Attach, Departure, Frame, Hub},
     publish::{Publication, Publishing},
     quota::{Quotas, Usage},

@@ -9,7 +9,8 @@ use std::task::{Context, Poll};
 
 use bytes::Bytes;
 use outspoke_protocol::{
-    Body, ErrorCode, History, Kind, Message, MessageId, PageFrom, Refusal, RoomName, UserId, encode_record,
+    Body, ClientId, ErrorCode, History, Kind, Message, MessageId, PageFrom, Publisher, Refusal, RoomName,
+    UserId, encode_record,
 };
 use outspoke_store::Record;
 use tokio::sync::oneshot;
@@ -33,6 +34,8 @@ pub struct Publication {
     pub kind: Kind,
     /// What it says.
     pub body: Body,
+    /// Who says it; `None`: the application itself.
+    pub from: Option<Publisher>,
     /// The application's own name for it: a second one with the same name publishes nothing, for at least 5 minutes and
     /// 10,000 names in the room. At most 128 bytes.
     pub key: Option<Bytes>,
@@ -42,7 +45,15 @@ impl Publication {
     /// A message without a name of its own.
     #[must_use]
     pub fn new(kind: Kind, body: Body) -> Self {
-        Self { kind, body, key: None }
+        Self { kind, body, from: None, key: None }
+    }
+
+    /// The same message, said by a user, whom the application speaks for.
+    #[must_use]
+    pub fn by(mut self, user: UserId, name: impl Into<ecow::EcoString>) -> Self {
+        // No connection has this id.
+        self.from = Some(Publisher { user, name: name.into(), client: ClientId::from_u128(0) });
+        self
     }
 
     /// The same message, published only once under this name.
@@ -117,10 +128,10 @@ impl Hub {
         let name = self.inner.room_name(room)?;
         self.check_open()?;
         check_reserved(&name)?;
-        let Publication { kind, body, key } = publication;
+        let Publication { kind, body, from, key } = publication;
         // No client's key begins with this byte.
         let key = key.map(|key| [&[0], &key[..]].concat().into());
-        let draft = Draft { kind, from: None, body, details: None, key };
+        let draft = Draft { kind, from, body, details: None, key };
         let keeps = self.inner.config.rooms.of(name.as_str()).keeps();
         let room = match self.tenant.directory.get(name.as_str()) {
             Some(room) => room,

@@ -183,6 +183,8 @@ disconnects! {
     WriteTimeout = 4001, "write_timeout", Backoff, "slow consumer: write timed out";
     /// Nothing came from the client, not even a pong, for the heartbeat's time-out.
     HeartbeatTimeout = 4002, "heartbeat_timeout", Backoff, "heartbeat timed out";
+    /// The application ended it, and the client should come back: to another server, say, or as somebody else.
+    ReconnectRequested = 4003, "reconnect_requested", Backoff, "disconnected by the server, reconnect";
     /// A newer connection with the same identity took this one's place.
     Replaced = 4500, "replaced", Never, "replaced by a newer connection with the same identity";
     /// An operator or the application ended it.

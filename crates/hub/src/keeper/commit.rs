@@ -70,6 +70,10 @@ impl Keeper {
                     self.commit(hub, std::mem::take(&mut group)).await;
                     self.amend(hub, *amendment).await;
                 }
+                Job::Erase(erasure) => {
+                    self.commit(hub, std::mem::take(&mut group)).await;
+                    self.do_erasure(hub, *erasure).await;
+                }
                 Job::Write(facts, done) => group.write(facts, done),
                 Job::LastCall(last_call) => {
                     self.commit(hub, std::mem::take(&mut group)).await;
@@ -81,10 +85,14 @@ impl Keeper {
     }
 
     async fn commit(&self, hub: &Arc<Inner>, group: Group) {
-        if is_empty(&group.batch) {
+        let Group { batch, rooms, writes, .. } = group;
+        if is_empty(&batch) {
+            for done in writes {
+                // Whoever asked may have stopped waiting.
+                let _ = done.send(Ok(()));
+            }
             return;
         }
-        let Group { batch, rooms, writes, .. } = group;
         let outcome = self.commit_until_known(hub, &batch).await;
         for done in writes {
             // Whoever asked may have stopped waiting.

@@ -10,6 +10,7 @@
 
 mod amend;
 mod commit;
+mod erase;
 mod queue;
 
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -26,6 +27,7 @@ use tokio::sync::oneshot;
 use tokio::time::Instant;
 
 pub(crate) use self::amend::Amendment;
+use self::erase::Erasure;
 use self::queue::Queue;
 use crate::analytics::Analytics;
 use crate::error::PublishError;
@@ -60,6 +62,7 @@ pub(crate) struct KeeperCounters {
 pub(super) enum Job {
     Publish(Box<Submission>),
     Amend(Box<Amendment>),
+    Erase(Box<Erasure>),
     Write(Vec<FactWrite>, oneshot::Sender<Result<(), StoreError>>),
     /// Let go of this when everything before is done.
     LastCall(Arc<LastCall>),

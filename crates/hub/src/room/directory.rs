@@ -9,11 +9,13 @@ use std::sync::PoisonError;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
 use ecow::EcoString;
-use outspoke_protocol::{Publisher, RoomName};
+use outspoke_protocol::RoomName;
 use tokio::time::Instant;
 
 use super::Room;
 use super::join::{Admission, Newcomer};
+use super::presence::Exit;
+use crate::client::Client;
 use crate::error::{JoinError, PublishError};
 use crate::hub::Inner;
 use crate::quota::{Exceeded, Meter};
@@ -168,16 +170,23 @@ impl Directory {
     }
 
     /// Undoes one join of `shard`; the last one ends a room that keeps nothing.
-    pub(crate) fn leave(&self, hub: &Inner, room: &Arc<Room>, shard: usize, leaver: Option<Publisher>) {
+    pub(crate) fn leave(
+        &self,
+        hub: &Inner,
+        room: &Arc<Room>,
+        shard: usize,
+        leaver: &Arc<Client>,
+        exit: Exit,
+    ) {
         let Some(name) = &room.name else {
             room.dismiss(hub, shard, None);
             return;
         };
         let mut bucket = self.bucket(name.as_str());
-        if room.dismiss(hub, shard, leaver) > 0 {
+        if room.dismiss(hub, shard, Some((leaver, exit))) > 0 {
             return;
         }
-        if room.class.keeps() {
+        if room.class.keeps() || room.is_expecting() {
             drop(bucket);
             hub.idle.put(room, room.lingers());
         } else {

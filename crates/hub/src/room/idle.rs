@@ -3,14 +3,13 @@
 //! Filled when a room's last member leaves, or a message comes to a room without members; worked off by the first shard once
 //! per tick. A room is on the list once, however often it was put there, and its own state says until when it stays.
 
-use std::cmp::Reverse;
-use std::collections::BinaryHeap;
-use std::sync::{Mutex, PoisonError, Weak};
+use std::sync::Weak;
 use std::time::Duration;
 
 use tokio::time::Instant;
 
 use super::Room;
+use super::timed::Timed;
 use crate::sync::Arc;
 use crate::tenant::Tenants;
 
@@ -21,9 +20,7 @@ const AGAIN: Duration = Duration::from_secs(1);
 
 /// Rooms by the time at which they may end.
 #[derive(Debug, Default)]
-pub(crate) struct Idle {
-    rooms: Mutex<BinaryHeap<Reverse<Entry>>>,
-}
+pub(crate) struct Idle(Timed<Weak<Room>>);
 
 /// How long a room stays without members.
 #[derive(Clone, Copy, Debug, Default)]
@@ -32,32 +29,6 @@ pub(crate) struct Stay {
     until: Option<Instant>,
     /// It is on the list.
     listed: bool,
-}
-
-#[derive(Debug)]
-struct Entry {
-    at: Instant,
-    room: Weak<Room>,
-}
-
-impl PartialEq for Entry {
-    fn eq(&self, other: &Self) -> bool {
-        self.at == other.at
-    }
-}
-
-impl Eq for Entry {}
-
-impl PartialOrd for Entry {
-    fn partial_cmp(&self, other: &Self) -> Option<std::cmp::Ordering> {
-        Some(self.cmp(other))
-    }
-}
-
-impl Ord for Entry {
-    fn cmp(&self, other: &Self) -> std::cmp::Ordering {
-        self.at.cmp(&other.at)
-    }
 }
 
 impl Idle {
@@ -69,18 +40,13 @@ impl Idle {
         let Some(at) = until.filter(|_| !state.stay.listed) else { return };
         state.stay.listed = true;
         drop(state);
-        self.list(at, room);
-    }
-
-    fn list(&self, at: Instant, room: &Arc<Room>) {
-        let entry = Entry { at, room: Arc::downgrade(room) };
-        self.rooms.lock().unwrap_or_else(PoisonError::into_inner).push(Reverse(entry));
+        self.0.put(at, Arc::downgrade(room));
     }
 
     /// Ends the rooms whose time has come.
     pub(crate) fn sweep(&self, tenants: &Tenants, now: Instant) {
         for _ in 0..PER_SWEEP {
-            let Some(room) = self.next_due(now) else { return };
+            let Some((_, room)) = self.0.take_due(now) else { return };
             let Some(room) = room.upgrade() else { continue };
             let again = match due(&room, now) {
                 // It comes back when they leave, or never.
@@ -90,14 +56,8 @@ impl Idle {
                 Due::Over => now + AGAIN,
             };
             room.lock().stay.listed = true;
-            self.list(again, &room);
+            self.0.put(again, Arc::downgrade(&room));
         }
-    }
-
-    fn next_due(&self, now: Instant) -> Option<Weak<Room>> {
-        let mut rooms = self.rooms.lock().unwrap_or_else(PoisonError::into_inner);
-        let due = rooms.peek().is_some_and(|Reverse(entry)| entry.at <= now);
-        due.then(|| rooms.pop().map(|Reverse(entry)| entry.room)).flatten()
     }
 }
 

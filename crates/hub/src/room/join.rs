@@ -4,9 +4,11 @@
 //! step, so that no message falls between what it is given and what it will be delivered, and none comes twice.
 
 use ecow::EcoString;
-use outspoke_protocol::{Body, Kind, Position, Publisher, StartFrom, Unread, UserId};
+use outspoke_protocol::{Position, StartFrom, Unread, UserId};
 
-use super::{Draft, Room, State};
+use super::presence::Exit;
+use super::{Room, State};
+use crate::client::Client;
 use crate::hub::Inner;
 use crate::publication::Publication;
 use crate::room::load::Need;
@@ -21,8 +23,8 @@ pub(crate) struct Newcomer {
     pub(crate) key: Key,
     pub(crate) ticket: u32,
     pub(crate) from: StartFrom,
-    /// Who the room hears of; nobody, where the client has no name.
-    pub(crate) publisher: Option<Publisher>,
+    /// Who it is, where the room is to know: it hears of everybody who has a name.
+    pub(crate) client: Option<Arc<Client>>,
     /// Who wants to know what there is unread.
     pub(crate) user: Option<UserId>,
     /// ... and waits until that is read, should it not be in memory.
@@ -88,7 +90,9 @@ impl Room {
             return Admission::Once(Need::Cursors);
         }
         let unread = newcomer.user.as_ref().and_then(|user| self.unread_of(&state, user));
-        self.announce(hub, &mut state, Kind::Join, newcomer.publisher);
+        if let Some(client) = &newcomer.client {
+            self.arrive(hub, &mut state, client);
+        }
         state.members[newcomer.shard] += 1;
         state.total += 1;
         state.shards |= 1 << newcomer.shard;
@@ -188,23 +192,21 @@ impl Room {
     }
 
     /// Returns how many members are left on the hub; they are told.
-    pub(super) fn dismiss(self: &Arc<Self>, hub: &Inner, shard: usize, leaver: Option<Publisher>) -> usize {
+    pub(super) fn dismiss(
+        self: &Arc<Self>,
+        hub: &Inner,
+        shard: usize,
+        leaver: Option<(&Arc<Client>, Exit)>,
+    ) -> usize {
         let mut state = self.lock();
         state.members[shard] -= 1;
         state.total -= 1;
         if state.members[shard] == 0 {
             state.shards &= !(1 << shard);
         }
-        self.announce(hub, &mut state, Kind::Leave, leaver);
+        if let Some((client, exit)) = leaver {
+            self.part(hub, &mut state, client, exit);
+        }
         state.total
-    }
-
-    /// Tells the members who came or went, unless they are so many that nobody could follow.
-    fn announce(self: &Arc<Self>, hub: &Inner, state: &mut State, kind: Kind, who: Option<Publisher>) {
-        let crowd = state.total > self.class.announce_members_max;
-        let Some(who) = who.filter(|_| self.class.announce && state.total > 0 && !crowd) else { return };
-        let draft = Draft { kind, from: Some(who), body: Body::Empty, details: None, key: None };
-        let message = self.message(draft, hub.now());
-        self.hand_out(hub, state, &Arc::new(Publication::message(message, hub.dialects.len())));
     }
 }

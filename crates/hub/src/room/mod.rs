@@ -14,7 +14,10 @@ pub(crate) mod idle;
 pub(crate) mod join;
 pub(crate) mod load;
 pub(crate) mod log;
+pub(crate) mod presence;
 pub(crate) mod receipts;
+mod roster;
+mod timed;
 mod topic;
 
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -28,8 +31,10 @@ use outspoke_protocol::{
 use outspoke_store::{LogKey, LogState, Retention};
 
 use self::load::Loading;
+pub(crate) use self::load::message_of;
 use self::log::{CacheBudget, Tail};
 use self::receipts::Receipts;
+use self::roster::Roster;
 use self::topic::Topic;
 pub(crate) use self::topic::facts_of;
 use crate::analytics::Tally;
@@ -89,6 +94,8 @@ pub(crate) struct State {
     tally: Option<Box<Tally>>,
     /// Of a stored room: what is read of it.
     loading: Option<Box<Loading>>,
+    /// The named clients, by user.
+    roster: Option<Box<Roster>>,
     /// Who has read how much. In a stored room `None` until that is read, elsewhere until somebody says so.
     receipts: Option<Box<Receipts>>,
     /// How long it stays without members.
@@ -172,6 +179,26 @@ impl Room {
 
     pub(crate) fn members(&self) -> usize {
         self.lock().total
+    }
+
+    /// Members, the oldest message's offset and the newest one's.
+    pub(crate) fn extent(&self) -> (usize, u64, u64) {
+        let state = self.lock();
+        (state.total, self.oldest(&state), state.head)
+    }
+
+    /// Every message in memory, the oldest first.
+    pub(crate) fn all_in_memory(&self) -> Vec<Message> {
+        self.lock().tail.iter().filter_map(|publication| publication.message_ref()).cloned().collect()
+    }
+
+    /// Forgets the messages in memory.
+    pub(crate) fn clear_memory(&self) {
+        let mut state = self.lock();
+        state.tail.clear();
+        if self.keeper.is_none() {
+            state.first = state.head + 1;
+        }
     }
 
     /// What an acknowledgement means here.
@@ -361,6 +388,7 @@ impl State {
             topic: Topic::default(),
             tally: None,
             loading: None,
+            roster: None,
             receipts: None,
             stay: idle::Stay::default(),
         }

@@ -16,6 +16,7 @@ use outspoke_websocket::{Decoder, Window};
 
 use super::Key;
 use super::command::Command;
+use super::presence::TypingState;
 use super::wheel::Tick;
 use crate::client::Client;
 use crate::client::outbox::Outbox;
@@ -101,6 +102,7 @@ pub(super) struct Membership {
     pub(super) ticket: u32,
     /// The room's offset at the join: messages after it follow.
     pub(super) joined: u64,
+    pub(super) typing: TypingState,
 }
 
 /// Where in a room's member list a client sits.

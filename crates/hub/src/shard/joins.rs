@@ -6,9 +6,7 @@
 use std::sync::Arc;
 
 use ecow::eco_format;
-use outspoke_protocol::{
-    ErrorCode, Event, Publisher, Refusal, RequestId, RoomName, StartFrom, Subscribed, UserId,
-};
+use outspoke_protocol::{ErrorCode, Event, Refusal, RequestId, RoomName, StartFrom, Subscribed, UserId};
 use outspoke_store::StoreError;
 
 use super::connection::{Asking, Connection, Membership, Seat, Stall, Waiting};
@@ -22,6 +20,7 @@ use crate::keeper::refusal_of_store;
 use crate::room::Room;
 use crate::room::join::{Admission, Joined, Newcomer};
 use crate::room::load::Need;
+use crate::room::presence::Exit;
 
 /// Reads of a room for one client that asks: one that did not suffice is followed by one that reads all there is to
 /// give, and a third finds what came in between.
@@ -191,10 +190,10 @@ impl Shard {
         }
         let ticket = connection.next_ticket;
         connection.next_ticket = ticket.wrapping_add(1);
-        let publisher = announced(&connection.client);
+        let client = Some(Arc::clone(&connection.client));
         // What is unread is worth two reads of the store, and not a refusal.
         let (user, insists) = (somebody(&connection.client), reads < 2);
-        let newcomer = Newcomer { shard: self.index, key, ticket, from, publisher, user, insists };
+        let newcomer = Newcomer { shard: self.index, key, ticket, from, client, user, insists };
         let joined = connection.client.tenant.directory.join(&hub, name, newcomer);
         let (room, admission) = joined?;
         let joined = match admission {
@@ -211,6 +210,7 @@ impl Shard {
             room: Arc::clone(&room),
             ticket,
             joined: joined.head,
+            typing: Default::default(),
         });
         self.hot[key.slot as usize].several_rooms = connection.memberships.len() > 2;
         Ok((room, Outcome::In(joined)))
@@ -231,8 +231,13 @@ impl Shard {
         };
     }
 
-    /// Takes a client out of the room at `index` of its memberships.
+    /// Takes a client that wants it so out of the room at `index` of its memberships.
     pub(super) fn leave(&mut self, key: Key, index: usize) {
+        self.leave_because(key, index, Exit::Goodbye);
+    }
+
+    /// Takes a client out of the room at `index` of its memberships.
+    pub(super) fn leave_because(&mut self, key: Key, index: usize, exit: Exit) {
         let connection = &mut self.connections[key.slot as usize];
         let membership = connection.memberships.swap_remove(index);
         if let Some(outbox) = connection.outbox.as_mut() {
@@ -254,7 +259,7 @@ impl Shard {
         }
         let hub = Arc::clone(&self.hub);
         let client = &self.connections[key.slot as usize].client;
-        client.tenant.directory.leave(&hub, &membership.room, self.index, announced(client));
+        client.tenant.directory.leave(&hub, &membership.room, self.index, client, exit);
     }
 
     /// [`Hub::join`]'s part in the shard.
@@ -289,11 +294,6 @@ impl Shard {
         self.send_replies(key.slot, false);
         Ok(())
     }
-}
-
-/// The client as its rooms hear of it, if they do: nobody knows somebody without a name.
-fn announced(client: &Client) -> Option<Publisher> {
-    (!client.name().is_empty()).then(|| client.publisher())
 }
 
 /// The client's user, if the hub can keep something about it.

@@ -163,7 +163,7 @@ impl Shard {
             key,
             ticket: 0,
             from: StartFrom::Now,
-            publisher: None,
+            client: None,
             user: None,
             insists: false,
         };
@@ -176,6 +176,7 @@ impl Shard {
             room: everyone,
             ticket: 0,
             joined: 0,
+            typing: Default::default(),
         });
         let client = Arc::clone(&connection.client);
         self.reply(
@@ -212,7 +213,7 @@ impl Shard {
         self.hub.registry.remove(&client);
         self.hot[key.slot as usize].direct = -1;
         while !self.connections[key.slot as usize].memberships.is_empty() {
-            self.leave(key, 0);
+            self.leave_because(key, 0, departure.exit());
         }
         count(&self.counters().connections_closed, 1);
         if introduced {

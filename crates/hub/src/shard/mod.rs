@@ -15,6 +15,7 @@ pub(crate) mod inbox;
 mod joins;
 mod lifecycle;
 mod poller;
+mod presence;
 mod publishes;
 mod receive;
 mod requests;
@@ -172,11 +173,15 @@ impl Shard {
                 self.ring();
                 if self.index == 0 {
                     self.hub.idle.sweep(&self.hub.tenants, Instant::now());
+                    self.hub.overdue.sweep(&self.hub, Instant::now());
+                    self.hub.last_seen.flush();
                 }
                 alarm.as_mut().reset(Instant::now() + self.tick);
             }
             self.turn().await;
         }
+        // The keepers end when the last shard has, and write first what is queued by then.
+        self.hub.last_seen.flush();
     }
 
     /// Waits for a socket, a command or the clock. Returns whether it had to.
@@ -235,9 +240,12 @@ impl Shard {
             Command::Leave { client, room, done } => {
                 let _ = done.send(self.leave_for_api(client, &room));
             }
-            Command::Close { client, disconnect } => self.begin_close(client, disconnect),
             Command::Enroll { room, client, after, tried } => self.enroll(&room, client, after, tried),
             Command::Tell(client, event) => self.tell(client, &event),
+            Command::Close { client, disconnect, reason } => {
+                let reason = reason.as_deref().unwrap_or(disconnect.reason());
+                self.begin_close_because(client, disconnect, reason);
+            }
             Command::Wake(client) => self.woken(client),
             Command::Stop(last_call) => {
                 self.stage = Stage::Refusing;

@@ -52,6 +52,10 @@ impl Shard {
                 *merge = true;
                 self.publish(key, id.as_ref(), room, kind, body, name.as_deref())
             }
+            Wanted::Presence { room, after, limit } => {
+                self.presence(key, id.as_ref(), &room, after.as_deref(), limit)
+            }
+            Wanted::Typing { room, active } => self.typing(key, room.as_deref(), active),
             Wanted::Amend { room, target, amendment, key: name } => {
                 *merge = true;
                 self.amend(key, id.as_ref(), room, target, amendment, name.as_deref())

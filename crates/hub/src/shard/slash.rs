@@ -216,6 +216,9 @@ impl Shard {
         }
         client.rename(name.clone());
         for membership in &connection.memberships {
+            if former.is_empty() {
+                membership.room.named(&self.hub, &client);
+            }
             membership.room.renamed(&self.hub, client.publisher(), &former);
         }
     }

@@ -184,7 +184,8 @@ impl Hub {
             for client in self.inner.registry.all() {
                 let Some(key) = client.key.get().copied() else { continue };
                 if Arc::ptr_eq(&client.tenant, tenant) {
-                    let close = Command::Close { client: key, disconnect: Disconnect::TenantRemoved };
+                    let close =
+                        Command::Close { client: key, disconnect: Disconnect::TenantRemoved, reason: None };
                     // A shard that has ended has nobody to disconnect.
                     let _ = self.inner.shards[usize::from(client.shard)].inbox.push(close, Command::WEIGHT);
                 }

@@ -2,6 +2,7 @@
 //!
 //! Bodies are JSON for programs and the page for people. The upgrade itself is the hub's service.
 
+pub(crate) mod api;
 mod health;
 mod page;
 
@@ -35,6 +36,13 @@ pub(crate) fn routes(hub: &Hub, config: &Config) -> Router {
         routes = routes
             .route("/t/{tenant}/ws", any_service(by_path(native_endpoint())))
             .route("/t/{tenant}/gohub", any_service(by_path(gohub_endpoint())));
+    }
+    if config.api.enabled {
+        let api = api::Api::new(hub, &config.api, &config.tenants);
+        routes = routes.nest(api::BASE, api::routes(api));
+    }
+    if server.page && config.api.enabled {
+        routes = routes.route("/analytics", get(page::figures));
     }
     if server.page {
         routes = routes.route("/", get(page::index)).route("/assets/{*path}", get(page::asset));
