@@ -119,11 +119,6 @@ impl Keeper {
         let _ = self.runtime.set(runtime);
     }
 
-    /// The store itself, for operators' verbs.
-    pub(crate) fn store(&self) -> &Arc<dyn Store> {
-        &self.store
-    }
-
     /// Queues a message; its origin is answered in any case but an error here.
     ///
     /// # Errors
