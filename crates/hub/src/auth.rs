@@ -233,7 +233,7 @@ fn printable(key: &str, value: &str) -> Result<EcoString, AuthError> {
 
 /// Control characters, the invisible ones that reorder or hide text, and what stands for broken UTF-8, which would
 /// make one of many. Joiners (U+200C, U+200D) are part of names in several scripts, and of emoji.
-fn is_unprintable(c: char) -> bool {
+pub(crate) fn is_unprintable(c: char) -> bool {
     let hides =
         matches!(c, '\u{200b}' | '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{2069}');
     c.is_control() || hides || matches!(c, '\u{feff}' | char::REPLACEMENT_CHARACTER)

@@ -12,6 +12,7 @@ use outspoke_protocol::Durability;
 use outspoke_store::Retention;
 
 use crate::config::{InvalidConfig, SlowClient};
+use crate::direct::is_reserved;
 
 /// Who may publish to a room.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -130,7 +131,8 @@ pub struct RoomClasses {
     pub classes: Vec<Arc<RoomClass>>,
     /// For rooms that no other class matches.
     pub default: Arc<RoomClass>,
-    /// For private conversations, whose names no pattern is asked about.
+    /// For private conversations, whose names (they begin with `@`) no pattern is asked about. A class that keeps no
+    /// messages switches them off.
     pub direct: Arc<RoomClass>,
 }
 
@@ -161,6 +163,9 @@ impl RoomClasses {
     /// The class of a room with that name.
     #[must_use]
     pub fn of(&self, name: &str) -> &Arc<RoomClass> {
+        if is_reserved(name) {
+            return &self.direct;
+        }
         self.classes.iter().find(|class| matches(&class.pattern, name)).unwrap_or(&self.default)
     }
 

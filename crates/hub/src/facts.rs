@@ -6,9 +6,9 @@
 use bytes::Bytes;
 use outspoke_store::Space;
 
-/// How far users have read: room, user -> see `room/receipts.rs`.
+/// How far users have received and read: room, epoch, user, which of both -> see `room/receipts.rs`.
 pub(crate) const CURSORS: Space = Space("cursors");
-/// Private conversations: user, other user -> see `direct.rs`.
+/// Private conversations: user, other user -> when the newest was said; see `direct.rs`.
 pub(crate) const CONVERSATIONS: Space = Space("conversations");
 /// Topics of rooms: room -> text.
 pub(crate) const TOPICS: Space = Space("topics");
@@ -16,8 +16,13 @@ pub(crate) const TOPICS: Space = Space("topics");
 pub(crate) const LAST_SEEN: Space = Space("last_seen");
 /// Counted messages and users: see `analytics.rs`.
 pub(crate) const ANALYTICS: Space = Space("analytics");
-/// Tenants made at run time: name -> see `tenant.rs`.
+/// Tenants put at run time, all under the nameless one: name -> quotas, see `tenant/admin.rs`.
 pub(crate) const TENANTS: Space = Space("tenants");
+
+/// Every family: for whoever copies or moves what is kept.
+pub const FACT_FAMILIES: [Space; 6] = [CURSORS, CONVERSATIONS, TOPICS, LAST_SEEN, ANALYTICS, TENANTS];
+/// What is of one tenant, and goes with it.
+pub(crate) const OF_TENANTS: [Space; 5] = [CURSORS, CONVERSATIONS, TOPICS, LAST_SEEN, ANALYTICS];
 
 /// A name of several parts.
 pub(crate) fn name(parts: &[&str]) -> Bytes {
@@ -30,3 +35,11 @@ pub(crate) fn prefix(parts: &[&str]) -> Bytes {
     prefix.push('\0');
     Bytes::from(prefix)
 }
+
+/// Whether an id can be a part of a name. Whoever admits identities may admit others; what needs a name is not for them.
+pub(crate) fn is_nameable(id: &str) -> bool {
+    !id.is_empty() && id.len() <= ID_BYTES_MAX && !id.contains('\0')
+}
+
+/// With a room's name, the longest there is, and a second id it fits a name.
+const ID_BYTES_MAX: usize = 256;

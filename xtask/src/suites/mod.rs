@@ -3,6 +3,7 @@
 //! Each closes with one line of counts. A suite that cannot run here has failed, unless it says in a note why that is
 //! allowed and what ran in its place.
 
+mod api;
 mod browser;
 mod conformance;
 mod dynamodb;
@@ -31,7 +32,7 @@ fn all(coverage: bool) -> Vec<Job> {
     if coverage {
         jobs.push(checks::coverage());
     }
-    jobs.extend([repository(), loom(), browser(), conformance()]);
+    jobs.extend([repository(), loom(), browser(), conformance(), api()]);
     jobs
 }
 
@@ -64,4 +65,9 @@ pub(crate) fn conformance() -> Job {
 /// The store in DynamoDB, on a stand-in.
 fn dynamodb() -> Job {
     Job::tests("dynamodb", dynamodb::run)
+}
+
+/// The HTTP API, by schemathesis.
+pub(crate) fn api() -> Job {
+    Job::tests("api", api::run)
 }

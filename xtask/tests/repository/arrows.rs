@@ -1,4 +1,4 @@
-//! Which of our crates may use which: server -> hub -> protocol and websocket, never back.
+//! Which of our crates may use which: server -> hub -> protocol, store and websocket, never back.
 
 use std::collections::BTreeSet;
 use std::process::Command;
@@ -8,12 +8,20 @@ use serde_json::Value;
 use crate::tree::{assert_none, root};
 
 /// Each product crate and all of ours that it may depend on outside its tests.
-const ARROWS: [(&str, &[&str]); 6] = [
+const ARROWS: [(&str, &[&str]); 7] = [
     (
         "outspoke",
-        &["outspoke-bench", "outspoke-hub", "outspoke-protocol", "outspoke-web", "outspoke-websocket"],
+        &[
+            "outspoke-bench",
+            "outspoke-hub",
+            "outspoke-protocol",
+            "outspoke-store",
+            "outspoke-web",
+            "outspoke-websocket",
+        ],
     ),
-    ("outspoke-hub", &["outspoke-protocol", "outspoke-websocket"]),
+    ("outspoke-hub", &["outspoke-protocol", "outspoke-store", "outspoke-websocket"]),
+    ("outspoke-store", &[]),
     ("outspoke-protocol", &[]),
     ("outspoke-websocket", &[]),
     ("outspoke-web", &[]),

@@ -65,11 +65,17 @@ impl Analytics {
     }
 
     /// Counts a message that has got its place in `room`, whose tally this is.
-    pub(crate) fn count(&self, room: &Arc<Room>, tally: &mut Option<Tally>, hub: &Inner, message: &Message) {
+    pub(crate) fn count(
+        &self,
+        room: &Arc<Room>,
+        tally: &mut Option<Box<Tally>>,
+        hub: &Inner,
+        message: &Message,
+    ) {
         if !self.enabled || !message.kind.is_said() {
             return;
         }
-        let tally = tally.get_or_insert_with(|| self.begin(room, hub));
+        let tally = tally.get_or_insert_with(|| Box::new(self.begin(room, hub)));
         let user = message.from.as_ref().map(|from| from.user.as_str());
         tally.count(message.ts.as_millis().div_euclid(MINUTE_MS), user);
     }

@@ -1,8 +1,8 @@
-//! Which clients are connected: by id, and by identity for eviction.
+//! Which clients are connected: by id, by user for private messages, and by identity for eviction.
 //!
 //! Written at connect and disconnect, read by pushes from any thread. Sharded mutexes: a look-up is a few
 //! tens of nanoseconds beside a system call, and a guard never lives past one statement. Lock order: an
-//! identity bucket, then an id bucket.
+//! identity bucket, then an id bucket; a room, then a user bucket.
 
 use std::collections::HashMap;
 use std::hash::{BuildHasher, Hash};
@@ -14,6 +14,7 @@ use outspoke_protocol::{ClientId, UserId};
 
 use super::Client;
 use crate::auth::Identity;
+use crate::tenant::Tenant;
 
 const BUCKETS: usize = 64;
 
@@ -22,6 +23,8 @@ const BUCKETS: usize = 64;
 pub(crate) struct Registry {
     by_id: Buckets<ClientId, Arc<Client>>,
     by_identity: Buckets<IdentityKey, Arc<Client>>,
+    /// Connections of users who are somebody.
+    by_user: Buckets<UserKey, Vec<Arc<Client>>>,
     count: AtomicUsize,
     max: usize,
 }
@@ -44,30 +47,64 @@ impl IdentityKey {
     }
 }
 
+/// Whose devices are looked for.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+struct UserKey {
+    tenant: EcoString,
+    user: UserId,
+}
+
+impl UserKey {
+    fn of(identity: &Identity) -> Option<Self> {
+        (!identity.anonymous).then(|| Self { tenant: identity.tenant.clone(), user: identity.user.clone() })
+    }
+}
+
 /// A place for one connection, given back when dropped.
 #[derive(Debug)]
-pub(crate) struct Place(Arc<Registry>);
+pub(crate) struct Place {
+    registry: Arc<Registry>,
+    tenant: Arc<Tenant>,
+}
+
+impl Place {
+    /// Whose connection it is.
+    pub(crate) fn tenant(&self) -> &Arc<Tenant> {
+        &self.tenant
+    }
+}
 
 impl Drop for Place {
     fn drop(&mut self) {
-        self.0.count.fetch_sub(1, Ordering::AcqRel);
+        self.tenant.meter.disconnect();
+        self.registry.count.fetch_sub(1, Ordering::AcqRel);
     }
 }
 
 impl Registry {
     pub(crate) fn new(max: usize) -> Self {
         let max = if max == 0 { usize::MAX } else { max };
-        Self { by_id: Buckets::new(), by_identity: Buckets::new(), count: AtomicUsize::new(0), max }
+        Self {
+            by_id: Buckets::new(),
+            by_identity: Buckets::new(),
+            by_user: Buckets::new(),
+            count: AtomicUsize::new(0),
+            max,
+        }
     }
 
-    /// Takes a place, or `None` when every place is taken.
-    pub(crate) fn place(self: &Arc<Self>) -> Option<Place> {
-        self.count
-            .fetch_update(Ordering::AcqRel, Ordering::Relaxed, |count| {
-                (count < self.max).then_some(count + 1)
-            })
-            .ok()
-            .map(|_| Place(Arc::clone(self)))
+    /// Takes a place for a connection of a tenant: `None` when every place is taken, an error when the tenant has as many as
+    /// it may have.
+    pub(crate) fn place(self: &Arc<Self>, tenant: &Arc<Tenant>) -> Option<Result<Place, usize>> {
+        let one_more = |count| (count < self.max).then_some(count + 1);
+        self.count.fetch_update(Ordering::AcqRel, Ordering::Relaxed, one_more).ok()?;
+        Some(match tenant.meter.connect() {
+            Ok(()) => Ok(Place { registry: Arc::clone(self), tenant: Arc::clone(tenant) }),
+            Err(max) => {
+                self.count.fetch_sub(1, Ordering::AcqRel);
+                Err(max)
+            }
+        })
     }
 
     /// Connections, those included that are just being attached.
@@ -81,8 +118,11 @@ impl Registry {
         self.by_identity.with(&key.clone(), |bucket| bucket.insert(key, Arc::clone(client)))
     }
 
-    /// Makes `client` known by its id.
+    /// Makes `client` known by its id and its user.
     pub(crate) fn insert(&self, client: &Arc<Client>) {
+        if let Some(key) = UserKey::of(client.identity()) {
+            self.by_user.with(&key.clone(), |bucket| bucket.entry(key).or_default().push(Arc::clone(client)));
+        }
         let former = self.by_id.with(&client.id(), |bucket| bucket.insert(client.id(), Arc::clone(client)));
         if former.is_none() {
             client.tenant.gauge.enter();
@@ -98,9 +138,24 @@ impl Registry {
                 }
             });
         }
+        if let Some(key) = UserKey::of(client.identity()) {
+            self.by_user.with(&key, |bucket| {
+                let Some(devices) = bucket.get_mut(&key) else { return };
+                devices.retain(|device| device.id() != client.id());
+                if devices.is_empty() {
+                    bucket.remove(&key);
+                }
+            });
+        }
         if self.by_id.with(&client.id(), |bucket| bucket.remove(&client.id())).is_some() {
             client.tenant.gauge.leave();
         }
+    }
+
+    /// The connections of a user who is somebody.
+    pub(crate) fn devices(&self, tenant: &EcoString, user: &UserId) -> Vec<Arc<Client>> {
+        let key = UserKey { tenant: tenant.clone(), user: user.clone() };
+        self.by_user.with(&key, |bucket| bucket.get(&key).cloned()).unwrap_or_default()
     }
 
     /// Whether no newer connection has taken the client's identity.

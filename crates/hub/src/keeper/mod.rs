@@ -10,6 +10,7 @@
 
 mod amend;
 mod commit;
+mod erase;
 mod queue;
 
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -19,17 +20,19 @@ use bytes::Bytes;
 use ecow::EcoString;
 use outspoke_protocol::{ErrorCode, Message, Refusal, RequestId};
 use outspoke_store::{
-    Batch, FactKey, FactPage, FactWrite, LogKey, Page, Range, Record, Space, Store, StoreError,
+    Batch, FactKey, FactPage, FactWrite, LogKey, LogState, Page, Range, Record, Space, Store, StoreError,
 };
 use tokio::runtime::Handle;
 use tokio::sync::oneshot;
 use tokio::time::Instant;
 
 pub(crate) use self::amend::Amendment;
+use self::erase::Erasure;
 use self::queue::Queue;
 use crate::analytics::Analytics;
 use crate::error::PublishError;
 use crate::hub::Inner;
+use crate::quota::Charge;
 use crate::room::{Published, Room};
 use crate::shard::Key;
 use crate::shard::command::LastCall;
@@ -59,6 +62,7 @@ pub(crate) struct KeeperCounters {
 pub(super) enum Job {
     Publish(Box<Submission>),
     Amend(Box<Amendment>),
+    Erase(Box<Erasure>),
     Write(Vec<FactWrite>, oneshot::Sender<Result<(), StoreError>>),
     /// Let go of this when everything before is done.
     LastCall(Arc<LastCall>),
@@ -74,6 +78,8 @@ pub(crate) struct Submission {
     pub(crate) origin: Origin,
     /// Facts that become durable with it.
     pub(crate) facts: Vec<FactWrite>,
+    /// Its bytes among those that its tenant may store.
+    pub(crate) charge: Charge,
     /// Not begun by then: refused.
     pub(crate) deadline: Instant,
 }
@@ -111,11 +117,6 @@ impl Keeper {
     pub(crate) fn lives_on(&self, runtime: Handle) {
         // Set once: a hub is built once.
         let _ = self.runtime.set(runtime);
-    }
-
-    /// The store itself, for operators' verbs.
-    pub(crate) fn store(&self) -> &Arc<dyn Store> {
-        &self.store
     }
 
     /// Queues a message; its origin is answered in any case but an error here.
@@ -183,6 +184,11 @@ impl Keeper {
         self.counters.log_reads.fetch_add(1, Ordering::Relaxed);
         let log = log.clone();
         self.read(move |store: Arc<dyn Store>| async move { store.range(&log, range).await }).await
+    }
+
+    /// What each log has.
+    pub(crate) async fn states(&self, logs: Vec<LogKey>) -> Result<Vec<Option<LogState>>, StoreError> {
+        self.read(move |store: Arc<dyn Store>| async move { store.states(&logs).await }).await
     }
 
     /// Reads facts by their keys.

@@ -1,16 +1,15 @@
 //! Rooms that nobody is in, and that are kept for a while for who comes back.
 //!
-//! Filled when a room's last member leaves, worked off by the first shard once per tick. What is on the list may be in use
-//! again, or be on it twice: the directory decides whether a room ends.
+//! Filled when a room's last member leaves, or a message comes to a room without members; worked off by the first shard once
+//! per tick. A room is on the list once, however often it was put there, and its own state says until when it stays.
 
-use std::cmp::Reverse;
-use std::collections::BinaryHeap;
-use std::sync::{Mutex, PoisonError, Weak};
+use std::sync::Weak;
 use std::time::Duration;
 
 use tokio::time::Instant;
 
 use super::Room;
+use super::timed::Timed;
 use crate::sync::Arc;
 use crate::tenant::Tenants;
 
@@ -21,62 +20,70 @@ const AGAIN: Duration = Duration::from_secs(1);
 
 /// Rooms by the time at which they may end.
 #[derive(Debug, Default)]
-pub(crate) struct Idle {
-    rooms: Mutex<BinaryHeap<Reverse<Entry>>>,
-}
+pub(crate) struct Idle(Timed<Weak<Room>>);
 
-#[derive(Debug)]
-struct Entry {
-    at: Instant,
-    room: Weak<Room>,
-}
-
-impl PartialEq for Entry {
-    fn eq(&self, other: &Self) -> bool {
-        self.at == other.at
-    }
-}
-
-impl Eq for Entry {}
-
-impl PartialOrd for Entry {
-    fn partial_cmp(&self, other: &Self) -> Option<std::cmp::Ordering> {
-        Some(self.cmp(other))
-    }
-}
-
-impl Ord for Entry {
-    fn cmp(&self, other: &Self) -> std::cmp::Ordering {
-        self.at.cmp(&other.at)
-    }
+/// How long a room stays without members.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Stay {
+    /// It may end then; `None`: when the hub does.
+    until: Option<Instant>,
+    /// It is on the list.
+    listed: bool,
 }
 
 impl Idle {
-    /// Lets the room end after so long, unless somebody comes; `None`: never.
+    /// Lets the room end after so long, unless somebody comes or something is said; `None`: never.
     pub(crate) fn put(&self, room: &Arc<Room>, lingers: Option<Duration>) {
-        let Some(at) = lingers.and_then(|lingers| Instant::now().checked_add(lingers)) else { return };
-        let entry = Entry { at, room: Arc::downgrade(room) };
-        self.rooms.lock().unwrap_or_else(PoisonError::into_inner).push(Reverse(entry));
+        let until = lingers.and_then(|lingers| Instant::now().checked_add(lingers));
+        let mut state = room.lock();
+        state.stay.until = until;
+        let Some(at) = until.filter(|_| !state.stay.listed) else { return };
+        state.stay.listed = true;
+        drop(state);
+        self.0.put(at, Arc::downgrade(room));
     }
 
     /// Ends the rooms whose time has come.
     pub(crate) fn sweep(&self, tenants: &Tenants, now: Instant) {
         for _ in 0..PER_SWEEP {
-            let Some(room) = self.next_due(now) else { return };
+            let Some((_, room)) = self.0.take_due(now) else { return };
             let Some(room) = room.upgrade() else { continue };
-            if room.members() > 0 {
-                // It comes back when they leave.
-                continue;
-            }
-            if !tenants.get(&room.tenant).directory.end_if_unused(&room) {
-                self.put(&room, Some(AGAIN));
-            }
+            let again = match due(&room, now) {
+                // It comes back when they leave, or never.
+                Due::InUse => continue,
+                Due::Later(at) => at,
+                Due::Over if tenants.get(&room.tenant).directory.end_if_unused(&room, now) => continue,
+                Due::Over => now + AGAIN,
+            };
+            room.lock().stay.listed = true;
+            self.0.put(again, Arc::downgrade(&room));
         }
     }
+}
 
-    fn next_due(&self, now: Instant) -> Option<Weak<Room>> {
-        let mut rooms = self.rooms.lock().unwrap_or_else(PoisonError::into_inner);
-        let due = rooms.peek().is_some_and(|Reverse(entry)| entry.at <= now);
-        due.then(|| rooms.pop().map(|Reverse(entry)| entry.room)).flatten()
+#[derive(Clone, Copy, Debug)]
+enum Due {
+    InUse,
+    Later(Instant),
+    Over,
+}
+
+/// What becomes of a room that is not on the list any more.
+fn due(room: &Room, now: Instant) -> Due {
+    let mut state = room.lock();
+    state.stay.listed = false;
+    match state.stay.until {
+        Some(_) if state.total > 0 => Due::InUse,
+        Some(until) if until > now => Due::Later(until),
+        Some(_) => Due::Over,
+        None => Due::InUse,
+    }
+}
+
+impl Room {
+    /// Whether the room's time without members is over.
+    pub(super) fn is_over(&self, now: Instant) -> bool {
+        let state = self.lock();
+        state.total == 0 && state.stay.until.is_some_and(|until| until <= now)
     }
 }

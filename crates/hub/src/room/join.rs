@@ -4,9 +4,11 @@
 //! step, so that no message falls between what it is given and what it will be delivered, and none comes twice.
 
 use ecow::EcoString;
-use outspoke_protocol::{Body, Kind, Position, Publisher, StartFrom};
+use outspoke_protocol::{Position, StartFrom, Unread, UserId};
 
-use super::{Draft, Room, State};
+use super::presence::Exit;
+use super::{Room, State};
+use crate::client::Client;
 use crate::hub::Inner;
 use crate::publication::Publication;
 use crate::room::load::Need;
@@ -21,8 +23,12 @@ pub(crate) struct Newcomer {
     pub(crate) key: Key,
     pub(crate) ticket: u32,
     pub(crate) from: StartFrom,
-    /// Who the room hears of; nobody, where the client has no name.
-    pub(crate) publisher: Option<Publisher>,
+    /// Who it is, where the room is to know: it hears of everybody who has a name.
+    pub(crate) client: Option<Arc<Client>>,
+    /// Who wants to know what there is unread.
+    pub(crate) user: Option<UserId>,
+    /// ... and waits until that is read, should it not be in memory.
+    pub(crate) insists: bool,
 }
 
 /// Whether it came in.
@@ -45,6 +51,8 @@ pub(crate) struct Joined {
     pub(crate) recovered: Option<bool>,
     /// Members on this hub, the new one included.
     pub(crate) members: usize,
+    /// What its user has not read, where that is known.
+    pub(crate) unread: Option<Unread>,
     pub(crate) topic: EcoString,
     /// What it gets before anything is delivered.
     pub(crate) missed: Vec<Arc<Publication>>,
@@ -65,6 +73,9 @@ impl Room {
         if !state.is_known() || !state.topic.is_known() {
             return Admission::Once(Need::of(newcomer.from));
         }
+        if self.lacks_cursors(&state) {
+            return Admission::Once(Need::Cursors);
+        }
         let members_max = self.class.members_max;
         if members_max > 0 && state.total >= members_max {
             return Admission::Full;
@@ -73,7 +84,15 @@ impl Room {
             Ok(start) => start,
             Err(need) => return Admission::Once(need),
         };
-        self.announce(hub, &mut state, Kind::Join, newcomer.publisher);
+        if let Some(user) = newcomer.user.as_ref().filter(|_| newcomer.insists)
+            && self.lacks_cursor_of(&mut state, user)
+        {
+            return Admission::Once(Need::Cursors);
+        }
+        let unread = newcomer.user.as_ref().and_then(|user| self.unread_of(&state, user));
+        if let Some(client) = &newcomer.client {
+            self.arrive(hub, &mut state, client);
+        }
         state.members[newcomer.shard] += 1;
         state.total += 1;
         state.shards |= 1 << newcomer.shard;
@@ -87,13 +106,14 @@ impl Room {
             first: self.oldest(&state),
             recovered,
             members: state.total,
+            unread,
             topic: state.topic.text(),
             missed,
         })
     }
 
     /// How the room is now, for a member that asks to come in again.
-    pub(crate) fn joined_already(&self, position: Position) -> Joined {
+    pub(crate) fn joined_already(&self, position: Position, user: Option<&UserId>) -> Joined {
         let state = self.lock();
         Joined {
             position,
@@ -101,6 +121,7 @@ impl Room {
             first: self.oldest(&state),
             recovered: None,
             members: state.total,
+            unread: user.and_then(|user| self.unread_of(&state, user)),
             topic: state.topic.text(),
             missed: Vec::new(),
         }
@@ -121,7 +142,9 @@ impl Room {
                 if position.offset + 1 < state.first {
                     return Ok(refused);
                 }
-                let missed = self.missed(state, position.offset, Need::After(position.offset))?;
+                let Some(missed) = self.missed(state, position.offset, Need::After(position.offset))? else {
+                    return Ok(refused);
+                };
                 let bytes: usize = missed.iter().map(|publication| publication.weight()).sum();
                 if bytes > hub.config.replay_bytes() {
                     return Ok(refused);
@@ -133,7 +156,10 @@ impl Room {
                     self.forget_old(hub, state);
                 }
                 let wanted = state.head.saturating_sub(u64::from(count)).max(state.first.saturating_sub(1));
-                let mut missed = self.missed(state, wanted, Need::Last(count))?;
+                let mut missed = match self.missed(state, wanted, Need::Last(count))? {
+                    Some(missed) => missed,
+                    None => state.tail.iter().cloned().collect(),
+                };
                 // As many of the newest as may be sent at once.
                 let mut room = hub.config.replay_bytes();
                 let fitting = missed.iter().rev().take_while(|publication| {
@@ -148,13 +174,13 @@ impl Room {
         }
     }
 
-    /// The messages after `offset`, or what must be read before they are here.
-    fn missed(&self, state: &State, offset: u64, need: Need) -> Result<Vec<Arc<Publication>>, Need> {
+    /// The messages after `offset`, or what must be read before they are here; `None` when they are more than may be
+    /// sent at once.
+    fn missed(&self, state: &State, offset: u64, need: Need) -> Result<Option<Vec<Arc<Publication>>>, Need> {
         match state.tail.after(offset, state.head) {
-            Some(missed) => Ok(missed),
-            // What a store has trimmed meanwhile is not there for another try: the offset was found to be kept.
-            None if self.keeper.is_some() => Err(need),
-            None => Ok(Vec::new()),
+            Some(missed) => Ok(Some(missed)),
+            None if state.is_exhausted() => Ok(None),
+            None => Err(need),
         }
     }
 
@@ -166,23 +192,21 @@ impl Room {
     }
 
     /// Returns how many members are left on the hub; they are told.
-    pub(super) fn dismiss(self: &Arc<Self>, hub: &Inner, shard: usize, leaver: Option<Publisher>) -> usize {
+    pub(super) fn dismiss(
+        self: &Arc<Self>,
+        hub: &Inner,
+        shard: usize,
+        leaver: Option<(&Arc<Client>, Exit)>,
+    ) -> usize {
         let mut state = self.lock();
         state.members[shard] -= 1;
         state.total -= 1;
         if state.members[shard] == 0 {
             state.shards &= !(1 << shard);
         }
-        self.announce(hub, &mut state, Kind::Leave, leaver);
+        if let Some((client, exit)) = leaver {
+            self.part(hub, &mut state, client, exit);
+        }
         state.total
-    }
-
-    /// Tells the members who came or went, unless they are so many that nobody could follow.
-    fn announce(self: &Arc<Self>, hub: &Inner, state: &mut State, kind: Kind, who: Option<Publisher>) {
-        let crowd = state.total > self.class.announce_members_max;
-        let Some(who) = who.filter(|_| self.class.announce && state.total > 0 && !crowd) else { return };
-        let draft = Draft { kind, from: Some(who), body: Body::Empty, details: None, key: None };
-        let message = self.message(draft, hub.now());
-        self.hand_out(hub, state, &Arc::new(Publication::message(message, hub.dialects.len())));
     }
 }

@@ -7,7 +7,7 @@
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use outspoke_protocol::{Epoch, Message, Position, StartFrom, decode_record};
+use outspoke_protocol::{Epoch, Message, Position, RoomName, StartFrom, decode_record};
 use outspoke_store::{Direction, Page, Range, Retention, StoreError, Stored};
 use tokio::sync::oneshot;
 
@@ -32,6 +32,8 @@ pub(crate) enum Need {
     After(u64),
     /// So many of the newest messages.
     Last(u32),
+    /// Who has read how much, beside what is known of the log already.
+    Cursors,
 }
 
 impl Need {
@@ -51,6 +53,8 @@ pub(super) struct Loading {
     reading: bool,
     /// The last read did not suffice for somebody: the next one reads everything that may be wanted.
     thorough: bool,
+    /// It has been done: what is not in memory is more than anybody may be sent at once.
+    exhausted: bool,
     waiting: Vec<oneshot::Sender<Result<(), StoreError>>>,
     /// Until when the messages in memory are not dropped.
     pinned: Option<tokio::time::Instant>,
@@ -60,6 +64,11 @@ impl State {
     /// Whether it is known where the log is.
     pub(super) fn is_known(&self) -> bool {
         self.loading.as_ref().is_none_or(|loading| loading.known)
+    }
+
+    /// Whether everything that may be sent at once is in memory.
+    pub(super) fn is_exhausted(&self) -> bool {
+        self.loading.as_ref().is_none_or(|loading| loading.exhausted)
     }
 
     /// It is known now.
@@ -110,6 +119,7 @@ impl Room {
             loading.reading = false;
             loading.thorough = outcome.is_ok();
             if outcome.is_ok() {
+                loading.exhausted |= thorough;
                 loading.pinned = Some(tokio::time::Instant::now() + PINNED);
             }
             std::mem::take(&mut loading.waiting)
@@ -122,11 +132,15 @@ impl Room {
 
     async fn read(self: &Arc<Self>, hub: &Inner, need: Need, thorough: bool) -> Result<(), StoreError> {
         let Some(keeper) = &self.keeper else { return Ok(()) };
+        if need == Need::Cursors && self.is_known() {
+            let cursors = self.read_cursors(hub, keeper, Some(self.epoch()));
+            return tokio::try_join!(cursors, self.read_topic(keeper)).map(drop);
+        }
         let (records_max, bytes_max) = (CACHED_MAX as usize, hub.config.replay_bytes());
         let newest = |records_max| Range { direction: Direction::Before(u64::MAX), records_max, bytes_max };
         let range = match need {
             _ if thorough => newest(records_max),
-            Need::State => newest(FIRST_READ),
+            Need::State | Need::Cursors => newest(FIRST_READ),
             Need::Last(count) => newest((count as usize).clamp(FIRST_READ, records_max)),
             Need::After(offset) => Range { direction: Direction::After(offset), records_max, bytes_max },
         };
@@ -135,7 +149,13 @@ impl Room {
         if matches!(range.direction, Direction::Before(_)) {
             page.records.reverse();
         }
-        self.take_in(hub, page)
+        let log = page.state.epoch;
+        self.take_in(hub, page)?;
+        if self.is_read() {
+            return Ok(());
+        }
+        // A log that does not exist has nobody who has read it.
+        self.read_cursors(hub, keeper, (log != 0).then(|| self.epoch())).await
     }
 
     /// Puts what was read before what is in memory.
@@ -169,14 +189,10 @@ impl Room {
 
     /// A stored record as the message it was.
     pub(crate) fn message_of(&self, record: Stored, epoch: Epoch) -> Result<Message, StoreError> {
-        let position = Position { epoch, offset: record.offset };
         let Some(name) = self.name.clone() else {
             return Err(StoreError::Invalid("the room that everybody is in has no log".to_owned()));
         };
-        decode_record(&record.payload, name, position).map_err(|damaged| {
-            let log = self.log_key();
-            StoreError::Damaged(format!("message {} of the room {:?}: {damaged}", record.offset, log.room))
-        })
+        message_of(record, name, epoch)
     }
 
     /// Keeps the cache of a stored room within its bounds.
@@ -188,6 +204,7 @@ impl Room {
         }
         loading.pinned = None;
         loading.thorough = false;
+        loading.exhausted = false;
         let keep = Retention {
             records_max: CACHED_MAX,
             bytes_max: hub.config.replay_bytes() as u64,
@@ -199,4 +216,12 @@ impl Room {
             state.tail.trim(&keep, 0);
         }
     }
+}
+
+/// A stored record of the room of that name as the message it was.
+pub(crate) fn message_of(record: Stored, room: RoomName, epoch: Epoch) -> Result<Message, StoreError> {
+    let position = Position { epoch, offset: record.offset };
+    decode_record(&record.payload, room.clone(), position).map_err(|damaged| {
+        StoreError::Damaged(format!("message {} of the room {:?}: {damaged}", record.offset, room.as_str()))
+    })
 }

@@ -14,6 +14,10 @@ pub(crate) mod idle;
 pub(crate) mod join;
 pub(crate) mod load;
 pub(crate) mod log;
+pub(crate) mod presence;
+pub(crate) mod receipts;
+mod roster;
+mod timed;
 mod topic;
 
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -27,14 +31,19 @@ use outspoke_protocol::{
 use outspoke_store::{LogKey, LogState, Retention};
 
 use self::load::Loading;
+pub(crate) use self::load::message_of;
 use self::log::{CacheBudget, Tail};
+use self::receipts::Receipts;
+use self::roster::Roster;
 use self::topic::Topic;
 pub(crate) use self::topic::facts_of;
 use crate::analytics::Tally;
 use crate::class::RoomClass;
+use crate::direct::Pair;
 use crate::hub::Inner;
 use crate::keeper::Keeper;
 use crate::publication::Publication;
+use crate::quota::Meter;
 use crate::shard::command::Command;
 use crate::sync::{Arc, Mutex, MutexGuard, lock};
 
@@ -48,6 +57,10 @@ pub(crate) struct Room {
     /// Whose it is.
     pub(crate) tenant: EcoString,
     pub(crate) class: Arc<RoomClass>,
+    /// What its tenant may use.
+    pub(crate) meter: Arc<Meter>,
+    /// Whose private conversation this is, if it is one.
+    pub(crate) pair: Option<Box<Pair>>,
     /// Keeps the log of a room that is stored.
     pub(crate) keeper: Option<Arc<Keeper>>,
     /// Zero until a stored room's is known.
@@ -78,9 +91,15 @@ pub(crate) struct State {
     tail: Tail,
     topic: Topic,
     /// What is counted for operators.
-    tally: Option<Tally>,
+    tally: Option<Box<Tally>>,
     /// Of a stored room: what is read of it.
     loading: Option<Box<Loading>>,
+    /// The named clients, by user.
+    roster: Option<Box<Roster>>,
+    /// Who has read how much. In a stored room `None` until that is read, elsewhere until somebody says so.
+    receipts: Option<Box<Receipts>>,
+    /// How long it stays without members.
+    pub(super) stay: idle::Stay,
 }
 
 /// What the publisher of a message says of it; the room adds the rest.
@@ -117,6 +136,7 @@ impl Room {
         name: RoomName,
         tenant: EcoString,
         class: Arc<RoomClass>,
+        meter: Arc<Meter>,
         keeper: Option<(Arc<Keeper>, Arc<CacheBudget>)>,
         shards: usize,
     ) -> Self {
@@ -129,16 +149,19 @@ impl Room {
             epoch = 0;
         }
         let (state, keeper) = (Mutex::new(state), keeper.map(|(keeper, _)| keeper));
-        Self { id, name: Some(name), tenant, class, keeper, epoch: AtomicU64::new(epoch), state }
+        let (pair, epoch) = (Pair::parse(name.as_str()).map(Box::new), AtomicU64::new(epoch));
+        Self { id, name: Some(name), tenant, class, meter, pair, keeper, epoch, state }
     }
 
     /// The room that everybody is in.
-    pub(crate) fn everyone(id: RoomId, class: Arc<RoomClass>, shards: usize) -> Self {
+    pub(crate) fn everyone(id: RoomId, class: Arc<RoomClass>, meter: Arc<Meter>, shards: usize) -> Self {
         Self {
             id,
             name: None,
             tenant: EcoString::new(),
             class,
+            meter,
+            pair: None,
             keeper: None,
             epoch: AtomicU64::new(Epoch::random().as_u64()),
             state: Mutex::new(State::new(shards)),
@@ -156,6 +179,26 @@ impl Room {
 
     pub(crate) fn members(&self) -> usize {
         self.lock().total
+    }
+
+    /// Members, the oldest message's offset and the newest one's.
+    pub(crate) fn extent(&self) -> (usize, u64, u64) {
+        let state = self.lock();
+        (state.total, self.oldest(&state), state.head)
+    }
+
+    /// Every message in memory, the oldest first.
+    pub(crate) fn all_in_memory(&self) -> Vec<Message> {
+        self.lock().tail.iter().filter_map(|publication| publication.message_ref()).cloned().collect()
+    }
+
+    /// Forgets the messages in memory.
+    pub(crate) fn clear_memory(&self) {
+        let mut state = self.lock();
+        state.tail.clear();
+        if self.keeper.is_none() {
+            state.first = state.head + 1;
+        }
     }
 
     /// What an acknowledgement means here.
@@ -209,11 +252,15 @@ impl Room {
         let publication = Arc::new(Publication::message(message, hub.dialects.len()));
         self.hand_out(hub, state, &publication);
         if self.class.keeps() {
-            state.tail.push(publication);
+            state.tail.push(Arc::clone(&publication));
             state.tail.trim(&self.class.history, now.as_millis());
             state.first = state.head + 1 - state.tail.len() as u64;
         } else {
             state.first = state.head + 1;
+        }
+        if let Some(message) = publication.message_ref() {
+            self.note_own_words(hub, state, message, state.ordinal);
+            self.reach(hub, state.head - 1, message.kind.is_said().then_some(now));
         }
         if let Some(key) = key {
             state.tail.remember(key, published.clone());
@@ -221,8 +268,11 @@ impl Room {
         published
     }
 
-    /// A message of this room that has no place yet.
-    pub(crate) fn message(&self, draft: Draft, ts: Timestamp) -> Message {
+    /// A message of this room that has no place yet. In a private conversation it is for the other one.
+    pub(crate) fn message(&self, mut draft: Draft, ts: Timestamp) -> Message {
+        if let (Some(pair), Some(from)) = (&self.pair, &draft.from) {
+            draft.details.get_or_insert_default().to = Some(pair.other(&from.user).clone());
+        }
         Message {
             id: MessageId::random(),
             room: self.name.clone(),
@@ -243,9 +293,14 @@ impl Room {
         messages: impl Iterator<Item = Message>,
     ) -> usize {
         let mut state = self.lock();
+        let messages: Vec<_> = messages.collect();
+        let said = messages.iter().filter(|message| message.kind.is_said()).count() as u64;
+        let mut ordinal = log.ordinal.saturating_sub(said);
+        let mut before = None;
         for message in messages {
             state.topic.follow(&message);
             let Some(Position { epoch, offset }) = message.position else { continue };
+            ordinal += u64::from(message.kind.is_said());
             if !state.is_known() {
                 self.epoch.store(epoch.as_u64(), Ordering::Release);
                 state.head = offset - 1;
@@ -256,13 +311,19 @@ impl Room {
                 continue;
             }
             state.head = offset;
+            before.get_or_insert(offset - 1);
+            self.note_own_words(hub, &mut state, &message, ordinal);
             hub.analytics.count(self, &mut state.tally, hub, &message);
             let publication = Arc::new(Publication::message(message, hub.dialects.len()));
             self.hand_out(hub, &state, &publication);
             state.tail.push(publication);
         }
-        state.ordinal = log.ordinal;
-        state.first = log.first;
+        // The log may have been read since, further on.
+        state.ordinal = state.ordinal.max(log.ordinal);
+        state.first = state.first.max(log.first);
+        if let Some(before) = before {
+            self.reach(hub, before, None);
+        }
         self.trim_cache(hub, &mut state);
         state.total
     }
@@ -327,11 +388,14 @@ impl State {
             topic: Topic::default(),
             tally: None,
             loading: None,
+            roster: None,
+            receipts: None,
+            stay: idle::Stay::default(),
         }
     }
 
     /// What was counted since the last call.
-    pub(crate) fn take_tally(&mut self) -> Option<Tally> {
+    pub(crate) fn take_tally(&mut self) -> Option<Box<Tally>> {
         self.tally.take()
     }
 }

@@ -78,7 +78,7 @@ impl Room {
     /// Whether everything is known that a newcomer is told.
     pub(crate) fn is_read(&self) -> bool {
         let state = self.lock();
-        state.is_known() && state.topic.is_known()
+        state.is_known() && state.topic.is_known() && !self.lacks_cursors(&state)
     }
 
     fn topic_key(&self) -> FactKey {

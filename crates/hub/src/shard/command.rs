@@ -1,7 +1,8 @@
 //! What may be asked of a shard, by other threads and by the shard itself.
 
 use bytes::Bytes;
-use outspoke_protocol::{ClientId, Disconnect, Event, RoomName, StartFrom};
+use ecow::EcoString;
+use outspoke_protocol::{ClientId, Disconnect, Event, Position, RoomName, StartFrom};
 use outspoke_websocket::Window;
 use tokio::sync::oneshot;
 
@@ -34,8 +35,12 @@ pub(crate) enum Command {
     Join { client: Key, room: RoomName, done: oneshot::Sender<Result<(), JoinError>> },
     /// Take a client out of a room.
     Leave { client: Key, room: RoomName, done: oneshot::Sender<Result<(), JoinError>> },
+    /// Put a device into a conversation, behind this place, unless it is there: a message has come that it must get.
+    Enroll { room: Arc<Room>, client: Key, after: Position, tried: u8 },
+    /// Tell one client something that it has not asked for.
+    Tell(Key, Box<Event>),
     /// End one connection.
-    Close { client: Key, disconnect: Disconnect },
+    Close { client: Key, disconnect: Disconnect, reason: Option<EcoString> },
     /// Something the connection waited for may have happened.
     Wake(Key),
     /// Accept no more messages. Obeying includes letting go of the [`LastCall`].

@@ -16,6 +16,7 @@ use outspoke_websocket::{Decoder, Window};
 
 use super::Key;
 use super::command::Command;
+use super::presence::TypingState;
 use super::wheel::Tick;
 use crate::client::Client;
 use crate::client::outbox::Outbox;
@@ -101,6 +102,7 @@ pub(super) struct Membership {
     pub(super) ticket: u32,
     /// The room's offset at the join: messages after it follow.
     pub(super) joined: u64,
+    pub(super) typing: TypingState,
 }
 
 /// Where in a room's member list a client sits.
@@ -208,6 +210,14 @@ pub(super) type Outcome = Result<Option<Reply>, Refusal>;
 impl Connection {
     pub(super) fn key(&self, slot: usize) -> Key {
         Key { slot: slot as u32, generation: self.generation }
+    }
+
+    /// The client's rooms, or its conversations; the room that everybody is in is neither.
+    pub(super) fn rooms_like(&self, conversations: bool) -> impl Iterator<Item = &Membership> {
+        self.memberships.iter().filter(move |held| {
+            let named = |name: &RoomName| crate::direct::is_reserved(name.as_str()) == conversations;
+            held.room.name.as_ref().is_some_and(named)
+        })
     }
 
     pub(super) fn is_open(&self) -> bool {

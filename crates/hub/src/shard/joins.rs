@@ -6,7 +6,7 @@
 use std::sync::Arc;
 
 use ecow::eco_format;
-use outspoke_protocol::{ErrorCode, Event, Publisher, Refusal, RequestId, RoomName, StartFrom, Subscribed};
+use outspoke_protocol::{ErrorCode, Event, Refusal, RequestId, RoomName, StartFrom, Subscribed, UserId};
 use outspoke_store::StoreError;
 
 use super::connection::{Asking, Connection, Membership, Seat, Stall, Waiting};
@@ -14,18 +14,20 @@ use super::receive::Flow;
 use super::rooms::{Form, Seated};
 use super::{Key, Shard};
 use crate::client::Client;
+use crate::direct;
 use crate::error::JoinError;
 use crate::keeper::refusal_of_store;
 use crate::room::Room;
 use crate::room::join::{Admission, Joined, Newcomer};
 use crate::room::load::Need;
+use crate::room::presence::Exit;
 
 /// Reads of a room for one client that asks: one that did not suffice is followed by one that reads all there is to
 /// give, and a third finds what came in between.
 const READS_MAX: u8 = 3;
 
 /// Whether a client came into a room.
-enum Outcome {
+pub(super) enum Outcome {
     In(Joined),
     Once(Arc<Room>, Need),
 }
@@ -48,14 +50,15 @@ impl Shard {
             // Repeating it is harmless, and begins nothing again.
             let held = &self.connections[key.slot as usize].memberships[index];
             let room = Arc::clone(&held.room);
-            let mut joined = room.joined_already(self.rooms.position_of(held));
+            let user = somebody(&self.connections[key.slot as usize].client);
+            let mut joined = room.joined_already(self.rooms.position_of(held), user.as_ref());
             if let StartFrom::After(position) = asking.from {
                 joined.recovered = Some(position == joined.position);
             }
             self.welcome_to(key, &room, asking.request, &joined);
             return Ok(Flow::Continue);
         }
-        match self.join(key, &asking.room, asking.from).map_err(refusal_of)? {
+        match self.join(key, &asking.room, asking.from, asking.reads).map_err(refusal_of)? {
             (room, Outcome::In(joined)) => {
                 self.welcome_to(key, &room, asking.request, &joined);
                 Ok(if joined.missed.is_empty() { Flow::Continue } else { self.drain_if_much(key) })
@@ -92,9 +95,9 @@ impl Shard {
     }
 
     /// Tells a client that it is in a room, and what it has missed.
-    fn welcome_to(&mut self, key: Key, room: &Room, request: Option<RequestId>, joined: &Joined) {
+    pub(super) fn welcome_to(&mut self, key: Key, room: &Room, request: Option<RequestId>, joined: &Joined) {
         let Some(name) = room.name.clone() else { return };
-        let Joined { position, head, first, recovered, members, ref topic, ref missed } = *joined;
+        let Joined { position, head, first, recovered, members, unread, ref topic, ref missed } = *joined;
         let subscribed = Subscribed {
             request,
             room: name,
@@ -104,7 +107,7 @@ impl Shard {
             recovered,
             members,
             durability: room.durability(),
-            unread: None,
+            unread,
             topic: topic.clone(),
         };
         self.reply(key.slot, &Event::Subscribed(Box::new(subscribed)));
@@ -167,25 +170,32 @@ impl Shard {
     }
 
     /// Puts a client into a room that it is not in, and tells the room.
-    fn join(
+    pub(super) fn join(
         &mut self,
         key: Key,
         name: &RoomName,
         from: StartFrom,
+        reads: u8,
     ) -> Result<(Arc<Room>, Outcome), JoinError> {
         let hub = Arc::clone(&self.hub);
         let config = &hub.config;
         let connection = &mut self.connections[key.slot as usize];
-        // The room that everybody is in does not count.
-        if connection.memberships.len() > config.rooms_per_client_max {
+        if !direct::may_enter(config, connection.client.identity(), name.as_str()) {
+            return Err(JoinError::Forbidden { room: name.clone() });
+        }
+        // Conversations are begun by others, and must not take the place of rooms: each have as many places.
+        let reserved = direct::is_reserved(name.as_str());
+        if connection.rooms_like(reserved).count() >= config.rooms_per_client_max {
             return Err(JoinError::TooManyRooms { max: config.rooms_per_client_max });
         }
         let ticket = connection.next_ticket;
         connection.next_ticket = ticket.wrapping_add(1);
-        let publisher = announced(&connection.client);
-        let newcomer = Newcomer { shard: self.index, key, ticket, from, publisher };
+        let client = Some(Arc::clone(&connection.client));
+        // What is unread is worth two reads of the store, and not a refusal.
+        let (user, insists) = (somebody(&connection.client), reads < 2);
+        let newcomer = Newcomer { shard: self.index, key, ticket, from, client, user, insists };
         let joined = connection.client.tenant.directory.join(&hub, name, newcomer);
-        let (room, admission) = joined.map_err(|_| JoinError::RoomLimit { max: config.rooms_max })?;
+        let (room, admission) = joined?;
         let joined = match admission {
             Admission::In(joined) => joined,
             Admission::Once(need) => {
@@ -200,6 +210,7 @@ impl Shard {
             room: Arc::clone(&room),
             ticket,
             joined: joined.head,
+            typing: Default::default(),
         });
         self.hot[key.slot as usize].several_rooms = connection.memberships.len() > 2;
         Ok((room, Outcome::In(joined)))
@@ -220,8 +231,13 @@ impl Shard {
         };
     }
 
-    /// Takes a client out of the room at `index` of its memberships.
+    /// Takes a client that wants it so out of the room at `index` of its memberships.
     pub(super) fn leave(&mut self, key: Key, index: usize) {
+        self.leave_because(key, index, Exit::Goodbye);
+    }
+
+    /// Takes a client out of the room at `index` of its memberships.
+    pub(super) fn leave_because(&mut self, key: Key, index: usize, exit: Exit) {
         let connection = &mut self.connections[key.slot as usize];
         let membership = connection.memberships.swap_remove(index);
         if let Some(outbox) = connection.outbox.as_mut() {
@@ -243,7 +259,7 @@ impl Shard {
         }
         let hub = Arc::clone(&self.hub);
         let client = &self.connections[key.slot as usize].client;
-        client.tenant.directory.leave(&hub, &membership.room, self.index, announced(client));
+        client.tenant.directory.leave(&hub, &membership.room, self.index, client, exit);
     }
 
     /// [`Hub::join`]'s part in the shard.
@@ -254,7 +270,7 @@ impl Shard {
         if self.membership(key, room.as_str()).is_some() {
             return Ok(());
         }
-        match self.join(key, &room, StartFrom::Now)? {
+        match self.join(key, &room, StartFrom::Now, READS_MAX)? {
             (room, Outcome::In(joined)) => {
                 self.welcome_to(key, &room, None, &joined);
                 self.send_replies(key.slot, false);
@@ -280,19 +296,21 @@ impl Shard {
     }
 }
 
-/// The client as its rooms hear of it, if they do: nobody knows somebody without a name.
-fn announced(client: &Client) -> Option<Publisher> {
-    (!client.name().is_empty()).then(|| client.publisher())
+/// The client's user, if the hub can keep something about it.
+pub(super) fn somebody(client: &Client) -> Option<UserId> {
+    direct::is_somebody(client.identity()).then(|| client.user().clone())
 }
 
 /// What a client is told of a join that failed.
 pub(super) fn refusal_of(error: JoinError) -> Refusal {
     let code = match error {
+        JoinError::Quota(refusal) => return refusal,
         JoinError::InvalidRoom(_) => ErrorCode::InvalidRoom,
         JoinError::ClientNotFound => ErrorCode::ClientNotFound,
         JoinError::TooManyRooms { .. } => ErrorCode::TooManyRooms,
         JoinError::RoomFull { .. } => ErrorCode::RoomFull,
         JoinError::RoomLimit { .. } => ErrorCode::RoomLimit,
+        JoinError::Forbidden { .. } => ErrorCode::Forbidden,
         JoinError::Unavailable(_) => ErrorCode::Unavailable,
         JoinError::NotSubscribed { .. } => ErrorCode::NotSubscribed,
     };

@@ -158,7 +158,15 @@ impl Shard {
     fn introduce(&mut self, key: Key, room: Option<RoomName>, from: StartFrom) {
         let hub = Arc::clone(&self.hub);
         let everyone = Arc::clone(&self.connections[key.slot as usize].client.tenant.everyone);
-        let newcomer = Newcomer { shard: self.index, key, ticket: 0, from: StartFrom::Now, publisher: None };
+        let newcomer = Newcomer {
+            shard: self.index,
+            key,
+            ticket: 0,
+            from: StartFrom::Now,
+            client: None,
+            user: None,
+            insists: false,
+        };
         everyone.admit(&hub, newcomer);
         let connection = &mut self.connections[key.slot as usize];
         connection.introduced = true;
@@ -168,6 +176,7 @@ impl Shard {
             room: everyone,
             ticket: 0,
             joined: 0,
+            typing: Default::default(),
         });
         let client = Arc::clone(&connection.client);
         self.reply(
@@ -188,6 +197,7 @@ impl Shard {
                 self.refuse(key.slot, refusal);
             }
         }
+        self.tell_news(key);
         hub.tell_connected(&client);
     }
 
@@ -203,7 +213,7 @@ impl Shard {
         self.hub.registry.remove(&client);
         self.hot[key.slot as usize].direct = -1;
         while !self.connections[key.slot as usize].memberships.is_empty() {
-            self.leave(key, 0);
+            self.leave_because(key, 0, departure.exit());
         }
         count(&self.counters().connections_closed, 1);
         if introduced {

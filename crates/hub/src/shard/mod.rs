@@ -15,6 +15,7 @@ pub(crate) mod inbox;
 mod joins;
 mod lifecycle;
 mod poller;
+mod presence;
 mod publishes;
 mod receive;
 mod requests;
@@ -22,6 +23,7 @@ mod rooms;
 mod send;
 mod slash;
 mod slow;
+mod social;
 pub(crate) mod wheel;
 
 use std::pin::{Pin, pin};
@@ -41,6 +43,7 @@ use self::poller::Poller;
 use self::rooms::LocalRooms;
 use self::wheel::{Tick, Wheel};
 use crate::hub::Inner;
+use crate::room::RoomId;
 use crate::stats::Counters;
 
 /// What others hold of a shard.
@@ -88,6 +91,8 @@ pub(crate) struct Shard {
     doomed: Vec<(Key, Disconnect)>,
     /// Connections whose stream has failed, likewise.
     lost: Vec<Key>,
+    /// Devices that a conversation waits for: it is being read for them.
+    enrolling: Vec<(Key, RoomId)>,
     stage: Stage,
 }
 
@@ -137,6 +142,7 @@ impl Shard {
             throttled: Vec::new(),
             doomed: Vec::new(),
             lost: Vec::new(),
+            enrolling: Vec::new(),
             stage: Stage::Serving,
             hub,
         })
@@ -149,6 +155,7 @@ impl Shard {
             tracing::error!(shard = self.index, %error, "cannot wait for sockets: the shard ends");
             return;
         }
+        let _ = self.hub.timers.set(tokio::runtime::Handle::current());
         // The clock starts with the runtime's, which a test may have paused.
         self.began = Instant::now();
         let mut alarm = pin!(tokio::time::sleep(self.tick));
@@ -166,11 +173,15 @@ impl Shard {
                 self.ring();
                 if self.index == 0 {
                     self.hub.idle.sweep(&self.hub.tenants, Instant::now());
+                    self.hub.overdue.sweep(&self.hub, Instant::now());
+                    self.hub.last_seen.flush();
                 }
                 alarm.as_mut().reset(Instant::now() + self.tick);
             }
             self.turn().await;
         }
+        // The keepers end when the last shard has, and write first what is queued by then.
+        self.hub.last_seen.flush();
     }
 
     /// Waits for a socket, a command or the clock. Returns whether it had to.
@@ -229,7 +240,12 @@ impl Shard {
             Command::Leave { client, room, done } => {
                 let _ = done.send(self.leave_for_api(client, &room));
             }
-            Command::Close { client, disconnect } => self.begin_close(client, disconnect),
+            Command::Enroll { room, client, after, tried } => self.enroll(&room, client, after, tried),
+            Command::Tell(client, event) => self.tell(client, &event),
+            Command::Close { client, disconnect, reason } => {
+                let reason = reason.as_deref().unwrap_or(disconnect.reason());
+                self.begin_close_because(client, disconnect, reason);
+            }
             Command::Wake(client) => self.woken(client),
             Command::Stop(last_call) => {
                 self.stage = Stage::Refusing;

@@ -15,7 +15,7 @@ use crate::class::Publishers;
 use crate::client::Client;
 use crate::error::JoinError;
 use crate::keeper::Origin;
-use crate::publish::submit;
+use crate::publish::{NotSubmitted, submit};
 use crate::room::{Draft, Published, Room};
 use crate::stats::count;
 
@@ -34,8 +34,21 @@ impl Shard {
     ) -> Result<Flow, Refusal> {
         self.check_serving()?;
         let room = self.room_to_publish(key, room.as_deref())?;
+        self.say_in(key, id, &room, kind, body, name)
+    }
+
+    /// Says something in a room, of which the client need not be a member.
+    pub(super) fn say_in(
+        &mut self,
+        key: Key,
+        id: Option<&RequestId>,
+        room: &Arc<Room>,
+        kind: Kind,
+        body: BodyRef<'_>,
+        name: Option<&str>,
+    ) -> Result<Flow, Refusal> {
         let client = Arc::clone(&self.connections[key.slot as usize].client);
-        check_class(&room, &body)?;
+        check_class(room, &body)?;
         if matches!(kind, Kind::Chat | Kind::Action) {
             self.check_chat(&client.name(), &body)?;
         }
@@ -47,7 +60,7 @@ impl Shard {
             details: None,
             key: key_of_message,
         };
-        self.place(key, id, &room, draft)
+        self.place(key, id, room, draft)
     }
 
     /// Whether messages are accepted.
@@ -69,11 +82,15 @@ impl Shard {
         draft: Draft,
     ) -> Result<Flow, Refusal> {
         let hub = Arc::clone(&self.hub);
+        room.meter.message()?;
         if room.keeper.is_some() {
             let origin = Origin::Client { shard: self.index, key, request: id.cloned() };
-            submit(&hub, room, draft, origin).map_err(|_| {
-                let detail = "the storage cannot keep up: nobody got this; send it again later";
-                Refusal::new(ErrorCode::Unavailable, detail)
+            submit(&hub, room, draft, origin).map_err(|error| match error {
+                NotSubmitted::Quota(refusal) => refusal,
+                NotSubmitted::QueueFull => {
+                    let detail = "the storage cannot keep up: nobody got this; send it again later";
+                    Refusal::new(ErrorCode::Unavailable, detail)
+                }
             })?;
             return Ok(self.count_unanswered(key));
         }

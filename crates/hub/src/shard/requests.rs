@@ -52,11 +52,28 @@ impl Shard {
                 *merge = true;
                 self.publish(key, id.as_ref(), room, kind, body, name.as_deref())
             }
+            Wanted::Presence { room, after, limit } => {
+                self.presence(key, id.as_ref(), &room, after.as_deref(), limit)
+            }
+            Wanted::Typing { room, active } => self.typing(key, room.as_deref(), active),
             Wanted::Amend { room, target, amendment, key: name } => {
                 *merge = true;
                 self.amend(key, id.as_ref(), room, target, amendment, name.as_deref())
             }
             Wanted::History { room, page, limit } => self.history(key, id.as_ref(), &room, page, limit),
+            Wanted::Direct { to, kind, body, key: name } => {
+                *merge = true;
+                self.direct(key, id.as_ref(), &to, kind, body, name.as_deref())
+            }
+            Wanted::Receipt { room, receipt, offset } => {
+                self.receipt(key, id.as_ref(), room.as_deref(), receipt, offset)
+            }
+            Wanted::Receipts { room, after, limit } => {
+                self.receipts(key, id.as_ref(), &room, after.as_deref(), limit)
+            }
+            Wanted::Conversations { after, limit } => {
+                self.conversations(key, id.as_ref(), after.as_deref(), limit)
+            }
             Wanted::Commands => {
                 let data = Some(hub.commands.manifest().clone());
                 self.reply(key.slot, &Event::Reply { request: id.clone(), name: "commands".into(), data });
@@ -171,7 +188,8 @@ impl Shard {
     }
 
     pub(super) fn room_name(&self, text: &str) -> Result<RoomName, Refusal> {
-        RoomName::new(text, self.hub.config.room_name_bytes_max)
+        self.hub
+            .room_name(text)
             .map_err(|invalid| Refusal::new(ErrorCode::InvalidRoom, eco_format!("{invalid}")))
     }
 }

@@ -145,6 +145,11 @@ impl LocalRooms {
         &mut self.rooms[local as usize]
     }
 
+    /// Whether nothing is to be delivered in a room.
+    pub(super) fn is_quiet(&self, local: u32) -> bool {
+        self.rooms[local as usize].pending.is_empty()
+    }
+
     /// How far a member has got in its room: what it is sent next follows this place.
     pub(super) fn position_of(&self, membership: &Membership) -> Position {
         let delivered = membership.local.map_or(0, |local| self.rooms[local as usize].head);

@@ -53,7 +53,10 @@ impl Shard {
             Doer::Hub(builtin) => {
                 let mut values = values.into_iter();
                 let (first, second) = (values.next().flatten(), values.next().flatten());
-                *merge = matches!(builtin, Builtin::Me | Builtin::Shrug | Builtin::Topic | Builtin::Nick);
+                *merge = matches!(
+                    builtin,
+                    Builtin::Me | Builtin::Msg | Builtin::Shrug | Builtin::Topic | Builtin::Nick
+                );
                 self.do_builtin(line, *builtin, first, second)
             }
             Doer::Application(handler) => {
@@ -213,20 +216,11 @@ impl Shard {
         }
         client.rename(name.clone());
         for membership in &connection.memberships {
+            if former.is_empty() {
+                membership.room.named(&self.hub, &client);
+            }
             membership.room.renamed(&self.hub, client.publisher(), &former);
         }
-    }
-
-    fn direct(
-        &mut self,
-        _key: Key,
-        _id: Option<&RequestId>,
-        _to: &str,
-        _kind: Kind,
-        _body: BodyRef<'_>,
-        _name: Option<&str>,
-    ) -> Result<Flow, Refusal> {
-        Err(Refusal::new(ErrorCode::UnknownType, "this hub has no private messages"))
     }
 }
 

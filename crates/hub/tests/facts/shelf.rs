@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 use std::sync::Mutex;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use bytes::Bytes;
 use ecow::EcoString;
@@ -34,6 +34,10 @@ pub(crate) struct Shelf {
     reads: AtomicUsize,
     fact_reads: AtomicUsize,
     commits: AtomicUsize,
+    /// How often each family of facts was read.
+    scans: Mutex<std::collections::HashMap<Space, usize>>,
+    /// Facts without a message are lost, as in a crash before they are written.
+    drops_facts: AtomicBool,
     /// How often each log was read.
     by_log: Mutex<std::collections::HashMap<EcoString, usize>>,
 }
@@ -46,6 +50,8 @@ impl Shelf {
             reads: AtomicUsize::new(0),
             fact_reads: AtomicUsize::new(0),
             commits: AtomicUsize::new(0),
+            scans: Mutex::default(),
+            drops_facts: AtomicBool::new(false),
             by_log: Mutex::default(),
         })
     }
@@ -64,6 +70,16 @@ impl Shelf {
         self.fact_reads.load(Ordering::SeqCst)
     }
 
+    /// How often a family of facts was read.
+    pub(crate) fn scans_of(&self, space: &'static str) -> usize {
+        self.scans.lock().unwrap().get(&Space(space)).copied().unwrap_or(0)
+    }
+
+    /// Loses facts that come without a message.
+    pub(crate) fn drop_fact_writes(&self, drop: bool) {
+        self.drops_facts.store(drop, Ordering::SeqCst);
+    }
+
     /// How often the log of a room was read.
     pub(crate) fn reads_of(&self, room: &str) -> usize {
         self.by_log.lock().unwrap().get(room).copied().unwrap_or(0)
@@ -71,6 +87,9 @@ impl Shelf {
 
     async fn commit_in_mood(&self, batch: &Batch) -> Result<Vec<Appended>, StoreError> {
         self.commits.fetch_add(1, Ordering::SeqCst);
+        if batch.appends.is_empty() && self.drops_facts.load(Ordering::SeqCst) {
+            return Ok(Vec::new());
+        }
         let mut moods = self.mood.subscribe();
         let mood = moods.wait_for(|mood| *mood != Mood::Holds).await.unwrap().clone();
         match mood {
@@ -145,6 +164,7 @@ impl Store for Shelf {
         after: Option<&'a [u8]>,
         max: usize,
     ) -> Answer<'a, FactPage> {
+        *self.scans.lock().unwrap().entry(space).or_default() += 1;
         self.inner.scan(tenant, space, prefix, after, max)
     }
 

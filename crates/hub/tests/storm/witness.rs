@@ -198,6 +198,11 @@ impl Witness {
                 let who = message["clientId"].as_str().unwrap();
                 assert_ne!(who, self.id.to_string(), "nobody is told of their own coming and going");
             }
+            "presence_change" => {
+                assert!(self.rooms.contains_key(room_of(message)), "not in that room: {message}");
+                let changes = |side: &str| message[side].as_u64().unwrap();
+                assert!(changes("joinedCount") + changes("leftCount") > 0, "nothing to tell: {message}");
+            }
             "ack" | "error" => self.hear_answer(message, log),
             other => panic!("nobody asked for {other}: {message}"),
         }

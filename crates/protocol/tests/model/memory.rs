@@ -137,7 +137,7 @@ impl ModelHub {
         let members = self.rooms[&room].members.clone();
         let from = self.clients[name].publisher.clone();
         let typing = Event::Typing(Typing { room, from, active, expires: Duration::from_secs(6) });
-        for member in members.iter().filter(|member| *member != name) {
+        for member in &members {
             self.tell(member, &typing);
         }
     }

@@ -291,7 +291,7 @@ impl Writer {
             let turn = self.next_turn();
             let mut writes = engine.batch();
             let (heads, next_log) = planned.write(&mut writes, turn);
-            match self.write(writes, turn, true, engine.clone()) {
+            match self.conclude(writes.commit(true), turn, true, engine) {
                 Written::Yes => {
                     self.next_log = next_log;
                     self.remember(heads);
@@ -326,9 +326,16 @@ impl Writer {
         self.heads.extend(heads);
     }
 
-    /// Commits to the engine, and finds out what happened if that fails.
-    fn write(&mut self, writes: Writes<'_>, turn: Turn, durable: bool, engine: Arc<Engine>) -> Written {
-        let error = match writes.commit(durable) {
+    /// Finds out what became of a write. The engine comes along so that nobody holds it when it is to be closed.
+    fn conclude(
+        &mut self,
+        result: Result<(), fjall::Error>,
+        turn: Turn,
+        durable: bool,
+        engine: Arc<Engine>,
+    ) -> Written {
+        drop(engine);
+        let error = match result {
             Ok(()) => {
                 self.turn.number = turn.number;
                 if durable {
@@ -338,7 +345,6 @@ impl Writer {
             }
             Err(error) => error,
         };
-        drop(engine);
         let again = matches!(error, fjall::Error::Poisoned);
         let error = from_engine(self.folder.path(), error);
         tracing::warn!(%error, "a write failed");
@@ -386,18 +392,18 @@ impl Writer {
         writes.remove(Family::Logs, &layout::log_key(log));
         self.heads.remove(log);
         self.sweeping = true;
-        self.settled(writes, turn, true, engine.clone())
+        self.settled(writes.commit(true), turn, true, engine)
     }
 
     /// Writes what is not worth another try by itself.
     fn settled(
         &mut self,
-        writes: Writes<'_>,
+        result: Result<(), fjall::Error>,
         turn: Turn,
         durable: bool,
         engine: Arc<Engine>,
     ) -> Result<(), StoreError> {
-        match self.write(writes, turn, durable, engine) {
+        match self.conclude(result, turn, durable, engine) {
             Written::Yes => Ok(()),
             Written::No { error, .. } => Err(error),
             Written::Unknown(text) => Err(StoreError::InDoubt(text)),
@@ -424,7 +430,7 @@ impl Writer {
             writes.insert(Family::Meta, layout::TURN, &turn.encode());
             writes.insert(Family::Logs, &key, &head.encode(&key));
             self.heads.remove(log);
-            self.settled(writes, turn, false, engine.clone())?;
+            self.settled(writes.commit(false), turn, false, engine)?;
             self.remember(vec![(log.clone(), head)]);
             if dropped < STEP {
                 return Ok(head.state);
@@ -467,7 +473,7 @@ impl Writer {
         let turn = self.next_turn();
         writes.insert(Family::Meta, layout::TURN, &turn.encode());
         drop(view);
-        self.settled(writes, turn, false, engine.clone())?;
+        self.settled(writes.commit(false), turn, false, engine)?;
         Ok(true)
     }
 }
