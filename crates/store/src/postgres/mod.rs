@@ -70,7 +70,7 @@ impl PostgresStore {
 
 impl Store for PostgresStore {
     fn name(&self) -> &'static str {
-        "postgres"
+        "postgresql"
     }
 
     fn commit<'a>(&'a self, batch: &'a Batch) -> Answer<'a, Vec<Appended>> {
