@@ -164,7 +164,7 @@ pub(super) async fn drop_log(table: &Table, log: &LogKey) -> Result<(), StoreErr
             Err(failure) => return Err(failure.into()),
         }
         let listed = Key(items::rooms(&log.tenant), items::listed(&log.room));
-        table.delete_all(&[listed.clone()]).await?;
+        table.delete_all(std::slice::from_ref(&listed)).await?;
         // Another hub may have begun it anew in between.
         if read::head(table, log).await?.is_some() {
             table.put(listed.item()).await?;
