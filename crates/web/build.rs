@@ -1,4 +1,4 @@
-//! Turns `ui/` into a table of assets.
+//! Turns `ui/` and `figures/` into tables of assets, one for each page.
 //!
 //! Hashes all files together (one hash for the build: relative imports inherit the prefix, so that no file
 //! needs rewriting), fills the page's two placeholders, compresses what compresses, and writes the table that
@@ -28,28 +28,45 @@ struct Source {
 }
 
 fn main() -> Result<(), Box<dyn Error>> {
-    let ui = PathBuf::from(env::var("CARGO_MANIFEST_DIR")?).join("ui");
-    println!("cargo::rerun-if-changed={}", ui.display());
-    let sources = read(&ui)?;
-    let out = PathBuf::from(env::var("OUT_DIR")?);
-    let build = build_hash(&sources);
     let mut table = String::new();
-    writeln!(table, "/// The hash of this build of the page.\npub(crate) const BUILD: &str = {build:?};")?;
-    writeln!(table, "pub(crate) static ASSETS: &[(&str, Asset)] = &[")?;
+    for folder in ["ui", "figures"] {
+        write_tables(folder, &mut table)?;
+    }
+    fs::write(PathBuf::from(env::var("OUT_DIR")?).join("assets.rs"), table)?;
+    Ok(())
+}
+
+/// Writes the tables of a page, named for its folder.
+fn write_tables(folder: &str, table: &mut String) -> Result<(), Box<dyn Error>> {
+    let path = PathBuf::from(env::var("CARGO_MANIFEST_DIR")?).join(folder);
+    println!("cargo::rerun-if-changed={}", path.display());
+    let sources = read(&path)?;
+    let out = PathBuf::from(env::var("OUT_DIR")?).join(folder);
+    fs::create_dir_all(&out)?;
+    let build = build_hash(&sources);
+    let name = folder.to_uppercase();
+    writeln!(
+        table,
+        "/// The hash of this build of the page.\npub(crate) const {name}_BUILD: &str = {build:?};"
+    )?;
+    writeln!(table, "pub(crate) static {name}_ASSETS: &[(&str, Asset)] = &[")?;
     for source in sources.iter().filter(|source| source.name != PAGE) {
         writeln!(table, "    ({:?}, {}),", source.name, entry(&out, &source.name, &source.bytes, true)?)?;
     }
     writeln!(table, "];")?;
-    let page = page(&sources, &build)?;
-    writeln!(table, "pub(crate) static INDEX: Asset = {};", entry(&out, PAGE, page.as_bytes(), false)?)?;
-    fs::write(out.join("assets.rs"), table)?;
+    let page = page(&sources, &format!("assets/{build}/{folder}"))?;
+    writeln!(
+        table,
+        "pub(crate) static {name}_INDEX: Asset = {};",
+        entry(&out, PAGE, page.as_bytes(), false)?
+    )?;
     Ok(())
 }
 
-/// The files of `ui/`, by name: the order decides the hash, and directories have none.
-fn read(ui: &Path) -> Result<Vec<Source>, Box<dyn Error>> {
+/// The files of a folder, by name: the order decides the hash, and directories have none.
+fn read(folder: &Path) -> Result<Vec<Source>, Box<dyn Error>> {
     let mut sources = Vec::new();
-    for file in fs::read_dir(ui)? {
+    for file in fs::read_dir(folder)? {
         let path = file?.path();
         println!("cargo::rerun-if-changed={}", path.display());
         let name = path.file_name().and_then(|name| name.to_str()).ok_or("a file name that is no UTF-8")?;
@@ -72,17 +89,16 @@ fn build_hash(sources: &[Source]) -> String {
 }
 
 /// The page with its addresses: relative ones, so that it also works below a prefix of a proxy.
-fn page(sources: &[Source], build: &str) -> Result<String, Box<dyn Error>> {
-    let source = sources.iter().find(|source| source.name == PAGE).ok_or("ui/index.html is missing")?;
-    let assets = format!("assets/{build}");
+fn page(sources: &[Source], assets: &str) -> Result<String, Box<dyn Error>> {
+    let source = sources.iter().find(|source| source.name == PAGE).ok_or("index.html is missing")?;
     let mut preload = Vec::new();
     for Source { name, .. } in sources {
         if name.ends_with(".js") && name != CLASSIC {
-            preload.push(format!(r#"<link rel="modulepreload" href="{assets}/ui/{name}">"#));
+            preload.push(format!(r#"<link rel="modulepreload" href="{assets}/{name}">"#));
         }
     }
     let page = std::str::from_utf8(&source.bytes)?;
-    Ok(page.replace("{{preload}}", &preload.join("\n")).replace("{{assets}}", &assets))
+    Ok(page.replace("{{preload}}", &preload.join("\n")).replace("{{assets}}", assets))
 }
 
 /// Writes the bytes, and the compressed ones where that saves anything, and names them.
@@ -113,6 +129,6 @@ fn mime(name: &str) -> Result<&'static str, String> {
         Some("css") => Ok("text/css; charset=utf-8"),
         Some("svg") => Ok("image/svg+xml"),
         Some("png") => Ok("image/png"),
-        _ => Err(format!("ui/{name}: say in build.rs which type such a file has")),
+        _ => Err(format!("{name}: say in build.rs which type such a file has")),
     }
 }

@@ -36,7 +36,7 @@ struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Task {
-    /// Runs every test: Rust, repository, loom, browser, conformance.
+    /// Runs every test: Rust, repository, loom, browser, conformance, api.
     Test {
         /// A suite's name, or a part of the names of the Rust tests to run.
         filter: Option<String>,

@@ -46,6 +46,10 @@ pub(crate) enum Scenario {
     Churn(Churn),
     /// Some members stop reading: do the others notice?
     Slow(Slow),
+    /// Publish to stored rooms: how many messages per second are acknowledged as durable, how late?
+    Stored(Stored),
+    /// Everybody loses the connection, misses messages and comes back at once: when has the last one everything?
+    Recover(Recover),
 }
 
 impl Scenario {
@@ -58,6 +62,8 @@ impl Scenario {
             Self::Echo(args) => scenario::echo::run(args),
             Self::Churn(args) => scenario::churn::run(args),
             Self::Slow(args) => scenario::slow::run(args),
+            Self::Stored(args) => scenario::echo::stored(args),
+            Self::Recover(args) => scenario::recover::run(args),
         }
     }
 
@@ -70,6 +76,8 @@ impl Scenario {
             Self::Echo(args) => &args.server,
             Self::Churn(args) => &args.server,
             Self::Slow(args) => &args.server,
+            Self::Stored(args) => &args.server,
+            Self::Recover(args) => &args.server,
         }
     }
 }
@@ -224,6 +232,51 @@ pub(crate) struct Slow {
 }
 
 #[derive(Debug, Clone, clap::Args)]
+pub(crate) struct Stored {
+    #[command(flatten)]
+    pub(crate) server: ServerArgs,
+    #[command(flatten)]
+    pub(crate) load: Load,
+    /// How many publishers, one message in flight each.
+    #[arg(long, default_value_t = 200, value_parser = clap::value_parser!(u32).range(1..))]
+    pub(crate) connections: u32,
+    /// Rooms they are spread over; all publishers of a room receive its messages.
+    #[arg(long, default_value_t = 200, value_parser = clap::value_parser!(u32).range(1..=0xFF_FFFF))]
+    pub(crate) rooms: u32,
+    /// Send an idempotency key with each message.
+    #[arg(long)]
+    pub(crate) keys: bool,
+    /// What an acknowledgement must mean in these rooms, so that nothing else is measured by mistake.
+    #[arg(long, default_value = "stored")]
+    pub(crate) durability: String,
+}
+
+#[derive(Debug, Clone, clap::Args)]
+pub(crate) struct Recover {
+    #[command(flatten)]
+    pub(crate) server: ServerArgs,
+    /// How many members, spread over the rooms.
+    #[arg(long, default_value_t = 10_000, value_parser = clap::value_parser!(u32).range(1..))]
+    pub(crate) members: u32,
+    /// How many rooms.
+    #[arg(long, default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..=0xFF_FFFF))]
+    pub(crate) rooms: u32,
+    /// Messages that each member misses.
+    #[arg(long, default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..=100_000))]
+    pub(crate) messages: u32,
+    /// Bytes of each message, without the protocol's envelope.
+    #[arg(long, value_name = "BYTES", default_value_t = 128, value_parser = size)]
+    pub(crate) size: usize,
+    /// How many may be connecting at the same time when all come back; more than the server's backlog make the kernel
+    /// drop attempts and try again a second later.
+    #[arg(long, default_value_t = 2048, value_parser = clap::value_parser!(u32).range(1..))]
+    pub(crate) concurrent: u32,
+    /// A shell command to run while everybody is away, such as one that starts the server again.
+    #[arg(long, value_name = "COMMAND")]
+    pub(crate) meanwhile: Option<String>,
+}
+
+#[derive(Debug, Clone, clap::Args)]
 pub(crate) struct BareServer {
     /// Where to listen; port 0 takes a free one, which is printed.
     #[arg(long, default_value = "127.0.0.1:0")]
@@ -247,6 +300,12 @@ pub(crate) struct Compare {
     /// The publish/subscribe server that Bun runs.
     #[arg(long, value_name = "PATH", default_value = "e2e/bench/bun-server.js")]
     pub(crate) bun_script: PathBuf,
+    /// A PostgreSQL database, to measure `stored` with it, too: postgresql://USER:PASSWORD@HOST/DATABASE.
+    #[arg(long, value_name = "URL")]
+    pub(crate) postgresql: Option<String>,
+    /// A Redis server, to measure `stored` with it, too: redis://:PASSWORD@HOST/0.
+    #[arg(long, value_name = "URL")]
+    pub(crate) redis: Option<String>,
     /// How often each case is measured on each server.
     #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..))]
     pub(crate) runs: u32,
@@ -341,6 +400,17 @@ mod tests {
             panic!()
         };
         assert_eq!((rooms.rooms, rooms.members), (1000, 10));
+        let Command::Scenario(Scenario::Stored(stored)) = Cli::parse_from(["bench", "stored"]).args.command
+        else {
+            panic!()
+        };
+        assert_eq!((stored.connections, stored.rooms, stored.load.size), (200, 200, 128));
+        let Command::Scenario(Scenario::Recover(recover)) =
+            Cli::parse_from(["bench", "recover"]).args.command
+        else {
+            panic!()
+        };
+        assert_eq!((recover.members, recover.rooms, recover.messages), (10_000, 100, 100));
     }
 
     #[test]

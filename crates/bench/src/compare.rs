@@ -115,7 +115,7 @@ fn measure_all(args: &args::Compare, scale: Scale, launcher: &Launcher) -> Resul
             let count = order.len();
             order.rotate_left(run as usize % count.max(1));
             for server in order {
-                let found = launcher.start(server, case).and_then(|running| case.run(&running, scale));
+                let found = launcher.measure(server, case, scale);
                 let measurement = Measurement::new(case, server, run, found);
                 say(&measurement.to_string());
                 measurements.push(measurement);
@@ -159,7 +159,7 @@ impl Measurement {
 
 impl std::fmt::Display for Measurement {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "{:<9} run {} {:<9}", self.case.name(), self.run + 1, self.server.name())?;
+        write!(f, "{:<9} run {} {:<10}", self.case.name(), self.run + 1, self.server.name())?;
         if let Some(error) = &self.error {
             return write!(f, " failed: {error}");
         }

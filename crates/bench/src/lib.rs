@@ -6,13 +6,14 @@
 //!
 //! Flow: `args` -> `scenario` (what is sent) -> `session` (connections made and joined) -> `net` (sockets)
 //! -> `peer` and `stamp` (what arrived) -> `sequence` and `histogram` -> `report`. `bare` is the reference
-//! server, `compare` runs servers in turn and judges.
+//! server, `disk` the reference store, `compare` runs servers in turn and judges.
 //!
 //! Never: code shared with the server under test. A mistake there must not be invisible here.
 
 mod args;
 mod bare;
 mod compare;
+mod disk;
 mod frame;
 mod histogram;
 mod net;

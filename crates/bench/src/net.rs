@@ -150,6 +150,11 @@ impl Net {
         })
     }
 
+    /// Which server.
+    pub(crate) fn target(&self) -> &Target {
+        &self.target
+    }
+
     /// Nanoseconds since this driver started.
     #[inline]
     pub(crate) fn now(&self) -> u64 {

@@ -59,13 +59,15 @@ pub(crate) struct Peer {
     base: String,
     /// Keeps this run's rooms and users apart from those of any other.
     nonce: u64,
+    /// Publishes that are acknowledged have an idempotency key.
+    pub(crate) keys: bool,
     text: Vec<u8>,
 }
 
 impl Peer {
     pub(crate) fn new(kind: PeerKind, base: &str, nonce: u64) -> Self {
         let base = if base.is_empty() && kind == PeerKind::Outspoke { "/ws" } else { base };
-        Self { kind, base: base.to_owned(), nonce, text: Vec::new() }
+        Self { kind, base: base.to_owned(), nonce, keys: false, text: Vec::new() }
     }
 
     /// Where member `member` of room `room` connects.
@@ -106,6 +108,12 @@ impl Peer {
         format!(r#"{{"type":"subscribe","room":"{}"}}"#, self.room(room))
     }
 
+    /// The request that comes back to `room`, from a place that the peer told.
+    pub(crate) fn return_to(&self, room: u32, place: &Place) -> String {
+        let (room, Place { epoch, offset }) = (self.room(room), place);
+        format!(r#"{{"type":"subscribe","room":"{room}","epoch":"{epoch}","offset":{offset}}}"#)
+    }
+
     /// The request that leaves `room`.
     pub(crate) fn leave(&self, room: u32) -> String {
         format!(r#"{{"type":"unsubscribe","room":"{}"}}"#, self.room(room))
@@ -113,23 +121,30 @@ impl Peer {
 
     /// The text that publishes `data` to `room`; with `request`, one that is acknowledged.
     pub(crate) fn publish(&mut self, room: u32, data: &[u8], request: Option<u64>) -> &[u8] {
-        use std::io::Write;
         self.text.clear();
         if self.kind == PeerKind::Raw {
             self.text.extend_from_slice(data);
             return &self.text;
         }
-        let nonce = self.nonce;
-        let start = match request {
-            None => write!(self.text, r#"{{"type":"publish","room":"bench-{nonce:x}-{room}","data":"#),
-            Some(id) => {
-                write!(self.text, r#"{{"type":"publish","id":"{id}","room":"bench-{nonce:x}-{room}","data":"#)
-            }
-        };
-        start.expect("writing to a vector does not fail");
+        self.begin_publish(room, request).expect("writing to a vector does not fail");
         self.text.extend_from_slice(data);
         self.text.push(b'}');
         &self.text
+    }
+
+    /// A publish up to its data.
+    fn begin_publish(&mut self, room: u32, request: Option<u64>) -> std::io::Result<()> {
+        use std::io::Write;
+        write!(self.text, r#"{{"type":"publish""#)?;
+        if let Some(id) = request {
+            write!(self.text, r#","id":"{id}""#)?;
+        }
+        write!(self.text, r#","room":"bench-{:x}-{room}""#, self.nonce)?;
+        // Keys are a user's own, and every connection is a user.
+        if let (Some(id), true) = (request, self.keys) {
+            write!(self.text, r#","idempotencyKey":"{id}""#)?;
+        }
+        write!(self.text, r#","data":"#)
     }
 
     /// The request that is answered by request and number alone. All peers get the same text.
@@ -155,6 +170,37 @@ impl Peer {
             Some(b"error") => Heard::Error(String::from_utf8_lossy(payload).into_owned()),
             _ => Heard::Other,
         }
+    }
+}
+
+/// A place in a room's log.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Place {
+    pub(crate) epoch: String,
+    pub(crate) offset: u64,
+}
+
+/// What the answer to a join says of the room.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Joined {
+    /// The place that messages follow.
+    pub(crate) place: Place,
+    /// What became of the place that was asked for, if one was.
+    pub(crate) recovered: Option<bool>,
+    /// What an acknowledgement means there.
+    pub(crate) durability: String,
+}
+
+impl Joined {
+    /// Reads the answer to a join; `None` if it says none of that.
+    pub(crate) fn read(payload: &[u8]) -> Option<Self> {
+        let text = |key: &[u8]| Some(String::from_utf8_lossy(text_field(payload, key)?).into_owned());
+        let recovered =
+            memmem::find(payload, b"\"recovered\":").map(|at| payload[at + 12..].starts_with(b"true"));
+        let offset = &payload[memmem::find(payload, b"\"offset\":")? + 9..];
+        let digits = offset.iter().position(|byte| !byte.is_ascii_digit()).unwrap_or(offset.len());
+        let place = Place { epoch: text(b"\"epoch\":\"")?, offset: number(&offset[..digits])? };
+        Some(Self { place, recovered, durability: text(b"\"durability\":\"")? })
     }
 }
 
@@ -188,6 +234,32 @@ mod tests {
         let expected = br#"{"type":"publish","id":"7","room":"bench-beef-2","data":"x"}"#;
         assert_eq!(peer.publish(2, b"\"x\"", Some(7)), expected);
         assert_eq!(peer.ping(7), br#"{"type":"ping","id":"7"}"#);
+    }
+
+    #[test]
+    fn peer_with_keys_sends_one_with_each_acknowledged_publish() {
+        let mut peer = outspoke();
+        peer.keys = true;
+        let expected =
+            br#"{"type":"publish","id":"7","room":"bench-beef-2","idempotencyKey":"7","data":"x"}"#;
+        assert_eq!(peer.publish(2, b"\"x\"", Some(7)), expected);
+        let place = Place { epoch: "5ac1".to_owned(), offset: 17 };
+        let expected = r#"{"type":"subscribe","room":"bench-beef-1","epoch":"5ac1","offset":17}"#;
+        assert_eq!(peer.return_to(1, &place), expected);
+    }
+
+    #[test]
+    fn joined_is_read_from_the_answer_to_a_join() {
+        let place = Place { epoch: "5ac1".to_owned(), offset: 17 };
+        let answer = r#"{"type":"subscribed","room":"r","epoch":"5ac1","offset":17,"members":2,"durability":"memory"}"#;
+        let joined = Joined { place, recovered: None, durability: "memory".to_owned() };
+        assert_eq!(Joined::read(answer.as_bytes()), Some(joined.clone()));
+        for recovered in [true, false] {
+            let answer = answer.replace("17,", &format!("17,\"recovered\":{recovered},"));
+            let joined = Joined { recovered: Some(recovered), ..joined.clone() };
+            assert_eq!(Joined::read(answer.as_bytes()), Some(joined));
+        }
+        assert_eq!(Joined::read(b"{}"), None);
     }
 
     #[test]

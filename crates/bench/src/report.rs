@@ -25,7 +25,7 @@ pub struct Report {
     pub peer: &'static str,
     /// What was run, in words.
     pub plan: String,
-    /// Of `fanout`, `rooms` and `echo`.
+    /// Of `fanout`, `rooms`, `echo` and `stored`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub load: Option<Load>,
     /// Of `idle`.
@@ -37,6 +37,9 @@ pub struct Report {
     /// Of `slow`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub slow: Option<Slow>,
+    /// Of `recover`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub recover: Option<Recover>,
     /// What should not have happened.
     pub problems: Vec<String>,
 }
@@ -189,11 +192,52 @@ pub struct Slow {
     pub memory: Option<(Memory, Memory)>,
 }
 
+/// Members that come back all at once.
+#[derive(Debug, Clone, Serialize)]
+pub struct Recover {
+    /// How many came back.
+    pub members: u32,
+    /// How many of them were told that they recovered.
+    pub recovered: u32,
+    /// From the first connect to the last missed message at the last member.
+    pub seconds: f64,
+    /// From each member's connect to its last missed message.
+    pub each: Latency,
+    /// Missed messages that arrived.
+    pub deliveries: u64,
+    /// Those per second.
+    pub deliveries_per_s: f64,
+    /// Of what was missed: what never came, came twice, or out of order.
+    pub faults: Tally,
+    /// What an acknowledgement meant to those who published meanwhile.
+    pub durability: String,
+    /// The server's CPU time from the first connect to the last message, in seconds.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub server_cpu_s: Option<f64>,
+    /// The driver's own CPU time as a share of the time.
+    pub driver_busy: f64,
+}
+
 impl Report {
     /// A report with nothing in it yet.
     pub(crate) fn new(scenario: &'static str, peer: PeerKind, plan: String) -> Self {
         let peer = peer.name();
-        Self { scenario, peer, plan, load: None, idle: None, churn: None, slow: None, problems: Vec::new() }
+        Self {
+            scenario,
+            peer,
+            plan,
+            load: None,
+            idle: None,
+            churn: None,
+            slow: None,
+            recover: None,
+            problems: Vec::new(),
+        }
+    }
+
+    /// A report of `disk`, which speaks to nobody.
+    pub(crate) fn of_disk(plan: String) -> Self {
+        Self { peer: "disk", ..Self::new("disk", PeerKind::Raw, plan) }
     }
 
     /// Whether nothing happened that should not.
@@ -273,7 +317,13 @@ impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut table = Table::default();
         if let Some(load) = &self.load {
-            table.load(load, if self.scenario == "echo" { "replies" } else { "deliveries" });
+            let unit = match self.scenario {
+                "echo" => "replies",
+                "stored" => "acknowledged",
+                "disk" => "written",
+                _ => "deliveries",
+            };
+            table.load(load, unit);
         }
         if let Some(idle) = &self.idle {
             let cpu =
@@ -314,6 +364,19 @@ impl fmt::Display for Report {
             if let Some((before, peak)) = slow.memory {
                 table.line("server memory", format!("{} before, {} at most", mib(before.pss), mib(peak.pss)));
             }
+        }
+        if let Some(recover) = &self.recover {
+            let Recover { members, recovered, seconds, .. } = recover;
+            table.line("came back", format!("{members} members, {recovered} recovered, in {seconds:.2} s"));
+            table.line("each", recover.each);
+            let (count, rate) = (grouped(recover.deliveries as f64), grouped(recover.deliveries_per_s));
+            table.line("missed and delivered", format!("{count}: {rate}/s, {} rooms", recover.durability));
+            if let Some(cpu) = recover.server_cpu_s {
+                table.line("server CPU", format!("{cpu:.2} s"));
+            }
+            table.line("driver", format!("{:.0} % busy", recover.driver_busy * 100.0));
+            let Tally { lost, duplicated, reordered } = recover.faults;
+            table.line("faults", format!("{lost} lost, {duplicated} duplicated, {reordered} reordered"));
         }
         writeln!(f, "{} on {}: {}", self.scenario, self.peer, self.plan)?;
         f.write_str(&table.0)?;

@@ -3,6 +3,7 @@
 pub(crate) mod churn;
 pub(crate) mod echo;
 pub(crate) mod idle;
+pub(crate) mod recover;
 pub(crate) mod relay;
 pub(crate) mod slow;
 pub(crate) mod window;

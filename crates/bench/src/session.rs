@@ -8,7 +8,7 @@ use anyhow::{Context, Result, bail};
 
 use crate::args::ServerArgs;
 use crate::net::{Event, Handler, Net};
-use crate::peer::{Heard, Peer};
+use crate::peer::{Heard, Joined, Peer};
 use crate::process::{self, Cores, Process};
 
 /// Longest wait for events, so that time limits are noticed.
@@ -32,6 +32,8 @@ pub(crate) struct Session {
     /// Present if the process may be observed.
     pub(crate) server: Option<Process>,
     pub(crate) timeout: Duration,
+    /// What an acknowledgement means in the room that was joined last; `None` if the server did not say.
+    pub(crate) durability: Option<String>,
 }
 
 impl Session {
@@ -44,7 +46,7 @@ impl Session {
         let server = args.server_pid.map(Process::observe).transpose()?;
         let target: crate::net::Target = args.url.parse().with_context(|| format!("--url {}", args.url))?;
         let peer = Peer::new(args.peer, &target.path, nonce());
-        Ok(Self { net: Net::new(target, slots)?, peer, server, timeout: args.timeout })
+        Ok(Self { net: Net::new(target, slots)?, peer, server, timeout: args.timeout, durability: None })
     }
 
     /// Opens slots 0 to `count - 1` at the paths given, `concurrent` at a time; returns how long it took.
@@ -54,8 +56,7 @@ impl Session {
         concurrent: usize,
         path: impl Fn(&Peer, usize) -> String,
     ) -> Result<Duration> {
-        let mut entering =
-            Entering { peer: self.peer.clone(), until: Step::Open, done: vec![false; count], ready: 0 };
+        let mut entering = Entering::new(&self.peer, Step::Open, count);
         let begin = self.net.now();
         let mut started = 0;
         let mut progress = Progress::new(begin, self.timeout);
@@ -86,8 +87,7 @@ impl Session {
         if !self.peer.joins_by_request() {
             return Ok(None);
         }
-        let mut entering =
-            Entering { peer: self.peer.clone(), until: Step::Joined, done: vec![false; count], ready: 0 };
+        let mut entering = Entering::new(&self.peer, Step::Joined, count);
         let begin = self.net.now();
         let mut started = 0;
         let mut progress = Progress::new(begin, self.timeout);
@@ -106,6 +106,7 @@ impl Session {
                 );
             }
         }
+        self.durability = entering.durability;
         Ok(Some(Duration::from_nanos(self.net.now() - begin)))
     }
 
@@ -120,8 +121,7 @@ impl Session {
 
     /// Waits until nothing has arrived for `length` (announcements of joins, say), within the time limit.
     pub(crate) fn quiet(&mut self, length: Duration) -> Result<()> {
-        let mut listening =
-            Entering { peer: self.peer.clone(), until: Step::Never, done: Vec::new(), ready: 0 };
+        let mut listening = Entering::new(&self.peer, Step::Never, 0);
         let begin = self.net.now();
         let mut last = begin;
         loop {
@@ -172,9 +172,14 @@ struct Entering {
     until: Step,
     done: Vec<bool>,
     ready: usize,
+    durability: Option<String>,
 }
 
 impl Entering {
+    fn new(peer: &Peer, until: Step, count: usize) -> Self {
+        Self { peer: peer.clone(), until, done: vec![false; count], ready: 0, durability: None }
+    }
+
     fn reached(&mut self, slot: usize) {
         if !std::mem::replace(&mut self.done[slot], true) {
             self.ready += 1;
@@ -188,7 +193,10 @@ impl Handler for Entering {
             Event::Open if self.until == Step::Open => self.reached(slot),
             Event::Open => {}
             Event::Message(payload) => match self.peer.hear(payload) {
-                Heard::Joined if self.until == Step::Joined => self.reached(slot),
+                Heard::Joined if self.until == Step::Joined => {
+                    self.durability = Joined::read(payload).map(|joined| joined.durability);
+                    self.reached(slot);
+                }
                 Heard::Error(said) => bail!("the server refused a request of connection {slot}: {said}"),
                 _ => {}
             },

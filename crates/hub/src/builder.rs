@@ -24,6 +24,7 @@ use crate::error::StartError;
 use crate::hub::{Departure, Hub, Inner, OnConnect, OnDisconnect};
 use crate::keeper::Keeper;
 use crate::last_seen::LastSeen;
+use crate::quota::Quotas;
 use crate::room::idle::Idle;
 use crate::room::presence::Overdue;
 use crate::shard::inbox::{Congestion, Inbox};
@@ -38,6 +39,7 @@ pub struct HubBuilder {
     dialects: Vec<Arc<dyn Dialect>>,
     dispatcher: Dispatcher,
     commands: Commands,
+    tenants: Vec<(EcoString, Quotas)>,
     authenticator: Option<Arc<dyn Authenticator>>,
     stores: Vec<(EcoString, Arc<dyn Store>)>,
     on_connect: Option<OnConnect>,
@@ -57,6 +59,7 @@ impl HubBuilder {
             dialects: outspoke_protocol::dialects::standard(),
             dispatcher: Dispatcher::default(),
             commands: Commands::default(),
+            tenants: Vec::new(),
             authenticator: None,
             stores: Vec::new(),
             on_connect: None,
@@ -91,6 +94,13 @@ impl HubBuilder {
     /// Takes a slash command away. A hub without any takes chat texts that begin with a slash as they are.
     pub fn without_command(mut self, name: &str) -> Self {
         self.commands.remove(name);
+        self
+    }
+
+    /// Names a tenant, and says what it may use. This counts at every start, whatever was
+    /// [put](Hub::put_tenant) before. The empty name is the nameless tenant's.
+    pub fn tenant(mut self, name: impl Into<EcoString>, quotas: Quotas) -> Self {
+        self.tenants.push((name.into(), quotas));
         self
     }
 
@@ -140,6 +150,7 @@ impl HubBuilder {
             })?;
             inner.threads.lock().unwrap_or_else(PoisonError::into_inner).push(thread);
         }
+        Tenants::read_soon(&inner);
         for (index, shard) in shards.into_iter().enumerate() {
             let counts = (index == 0 && inner.keepers.is_empty()).then(|| Arc::clone(&inner));
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
@@ -177,6 +188,7 @@ impl HubBuilder {
                 drop(keeping);
             });
         }
+        Tenants::read_soon(&inner);
         if inner.keepers.is_empty() {
             drop(tokio::spawn(Analytics::run(Arc::clone(&inner), true)));
         }
@@ -191,8 +203,17 @@ impl HubBuilder {
     }
 
     fn build(self) -> Result<(Arc<Inner>, Vec<Shard>), StartError> {
-        let Self { config, dialects, dispatcher, commands, authenticator, stores, on_connect, on_disconnect } =
-            self;
+        let Self {
+            config,
+            dialects,
+            dispatcher,
+            commands,
+            tenants,
+            authenticator,
+            stores,
+            on_connect,
+            on_disconnect,
+        } = self;
         config.validate()?;
         check_stores(&config, &stores)?;
         let commands = commands.finish()?;
@@ -208,6 +229,10 @@ impl HubBuilder {
             username_chars_max: config.username_chars_max,
             user_id_bytes_max: config.user_id_bytes_max,
         };
+        let mut known = Tenants::new(count, &config.rooms.default, config.tenants, config.tenant_quotas);
+        for (name, quotas) in &tenants {
+            known.declare(name, *quotas)?;
+        }
         let inner = Arc::new(Inner {
             limits: Limits::new(config.message_bytes_max),
             dialects,
@@ -216,7 +241,7 @@ impl HubBuilder {
             authenticator: authenticator.unwrap_or_else(|| Arc::new(open)),
             shards: (0..count).map(|_| mailbox()).collect(),
             registry: Arc::new(Registry::new(config.connections_max)),
-            tenants: Tenants::new(count, &config.rooms.default),
+            tenants: known,
             keeping: watch::Sender::new(keepers.len()),
             keepers,
             analytics: Analytics::new(config.analytics),

@@ -7,6 +7,8 @@ use std::time::Duration;
 use outspoke_protocol::RoomName;
 
 use crate::class::RoomClasses;
+use crate::quota::Quotas;
+use crate::tenant::TenantPolicy;
 
 /// What the hub does with a room's messages for a member that reads too slowly.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -129,6 +131,10 @@ pub struct HubConfig {
     pub rename: Rename,
     /// Whether messages and users are counted by room and hour, for [`Hub::figures`](crate::Hub::figures). Default: yes.
     pub analytics: bool,
+    /// Which tenants there may be. Default: any.
+    pub tenants: TenantPolicy,
+    /// What tenants may use that have no quotas of their own, but the nameless one. Default: no limits.
+    pub tenant_quotas: Quotas,
     /// Compression.
     pub compression: CompressionConfig,
     /// Socket options.
@@ -165,6 +171,8 @@ impl Default for HubConfig {
             store_timeout: Duration::from_secs(5),
             typing_timeout: Duration::from_secs(6),
             rename: Rename::InOpenMode,
+            tenants: TenantPolicy::Any,
+            tenant_quotas: Quotas::default(),
             analytics: true,
             compression: CompressionConfig { enabled: true, bytes_min: 512, level: 1 },
             tcp: TcpConfig { send_buffer_bytes: 64 * 1024, nodelay: true },

@@ -197,6 +197,11 @@ impl Conversations {
         self.any.load(Ordering::Acquire) == NONE
     }
 
+    /// Forgets those in memory: the tenant is erased.
+    pub(crate) fn clear(&self) {
+        *self.held.lock().unwrap_or_else(PoisonError::into_inner) = Held::default();
+    }
+
     fn use_it(&self) {
         self.any.store(SOME, Ordering::Release);
     }
@@ -234,6 +239,14 @@ impl Conversations {
                 held.by_user.remove(user);
             }
             held.count -= usize::from(gone);
+        }
+    }
+
+    /// Forgets every conversation of a user, on both sides.
+    pub(crate) fn forget_all_of(&self, user: &UserId) {
+        for (other, _) in self.held_of(user, None) {
+            self.forget(user, &other);
+            self.forget(&other, user);
         }
     }
 

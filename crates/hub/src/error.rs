@@ -96,6 +96,9 @@ pub enum JoinError {
         /// The limit.
         max: usize,
     },
+    /// The tenant has as many rooms as it may have.
+    #[error("{0}")]
+    Quota(outspoke_protocol::Refusal),
     /// The room is a private conversation of others, or its name is kept for one.
     #[error("\"{room}\" is not the client's: rooms that begin with @ are private conversations of two users")]
     Forbidden {
@@ -123,6 +126,21 @@ pub enum AttachError {
         /// The limit.
         max: usize,
     },
+    /// The tenant has as many connections as it may have.
+    #[error("the tenant has {max} connections already, as many as it may have")]
+    Quota {
+        /// The limit.
+        max: usize,
+    },
+    /// Nobody is let into a tenant of that name.
+    #[error("there is no tenant \"{name}\"")]
+    UnknownTenant {
+        /// The tenant's name.
+        name: String,
+    },
+    /// It is not known yet which tenants there are.
+    #[error("the tenants are not read yet")]
+    TenantsUnread,
     /// The hub is stopping, or has stopped.
     #[error("the hub is stopping")]
     Stopping,
@@ -151,6 +169,14 @@ pub enum StartError {
         name: String,
         /// What is wrong with it, and what would be right.
         problem: &'static str,
+    },
+    /// A tenant was named that cannot be.
+    #[error("the tenant \"{name}\" cannot be: {error}")]
+    InvalidTenant {
+        /// What it is called.
+        name: String,
+        /// What is wrong with that.
+        error: crate::tenant::InvalidTenantName,
     },
     /// A room class wants its messages stored, and the hub was given no store of that name.
     #[error(

@@ -16,8 +16,13 @@ pub(crate) const TOPICS: Space = Space("topics");
 pub(crate) const LAST_SEEN: Space = Space("last_seen");
 /// Counted messages and users: see `analytics.rs`.
 pub(crate) const ANALYTICS: Space = Space("analytics");
-/// Tenants made at run time: name -> see `tenant.rs`.
+/// Tenants put at run time, all under the nameless one: name -> quotas, see `tenant/admin.rs`.
 pub(crate) const TENANTS: Space = Space("tenants");
+
+/// Every family: for whoever copies or moves what is kept.
+pub const FACT_FAMILIES: [Space; 6] = [CURSORS, CONVERSATIONS, TOPICS, LAST_SEEN, ANALYTICS, TENANTS];
+/// What is of one tenant, and goes with it.
+pub(crate) const OF_TENANTS: [Space; 5] = [CURSORS, CONVERSATIONS, TOPICS, LAST_SEEN, ANALYTICS];
 
 /// A name of several parts.
 pub(crate) fn name(parts: &[&str]) -> Bytes {

@@ -42,7 +42,7 @@ use crate::shard::Mailbox;
 use crate::shard::command::{Arrival, Command, LastCall};
 use crate::shard::inbox::{Congestion, Rejected};
 use crate::stats::Stats;
-use crate::tenant::{Tenant, Tenants};
+use crate::tenant::{NotAdmitted, Tenant, Tenants};
 
 /// How a connection ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -296,17 +296,27 @@ impl Hub {
     /// # Errors
     /// Every place is taken, the hub is stopping, or it does not speak the dialect; the connection is dropped.
     pub fn attach(&self, conn: impl WsConn, attach: Attach) -> Result<Arc<Client>, AttachError> {
-        let place = self.place()?;
+        let tenant = self.admit(&attach.identity.tenant)?;
+        let place = self.place(&tenant)?;
         self.attach_at(place, Box::new(conn), attach)
     }
 
     /// Takes a place for a connection that is about to be upgraded.
-    pub(crate) fn place(&self) -> Result<Place, AttachError> {
+    pub(crate) fn place(&self, tenant: &Arc<Tenant>) -> Result<Place, AttachError> {
         if self.inner.stopping.load(Ordering::Acquire) {
             return Err(AttachError::Stopping);
         }
         let max = self.inner.config.connections_max;
-        self.inner.registry.place().ok_or(AttachError::TooManyConnections { max })
+        let place = self.inner.registry.place(tenant).ok_or(AttachError::TooManyConnections { max })?;
+        place.map_err(|max| AttachError::Quota { max })
+    }
+
+    /// The tenant that somebody is to be let into.
+    pub(crate) fn admit(&self, tenant: &str) -> Result<Arc<Tenant>, AttachError> {
+        self.inner.tenants.admit(tenant).map_err(|error| match error {
+            NotAdmitted::Unknown => AttachError::UnknownTenant { name: tenant.to_owned() },
+            NotAdmitted::NotYet => AttachError::TenantsUnread,
+        })
     }
 
     pub(crate) fn attach_at(
@@ -321,7 +331,7 @@ impl Hub {
             Some(name) => self.dialect_index(&name).ok_or(AttachError::UnknownDialect { name })?,
         };
         let shard = self.inner.next_shard.fetch_add(1, Ordering::Relaxed) % self.inner.shards.len();
-        let tenant = self.inner.tenants.get(&identity.tenant);
+        let tenant = Arc::clone(place.tenant());
         let client = Arc::new(Client::new(identity, tenant, dialect, shard as u16));
         let arrival = Arrival {
             conn,
@@ -520,9 +530,7 @@ impl Hub {
             return Ok(());
         }
         let client = self.client(id).ok_or(JoinError::ClientNotFound)?;
-        let max = self.inner.config.rooms_max;
-        let room = client.tenant.directory.open(&self.inner, &name);
-        let room = room.map_err(|_| JoinError::RoomLimit { max })?;
+        let room = client.tenant.directory.open(&self.inner, &name)?;
         self.inner.idle.put(&room, room.lingers());
         if room.is_read() {
             return Ok(());
@@ -561,7 +569,7 @@ impl Hub {
     pub fn disconnect(&self, id: ClientId, disconnect: Disconnect) -> bool {
         let Some(client) = self.client(id) else { return false };
         let Some(&key) = client.key.get() else { return false };
-        let command = Command::Close { client: key, disconnect };
+        let command = Command::Close { client: key, disconnect, reason: None };
         self.inner.shards[usize::from(client.shard)].inbox.push(command, Command::WEIGHT).is_ok()
     }
 

@@ -15,6 +15,7 @@
 //! [dialect](outspoke_protocol::Dialect), judged and done, given its place in the room's order, and written by every
 //! shard that has members of the room, once per member and turn. See `docs/architecture.md` in the repository.
 
+mod admin;
 mod amend;
 mod analytics;
 mod auth;
@@ -26,6 +27,7 @@ mod config;
 mod conn;
 mod direct;
 mod dispatcher;
+mod erasure;
 mod error;
 #[allow(dead_code)] // used as the features come
 mod facts;
@@ -34,6 +36,7 @@ mod keeper;
 mod last_seen;
 mod publication;
 mod publish;
+mod quota;
 mod room;
 mod shard;
 mod social;
@@ -51,6 +54,7 @@ pub mod models {
 }
 
 pub use crate::{
+    admin::{Listing, RoomInfo},
     analytics::{AnalyticsError, Figures, Grain, RoomFigures},
     auth::{AuthError, Authentication, Authenticator, Identity, OpenMode, authenticator_fn},
     builder::HubBuilder,
@@ -60,12 +64,16 @@ pub use crate::{
     config::{CompressionConfig, HeartbeatConfig, HubConfig, InvalidConfig, Rename, SlowClient, TcpConfig},
     conn::{MemoryConn, MemoryPeer, StreamConn, TcpConn, WsConn},
     dispatcher::{Context, Data, Handler, Handling, Reply},
+    erasure::{Erased, UserDataPlace, UserDatum},
     error::{AttachError, JoinError, NotWritten, PublishError, PushError, StartError},
+    facts::FACT_FAMILIES,
     hub::{Attach, Departure, Frame, Hub},
     publish::{Publication, Publishing},
+    quota::{Quotas, Usage},
     room::Published,
     stats::Stats,
-    upgrade::{UpgradeOptions, UpgradeService},
+    tenant::{InvalidTenantName, TenantData, TenantError, TenantInfo, TenantPolicy},
+    upgrade::{TenantFrom, UpgradeOptions, UpgradeService},
 };
 pub use outspoke_protocol::{
     self as protocol, Body, ClientId, Dialect, Disconnect, Durability, Epoch, ErrorCode, FrameKind, Kind,

@@ -9,7 +9,8 @@ use std::task::{Context, Poll};
 
 use bytes::Bytes;
 use outspoke_protocol::{
-    Body, ErrorCode, History, Kind, Message, MessageId, PageFrom, RoomName, UserId, encode_record,
+    Body, ClientId, ErrorCode, History, Kind, Message, MessageId, PageFrom, Publisher, Refusal, RoomName,
+    UserId, encode_record,
 };
 use outspoke_store::Record;
 use tokio::sync::oneshot;
@@ -23,6 +24,7 @@ use crate::keeper::{Amendment, Origin, QueueFull, Submission};
 use crate::room::amend::Amending;
 use crate::room::load::Need;
 use crate::room::{Draft, Published, Room, facts_of};
+use crate::tenant::count_soon;
 
 /// A message to publish, and what is said of it beside its body.
 #[derive(Clone, Debug)]
@@ -32,6 +34,8 @@ pub struct Publication {
     pub kind: Kind,
     /// What it says.
     pub body: Body,
+    /// Who says it; `None`: the application itself.
+    pub from: Option<Publisher>,
     /// The application's own name for it: a second one with the same name publishes nothing, for at least 5 minutes and
     /// 10,000 names in the room. At most 128 bytes.
     pub key: Option<Bytes>,
@@ -41,7 +45,15 @@ impl Publication {
     /// A message without a name of its own.
     #[must_use]
     pub fn new(kind: Kind, body: Body) -> Self {
-        Self { kind, body, key: None }
+        Self { kind, body, from: None, key: None }
+    }
+
+    /// The same message, said by a user, whom the application speaks for.
+    #[must_use]
+    pub fn by(mut self, user: UserId, name: impl Into<ecow::EcoString>) -> Self {
+        // No connection has this id.
+        self.from = Some(Publisher { user, name: name.into(), client: ClientId::from_u128(0) });
+        self
     }
 
     /// The same message, published only once under this name.
@@ -116,17 +128,15 @@ impl Hub {
         let name = self.inner.room_name(room)?;
         self.check_open()?;
         check_reserved(&name)?;
-        let Publication { kind, body, key } = publication;
+        let Publication { kind, body, from, key } = publication;
         // No client's key begins with this byte.
         let key = key.map(|key| [&[0], &key[..]].concat().into());
-        let draft = Draft { kind, from: None, body, details: None, key };
+        let draft = Draft { kind, from, body, details: None, key };
         let keeps = self.inner.config.rooms.of(name.as_str()).keeps();
         let room = match self.tenant.directory.get(name.as_str()) {
             Some(room) => room,
             None if keeps => {
-                let max = self.inner.config.rooms_max;
-                let room = self.tenant.directory.open(&self.inner, &name);
-                let room = room.map_err(|_| PublishError::RoomLimit { max })?;
+                let room = self.tenant.directory.open(&self.inner, &name)?;
                 self.inner.idle.put(&room, room.lingers());
                 room
             }
@@ -150,12 +160,10 @@ impl Hub {
     pub async fn history(&self, room: &str, from: PageFrom, limit: usize) -> Result<History, PublishError> {
         let name = self.inner.room_name(room)?;
         let limit = limit.min(self.inner.config.history_page_max);
-        let max = self.inner.config.rooms_max;
         let room = match self.tenant.directory.get(name.as_str()) {
             Some(room) => room,
             None => {
-                let room = self.tenant.directory.open(&self.inner, &name);
-                let room = room.map_err(|_| PublishError::RoomLimit { max })?;
+                let room = self.tenant.directory.open(&self.inner, &name)?;
                 self.inner.idle.put(&room, room.lingers());
                 room
             }
@@ -188,10 +196,9 @@ impl Hub {
     async fn amend(&self, room: &str, target: u64, change: Change) -> Result<Published, PublishError> {
         let name = self.inner.room_name(room)?;
         self.check_open()?;
-        let max = self.inner.config.rooms_max;
-        let room = self.tenant.directory.open(&self.inner, &name);
-        let room = room.map_err(|_| PublishError::RoomLimit { max })?;
+        let room = self.tenant.directory.open(&self.inner, &name)?;
         self.inner.idle.put(&room, room.lingers());
+        room.meter.message().map_err(|exceeded| PublishError::Refused(exceeded.into()))?;
         let amending = Amending { target, change, by: None, key: None };
         let Some(keeper) = &room.keeper else {
             return room.amend(&self.inner, &amending).map_err(PublishError::Refused);
@@ -221,9 +228,7 @@ impl Hub {
         self.check_open()?;
         let from = UserId::new(from);
         let name = direct::conversation(&self.inner, &from, to).map_err(PublishError::Refused)?;
-        let max = self.inner.config.rooms_max;
-        let room = self.tenant.directory.open(&self.inner, &name);
-        let room = room.map_err(|_| PublishError::RoomLimit { max })?;
+        let room = self.tenant.directory.open(&self.inner, &name)?;
         let draft = direct::draft(&self.inner, &self.tenant.name, &from, publication);
         let publishing = self.publish_in(&room, draft);
         if let Some(keeper) = &room.keeper {
@@ -238,6 +243,7 @@ impl Hub {
     }
 
     fn publish_in(&self, room: &Arc<Room>, draft: Draft) -> Result<Publishing, PublishError> {
+        room.meter.message().map_err(|exceeded| PublishError::Refused(exceeded.into()))?;
         if room.keeper.is_none() {
             let published = room.publish(&self.inner, draft);
             if published.members == 0 && room.class.keeps() {
@@ -247,7 +253,10 @@ impl Hub {
             return Ok(Publishing(State::Done(Some(published))));
         }
         let (done, outcome) = oneshot::channel();
-        submit(&self.inner, room, draft, Origin::Api(done)).map_err(|_| PublishError::Overloaded)?;
+        submit(&self.inner, room, draft, Origin::Api(done)).map_err(|error| match error {
+            NotSubmitted::QueueFull => PublishError::Overloaded,
+            NotSubmitted::Quota(refusal) => PublishError::Refused(refusal),
+        })?;
         Ok(Publishing(State::Waiting(outcome)))
     }
 }
@@ -258,21 +267,42 @@ fn check_reserved(name: &RoomName) -> Result<(), PublishError> {
         return Ok(());
     }
     let detail = "names that begin with @ are those of private conversations";
-    Err(PublishError::Refused(outspoke_protocol::Refusal::new(ErrorCode::Forbidden, detail)))
+    Err(PublishError::Refused(Refusal::new(ErrorCode::Forbidden, detail)))
+}
+
+/// Why a message was not given to its keeper: nobody will hear of it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum NotSubmitted {
+    /// The store cannot keep up.
+    QueueFull,
+    /// The tenant has stored what it may.
+    Quota(Refusal),
 }
 
 /// Gives a message of a stored room to its keeper.
-pub(crate) fn submit(hub: &Inner, room: &Arc<Room>, draft: Draft, origin: Origin) -> Result<(), QueueFull> {
-    let Some(keeper) = &room.keeper else { return Err(QueueFull) };
+pub(crate) fn submit(
+    hub: &Inner,
+    room: &Arc<Room>,
+    draft: Draft,
+    origin: Origin,
+) -> Result<(), NotSubmitted> {
+    let Some(keeper) = &room.keeper else { return Err(NotSubmitted::QueueFull) };
     let key = draft.key.clone();
     let message = room.message(draft, hub.now());
     let record = record_of(&message, key);
     let deadline = Instant::now() + hub.config.store_timeout;
-    let room = Arc::clone(room);
-    let mut facts = direct::facts(hub, &room, &message);
-    facts.append(&mut facts_of(&room, &message));
-    let submission = Submission { room, message, record, origin, facts, deadline };
-    keeper.submit(Box::new(submission))
+    let mut facts = direct::facts(hub, room, &message);
+    facts.append(&mut facts_of(room, &message));
+    if room.meter.is_uncounted() {
+        count_soon(&hub.keepers, &room.tenant, &room.meter);
+    }
+    let charge = room.meter.store(record.payload.len() as u64).map_err(|exceeded| {
+        // Trimming by age, or erasing, may have made room that was not heard of.
+        count_soon(&hub.keepers, &room.tenant, &room.meter);
+        NotSubmitted::Quota(exceeded.into())
+    })?;
+    let submission = Submission { room: Arc::clone(room), message, record, origin, facts, charge, deadline };
+    keeper.submit(Box::new(submission)).map_err(|QueueFull| NotSubmitted::QueueFull)
 }
 
 /// A message as its store gets it.

@@ -98,9 +98,7 @@ impl Hub {
 
     async fn room_with_receipts(&self, room: &str) -> Result<Arc<Room>, PublishError> {
         let name = self.inner.room_name(room)?;
-        let max = self.inner.config.rooms_max;
-        let room = self.tenant.directory.open(&self.inner, &name);
-        let room = room.map_err(|_| PublishError::RoomLimit { max })?;
+        let room = self.tenant.directory.open(&self.inner, &name)?;
         if room.members() == 0 {
             self.inner.idle.put(&room, room.lingers());
         }

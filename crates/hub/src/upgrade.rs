@@ -5,12 +5,14 @@
 //! (TLS, HTTP/2) takes the same road as it is. Limits on headers and their time are the HTTP server's.
 
 use std::borrow::Cow;
+use std::collections::HashMap;
 use std::convert::Infallible;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
+use ecow::EcoString;
 use http::request::Parts;
 use http::{HeaderValue, Request, Response, StatusCode, header};
 use http_body_util::Full;
@@ -21,11 +23,12 @@ use outspoke_websocket::{Accept, Upgrade};
 use tokio::net::TcpStream;
 use tower_service::Service;
 
-use crate::auth::AuthError;
+use crate::auth::{AuthError, Identity};
 use crate::client::registry::Place;
 use crate::conn::{StreamConn, TcpConn};
 use crate::error::AttachError;
 use crate::hub::{Attach, Hub};
+use crate::tenant::{Tenant, check_name};
 
 /// What an endpoint makes of the connections that come to it.
 #[derive(Clone, Debug, Default)]
@@ -40,6 +43,26 @@ pub struct UpgradeOptions {
     pub username_required: bool,
     /// Every message goes back as it came: for conformance tests, never for users.
     pub echo: bool,
+    /// Whose clients come here.
+    pub tenant: TenantFrom,
+}
+
+/// How an endpoint knows whose clients come to it.
+///
+/// What the credential says counts besides: a client whose credential names another tenant than the endpoint is refused
+/// with 403, and one whose credential names none is the endpoint's.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum TenantFrom {
+    /// From the credential alone.
+    #[default]
+    Identity,
+    /// From the host name by which the client reached the server, where it is one of these (in lower case, without a
+    /// port); other hosts say nothing. A proxy in front must pass `Host` on as it came.
+    Host(HashMap<String, EcoString>),
+    /// From the path: `/t/TENANT/ws`, or whatever else follows. Mount it where every path is like that; any other is
+    /// refused with 404.
+    Path,
 }
 
 impl UpgradeOptions {
@@ -61,6 +84,13 @@ impl UpgradeOptions {
     #[must_use]
     pub fn with_username(mut self) -> Self {
         self.username_required = true;
+        self
+    }
+
+    /// Clients belong to the tenant that the endpoint is for.
+    #[must_use]
+    pub fn of_tenant(mut self, tenant: TenantFrom) -> Self {
+        self.tenant = tenant;
         self
     }
 
@@ -123,14 +153,16 @@ impl UpgradeService {
         let (dialect, subprotocol) = self.choose_dialect(&upgrade, query.dialect.as_deref())?;
         let room = self.choose_room(query.join.as_deref())?;
         let from = query.start()?;
-        let identity =
+        let of_endpoint = self.options.tenant.of(&parts)?;
+        let mut identity =
             self.hub.authenticator().authenticate(&parts).await.map_err(|error| refused(&error))?;
+        let tenant = self.choose_tenant(&mut identity, of_endpoint).await?;
         if self.options.username_required && room.is_some() && identity.name.is_empty() {
             let detail =
                 "username is required: connect with ?username=NAME, or with ?join=none to chat in no room";
             return Err(refused(&AuthError::new(ErrorCode::UsernameRequired, detail)));
         }
-        let place = self.hub.place().map_err(|error| unavailable(&error))?;
+        let place = self.hub.place(&tenant).map_err(|error| unavailable(&error))?;
         let accept = upgrade.accept(subprotocol, self.hub.config().compression.enabled);
         let attach = Attach {
             dialect: Some(dialect),
@@ -143,6 +175,43 @@ impl UpgradeService {
         // The connection becomes ours when the 101 is on the wire, which is after this function has returned.
         tokio::spawn(hand_over(self.hub.clone(), place, upgraded, attach));
         Ok(answer_of(&accept))
+    }
+
+    /// The tenant that the client is let into.
+    async fn choose_tenant(
+        &self,
+        identity: &mut Identity,
+        of_endpoint: Option<EcoString>,
+    ) -> Result<Arc<Tenant>, Box<Answer>> {
+        let named_here = match of_endpoint {
+            Some(tenant) if identity.tenant.is_empty() => {
+                identity.tenant = tenant;
+                true
+            }
+            Some(tenant) if identity.tenant != tenant => {
+                let detail = "the credential is another tenant's than this address";
+                return Err(refused(&AuthError::forbidden(detail)));
+            }
+            Some(_) => true,
+            None => false,
+        };
+        if !identity.tenant.is_empty() {
+            check_name(&identity.tenant)
+                .map_err(|error| refused(&AuthError::forbidden(error.to_string())))?;
+        }
+        let admitted = match self.hub.admit(&identity.tenant) {
+            Err(AttachError::TenantsUnread) => {
+                let hub = &self.hub.inner;
+                hub.tenants.wait_until_read(hub.config.store_timeout).await;
+                self.hub.admit(&identity.tenant)
+            }
+            admitted => admitted,
+        };
+        admitted.map_err(|error| match error {
+            AttachError::UnknownTenant { .. } if named_here => no_tenant(StatusCode::NOT_FOUND, &error),
+            AttachError::UnknownTenant { .. } => no_tenant(StatusCode::FORBIDDEN, &error),
+            error => unavailable(&error),
+        })
     }
 
     /// The subprotocol decides, then the query, then the endpoint.
@@ -181,6 +250,60 @@ impl UpgradeService {
             }),
         }
     }
+}
+
+impl TenantFrom {
+    /// The tenant that the request's address names, if it names one.
+    fn of(&self, parts: &Parts) -> Result<Option<EcoString>, Box<Answer>> {
+        match self {
+            Self::Identity => Ok(None),
+            Self::Host(tenants) => Ok(host_of(parts).and_then(|host| tenants.get(&host).cloned())),
+            Self::Path => match tenant_in_path(parts.uri.path()) {
+                Some(name) => Ok(Some(name)),
+                None => {
+                    let detail = "the path names no tenant; connect to /t/TENANT/ws";
+                    Err(Box::new(error_answer(StatusCode::NOT_FOUND, ErrorCode::TenantNotFound, detail)))
+                }
+            },
+        }
+    }
+}
+
+/// The host name that the client wanted, in lower case, without a port and the root's dot.
+fn host_of(parts: &Parts) -> Option<String> {
+    let header = || parts.headers.get(header::HOST)?.to_str().ok();
+    // HTTP/2 has it in the target.
+    let authority = parts.uri.authority().map(http::uri::Authority::as_str).or_else(header)?;
+    let host = match authority.rsplit_once(':') {
+        // An IPv6 address is in brackets when a port may follow.
+        Some((host, port)) if port.bytes().all(|b| b.is_ascii_digit()) && !port.is_empty() => host,
+        _ => authority,
+    };
+    Some(host.trim_end_matches('.').to_ascii_lowercase())
+}
+
+/// The tenant in `/t/TENANT/...`.
+fn tenant_in_path(path: &str) -> Option<EcoString> {
+    let (name, _) = path.strip_prefix("/t/")?.split_once('/')?;
+    let name = percent_decoded(name)?;
+    check_name(&name).ok()?;
+    Some(EcoString::from(name))
+}
+
+fn percent_decoded(text: &str) -> Option<String> {
+    let mut bytes = Vec::with_capacity(text.len());
+    let mut rest = text.bytes();
+    while let Some(byte) = rest.next() {
+        bytes.push(match byte {
+            b'%' => {
+                let high = char::from(rest.next()?).to_digit(16)?;
+                let low = char::from(rest.next()?).to_digit(16)?;
+                (high * 16 + low) as u8
+            }
+            byte => byte,
+        });
+    }
+    String::from_utf8(bytes).ok()
 }
 
 /// What the query says to the endpoint; who it is, is the authenticator's to read.
@@ -282,9 +405,14 @@ fn refused(error: &AuthError) -> Box<Answer> {
     Box::new(error_answer(status, error.code, &error.detail))
 }
 
+fn no_tenant(status: StatusCode, error: &AttachError) -> Box<Answer> {
+    Box::new(error_answer(status, ErrorCode::TenantNotFound, &error.to_string()))
+}
+
 fn unavailable(error: &AttachError) -> Box<Answer> {
     let code = match error {
         AttachError::TooManyConnections { .. } => ErrorCode::TooManyConnections,
+        AttachError::Quota { .. } => ErrorCode::QuotaExceeded,
         _ => ErrorCode::Unavailable,
     };
     let mut answer = error_answer(StatusCode::SERVICE_UNAVAILABLE, code, &error.to_string());
@@ -305,4 +433,52 @@ fn error_answer(status: StatusCode, code: ErrorCode, detail: &str) -> Answer {
     *answer.status_mut() = status;
     answer.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
     answer
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use super::*;
+
+    #[test]
+    fn tenant_in_the_path_is_decoded_and_must_be_a_name() {
+        for (path, tenant) in [
+            ("/t/acme/ws", Some("acme")),
+            ("/t/ac%6De/ws", Some("acme")),
+            ("/t/acme.example-1_x/", Some("acme.example-1_x")),
+            ("/t/acme/anything/else", Some("acme")),
+            ("/t/acme", None),
+            ("/t//ws", None),
+            ("/ws", None),
+            ("/x/t/acme/ws", None),
+            ("/t/../ws", None),
+            ("/t/%2e%2e/ws", None),
+            ("/t/a%2Fb/ws", None),
+            ("/t/a%00/ws", None),
+            ("/t/a%zz/ws", None),
+            ("/t/a%6/ws", None),
+            ("/t/%ff/ws", None),
+        ] {
+            assert_eq!(tenant_in_path(path).as_deref(), tenant, "{path}");
+        }
+    }
+
+    #[test]
+    fn host_is_compared_without_case_port_and_last_dot() {
+        for (host, name) in [
+            ("chat.acme.example", "chat.acme.example"),
+            ("Chat.ACME.example:8080", "chat.acme.example"),
+            ("chat.acme.example.", "chat.acme.example"),
+            ("[::1]:8080", "[::1]"),
+            ("[::1]", "[::1]"),
+        ] {
+            let (parts, ()) =
+                Request::builder().uri("/ws").header("host", host).body(()).unwrap().into_parts();
+            assert_eq!(host_of(&parts).as_deref(), Some(name), "{host}");
+        }
+        let target =
+            Request::builder().uri("https://A.example/ws").header("host", "b.example").body(()).unwrap();
+        assert_eq!(host_of(&target.into_parts().0).as_deref(), Some("a.example"));
+    }
 }

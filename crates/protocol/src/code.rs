@@ -108,6 +108,8 @@ errors! {
     StorageFull = 153, "storage_full", temporary: true;
     /// The tenant has used what it may use of connections, rooms, messages or storage.
     QuotaExceeded = 160, "quota_exceeded", temporary: true;
+    /// There is no such tenant, or nobody is let into it.
+    TenantNotFound = 161, "tenant_not_found", temporary: false;
 }
 
 macro_rules! disconnects {
@@ -181,10 +183,14 @@ disconnects! {
     WriteTimeout = 4001, "write_timeout", Backoff, "slow consumer: write timed out";
     /// Nothing came from the client, not even a pong, for the heartbeat's time-out.
     HeartbeatTimeout = 4002, "heartbeat_timeout", Backoff, "heartbeat timed out";
+    /// The application ended it, and the client should come back: to another server, say, or as somebody else.
+    ReconnectRequested = 4003, "reconnect_requested", Backoff, "disconnected by the server, reconnect";
     /// A newer connection with the same identity took this one's place.
     Replaced = 4500, "replaced", Never, "replaced by a newer connection with the same identity";
     /// An operator or the application ended it.
     Kicked = 4501, "kicked", Never, "disconnected by the server";
+    /// The tenant that the client belongs to was removed.
+    TenantRemoved = 4502, "tenant_removed", Never, "the tenant was removed";
 }
 
 #[cfg(test)]

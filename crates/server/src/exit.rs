@@ -7,6 +7,7 @@ use std::io::{self, Write as _};
 use std::process::ExitCode;
 
 use crate::cli::healthcheck::HealthError;
+use crate::cli::store;
 use crate::config::ConfigError;
 use crate::startup::StartError;
 
@@ -68,7 +69,7 @@ pub fn describe(error: &anyhow::Error) -> String {
         return format!("{config}\n");
     }
     let mut text = format!("error: {error:#}\n");
-    let start = error.downcast_ref::<StartError>().map(StartError::hint);
+    let start = error.downcast_ref::<StartError>().map(StartError::hint).or_else(|| store::hint(error));
     let health = || error.downcast_ref::<HealthError>().map(|health| health.hint().to_owned());
     if let Some(hint) = start.or_else(health) {
         let _ = writeln!(text, "  hint: {hint}");

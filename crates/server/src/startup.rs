@@ -188,6 +188,9 @@ impl StartError {
             }
             Self::Listen { .. } => "choose another address with --addr".to_owned(),
             Self::Storage { plan, error, holder } => storage_hint(plan, error, holder.as_ref()),
+            Self::NoStore { plan } if plan.backend == Backend::Memory => {
+                "what is in memory ends with the server that has it; choose a store that keeps".to_owned()
+            }
             Self::NoStore { .. } => {
                 "run the command where the server runs, with the same settings, or name the folder \
                                      of its data with --data"

@@ -58,6 +58,7 @@ fn default_plan(loaded: &Loaded) -> Plan {
     let Config { store, data, .. } = &loaded.config;
     let (url, timeout) = match store.backend {
         Backend::Redis => (&store.redis.url, store.redis.timeout),
+        Backend::Dynamodb => (&store.dynamodb.endpoint, store.dynamodb.timeout),
         _ => (&store.postgresql.url, store.postgresql.timeout),
     };
     Plan {
@@ -74,12 +75,15 @@ fn default_plan(loaded: &Loaded) -> Plan {
             cache_bytes: store.embedded.cache_bytes,
             url: url.clone(),
             schema: store.postgresql.schema.clone(),
-            connections: store.postgresql.connections,
+            readers_max: store.postgresql.readers_max,
+            cluster: store.redis.cluster,
             prefix: store.redis.prefix.clone(),
+            replicas_min: store.redis.replicas_min,
             timeout,
             table: store.dynamodb.table.clone(),
             region: store.dynamodb.region.clone(),
             endpoint: store.dynamodb.endpoint.clone(),
+            create_table: store.dynamodb.create_table,
         },
     }
 }
@@ -135,6 +139,12 @@ impl Plan {
             Backend::Memory => Ok(Arc::new(MemoryStore::new())),
             #[cfg(feature = "embedded")]
             Backend::Embedded => self.embedded(),
+            #[cfg(feature = "postgres")]
+            Backend::Postgresql => self.postgresql().await,
+            #[cfg(feature = "redis")]
+            Backend::Redis => self.redis().await,
+            #[cfg(feature = "dynamodb")]
+            Backend::Dynamodb => self.dynamodb().await,
             // Refused with the configuration already, where the feature is named.
             #[allow(unreachable_patterns)]
             _ => Err(StoreError::Invalid("the back end is not part of this build".to_owned())),
@@ -168,14 +178,59 @@ impl Plan {
         Ok(Arc::new(EmbeddedStore::open(&self.folder, options)?))
     }
 
+    #[cfg(feature = "postgres")]
+    async fn postgresql(&self) -> Result<Arc<dyn Store>, StoreError> {
+        use outspoke_store::postgres::{PostgresOptions, PostgresStore};
+
+        let options = PostgresOptions {
+            schema: self.options.schema.clone(),
+            timeout: self.options.timeout,
+            readers_max: self.options.readers_max,
+            ..PostgresOptions::new(&self.options.url)
+        };
+        Ok(Arc::new(PostgresStore::open(&options).await?))
+    }
+
+    #[cfg(feature = "redis")]
+    async fn redis(&self) -> Result<Arc<dyn Store>, StoreError> {
+        use outspoke_store::redis::{RedisOptions, RedisStore};
+
+        let options = RedisOptions {
+            cluster: self.options.cluster,
+            prefix: self.options.prefix.clone(),
+            timeout: self.options.timeout,
+            replicas_min: self.options.replicas_min,
+            ..RedisOptions::new(&self.options.url)
+        };
+        Ok(Arc::new(RedisStore::open(&options).await?))
+    }
+
+    #[cfg(feature = "dynamodb")]
+    async fn dynamodb(&self) -> Result<Arc<dyn Store>, StoreError> {
+        use outspoke_store::dynamodb::{DynamoOptions, DynamoStore};
+
+        let given = |text: &String| (!text.is_empty()).then(|| text.clone());
+        let options = DynamoOptions {
+            table: self.options.table.clone(),
+            region: given(&self.options.region),
+            endpoint: given(&self.options.endpoint),
+            create_table: self.options.create_table,
+            timeout: self.options.timeout,
+            ..DynamoOptions::default()
+        };
+        Ok(Arc::new(DynamoStore::open(&options).await?))
+    }
+
     /// Where the data is, as people know it, without passwords.
     pub fn place(&self) -> String {
         match self.backend {
             Backend::Memory => "this process".to_owned(),
             Backend::Embedded => absolute(&self.folder).display().to_string(),
             Backend::Postgresql | Backend::Redis => {
-                let address = self.options.url.split(['?', '#']).next().unwrap_or_default();
-                mask_userinfo(address).into_owned()
+                // Parameters may hold secrets too, and none of them helps to find a server.
+                let nodes =
+                    self.options.url.split(',').map(|url| url.split(['?', '#']).next().unwrap_or_default());
+                mask_userinfo(&nodes.collect::<Vec<_>>().join(",")).into_owned()
             }
             Backend::Dynamodb => format!("table {}", self.options.table),
         }

@@ -452,6 +452,26 @@ error: chat.yaml:6:10: stores[1].url is no address of a postgresql server
 }
 
 #[test]
+fn redis_cluster_has_no_replicas_to_wait_for() {
+    let redis = |key: &str, value: &str| Layers::none().set(key, value);
+    let text = redis("store.redis.cluster", "true").set("store.redis.replicas_min", "1").complaint();
+    assert_eq!(
+        text,
+        "\
+error: flag --set: store.redis.replicas_min is set, but a cluster cannot be asked how many replicas have a message
+  hint: set it to 0, or use a server that is no cluster
+1 problem in the configuration"
+    );
+    assert_eq!(
+        redis("store.redis.prefix", "chat prod").complaint(),
+        "\
+error: flag --set: store.redis.prefix: \"chat prod\" is not a prefix
+  hint: write 1 to 64 letters, digits, and - _ . : /
+1 problem in the configuration"
+    );
+}
+
+#[test]
 fn embedded_stores_have_folders_of_their_own() {
     let config = Layers::none()
         .set("data.dir", "/srv/chat")

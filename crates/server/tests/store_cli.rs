@@ -136,9 +136,9 @@ async fn named_store_and_data_folder_are_found() {
 async fn folder_that_a_running_server_has_is_refused_with_its_process() {
     let place = Place::with_records(1).await;
     let _held = place.open("data/store");
-    for verb in ["verify", "compact"] {
-        let (code, stdout, stderr) = place.store(&[verb]);
-        assert_eq!((code, stdout.as_str()), (1, ""), "{verb}");
+    for args in [&["verify"][..], &["compact"], &["export", "all.jsonl"]] {
+        let (code, stdout, stderr) = place.store(args);
+        assert_eq!((code, stdout.as_str()), (1, ""), "{args:?}");
         let wanted = "error: cannot open the store default (embedded in /srv/data/store): storage is unavailable: \
                       the folder ./data/store is in use by another process";
         assert!(stderr.starts_with(wanted), "{stderr}");
@@ -147,6 +147,84 @@ async fn folder_that_a_running_server_has_is_refused_with_its_process() {
             assert!(stderr.contains(&hint), "{stderr}");
         }
     }
+}
+
+#[tokio::test]
+async fn export_arrives_whole_in_another_store() {
+    let place = Place::with_records(10).await;
+    let (code, stdout, stderr) = place.store(&["export", "all.jsonl"]);
+    assert_eq!(
+        (code, stdout.as_str(), stderr.as_str()),
+        (
+            0,
+            "ok: store default (embedded in /srv/data/store): 2 rooms, 20 records, 0 facts to all.jsonl\n",
+            "exporting store default (embedded in /srv/data/store)\n"
+        )
+    );
+    assert!(!place.path("all.jsonl.part").exists());
+
+    let (code, stdout, stderr) = place.store(&["import", "all.jsonl", "--data", "other", "--json"]);
+    assert_eq!(code, 0, "{stderr}");
+    assert_eq!(stderr, "checking all.jsonl\nimporting into store default (embedded in /srv/other/store)\n");
+    let json: serde_json::Value = serde_json::from_str(&stdout).unwrap();
+    let counts = [&json["stores"][0]["logs"], &json["stores"][0]["records"], &json["ok"]];
+    assert_eq!(counts, [&serde_json::json!(2), &serde_json::json!(20), &serde_json::json!(true)]);
+    let (_, stdout, _) = place.store(&["verify", "--data", "other"]);
+    assert_eq!(stdout, "ok: store default (embedded in /srv/other/store): 2 rooms, 20 records, 0 facts\n");
+    assert_eq!(place.store(&["export", "again.jsonl", "--data", "other"]).0, 0);
+    let [first, second] = ["all.jsonl", "again.jsonl"].map(|file| fs::read(place.path(file)).unwrap());
+    assert!(first == second, "epochs, offsets, ids and times arrive as they were");
+}
+
+#[tokio::test]
+async fn export_of_one_room_goes_to_standard_output() {
+    let place = Place::with_records(2).await;
+    let (code, stdout, _) = place.store(&["export", "-", "--room", "chat:rust"]);
+    assert_eq!(code, 0);
+    assert_eq!(stdout.lines().count(), 5, "head, room, two records, end: {stdout}");
+    assert!(stdout.contains("chat:rust") && !stdout.contains("lobby"), "{stdout}");
+}
+
+/// Half of an export is worse than none: it looks like everything.
+#[tokio::test]
+async fn damaged_export_is_refused_before_anything_is_written() {
+    let place = Place::with_records(5).await;
+    assert_eq!(place.store(&["export", "all.jsonl"]).0, 0);
+    let whole = fs::read_to_string(place.path("all.jsonl")).unwrap();
+    let torn = whole.rsplitn(3, '\n').last().unwrap();
+    for bad in [torn, &whole.replace("message 3", "message 4"), "{}\n"] {
+        fs::write(place.path("bad.jsonl"), bad).unwrap();
+        let (code, stdout, stderr) = place.store(&["import", "bad.jsonl", "--data", "other"]);
+        assert_eq!((code, stdout.as_str()), (1, ""));
+        assert!(stderr.contains("error: cannot read bad.jsonl: line "), "{stderr}");
+        assert!(!place.path("other").exists());
+    }
+    let (code, _, stderr) = place.store(&["import", "missing.jsonl", "--data", "other"]);
+    assert_eq!(code, 1);
+    assert!(stderr.starts_with("error: cannot read missing.jsonl: No such file"), "{stderr}");
+}
+
+#[tokio::test]
+async fn import_into_a_store_with_data_needs_to_be_told_so() {
+    let place = Place::with_records(5).await;
+    assert_eq!(place.store(&["export", "all.jsonl"]).0, 0);
+    let (code, _, stderr) = place.store(&["import", "all.jsonl"]);
+    assert_eq!(code, 1);
+    assert!(stderr.contains("the store is not empty"), "{stderr}");
+    assert!(
+        stderr.ends_with("hint: import into an empty store, or add to this one with --merge\n"),
+        "{stderr}"
+    );
+    let (code, _, _) = place.store(&["import", "all.jsonl", "--merge"]);
+    assert_eq!(code, 0);
+    assert!(place.store(&["verify"]).1.contains(" 10 records"), "a repeated import changes nothing");
+    let (code, _, stderr) = place.store(&["import", "all.jsonl", "--set", "store.backend=memory"]);
+    assert_eq!(code, 1);
+    assert!(
+        stderr.ends_with(
+            "hint: what is in memory ends with the server that has it; choose a store that keeps\n"
+        )
+    );
 }
 
 #[test]
@@ -189,7 +267,7 @@ fn settings_are_checked_and_help_names_the_exit_codes() {
     assert_eq!(place.store(&["frobnicate"]).0, 2);
     let (code, help, _) = place.store(&["--help"]);
     assert_eq!(code, 0);
-    for text in ["verify", "compact", "  78  the configuration is wrong"] {
+    for text in ["verify", "compact", "export", "import", "  78  the configuration is wrong"] {
         assert!(help.contains(text), "{text}: {help}");
     }
     let (_, help, _) = place.store(&["verify", "--help"]);

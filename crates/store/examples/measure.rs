@@ -1,7 +1,7 @@
 //! What the embedded store does on this machine: commits, reads, opening, memory.
 //!
-//! `cargo run --release -p outspoke-store --example measure -- FOLDER [RECORDS]`: commits so many records (a million
-//! by default) of 128 bytes with keys over 5,000 rooms, a batch of 256 at a time, each durable; then opens the folder
+//! `cargo run --release -p outspoke-store --example measure -- FOLDER [RECORDS [ROOMS]]`: commits so many records (a
+//! million by default) of 128 bytes with keys over so many rooms (5,000), a batch of 256 at a time, each durable; then opens the folder
 //! again, cold in the process though not in the system, and reads.
 
 #![allow(clippy::unwrap_used, clippy::print_stdout, reason = "a program for people")]
@@ -13,7 +13,6 @@ use bytes::Bytes;
 use outspoke_store::embedded::{EmbeddedStore, Options};
 use outspoke_store::{Append, Batch, Direction, LogKey, Range, Record, Retention, Store};
 
-const ROOMS: u64 = 5_000;
 const BATCH: u64 = 256;
 const START: i64 = 1_800_000_000_000;
 
@@ -21,10 +20,10 @@ fn log(room: u64) -> LogKey {
     LogKey { tenant: "".into(), room: format!("room {room}").into() }
 }
 
-fn batch(from: u64, rng: &mut fastrand::Rng) -> Batch {
+fn batch(from: u64, rooms: u64, rng: &mut fastrand::Rng) -> Batch {
     let appends = (from..from + BATCH).map(|n| {
         // Most of what is said is said in few rooms.
-        let room = (rng.f64() * rng.f64() * rng.f64() * ROOMS as f64) as u64;
+        let room = (rng.f64() * rng.f64() * rng.f64() * rooms as f64) as u64;
         let record = Record {
             id: u128::from(n) << 64,
             key: Some(Bytes::from(format!("user {:06}:{n:012}", n % 1_000))),
@@ -58,12 +57,12 @@ fn percentile(times: &mut [Duration], of: usize) -> Duration {
     times[(times.len() - 1) * of / 100]
 }
 
-async fn fill(store: &EmbeddedStore, records: u64) {
+async fn fill(store: &EmbeddedStore, records: u64, rooms: u64) {
     let mut rng = fastrand::Rng::with_seed(1);
     let mut times = Vec::new();
     let (begun, before) = (Instant::now(), costs());
     for from in (0..records).step_by(BATCH as usize) {
-        let batch = batch(from, &mut rng);
+        let batch = batch(from, rooms, &mut rng);
         let at = Instant::now();
         store.commit(&batch).await.unwrap();
         times.push(at.elapsed());
@@ -84,12 +83,12 @@ async fn fill(store: &EmbeddedStore, records: u64) {
     );
 }
 
-async fn read(store: &EmbeddedStore) {
+async fn read(store: &EmbeddedStore, rooms: u64) {
     let mut rng = fastrand::Rng::with_seed(2);
     let range = Range { direction: Direction::Before(u64::MAX), records_max: 50, bytes_max: usize::MAX };
     let mut times = Vec::new();
     for _ in 0..10_000 {
-        let log = log(rng.u64(..ROOMS));
+        let log = log(rng.u64(..rooms));
         let at = Instant::now();
         store.range(&log, range).await.unwrap();
         times.push(at.elapsed());
@@ -101,7 +100,7 @@ async fn read(store: &EmbeddedStore) {
         memory()
     );
     let mut times = Vec::new();
-    for room in 0..ROOMS {
+    for room in 0..rooms {
         let at = Instant::now();
         store.states(&[log(room)]).await.unwrap();
         times.push(at.elapsed());
@@ -118,6 +117,7 @@ async fn main() {
     let mut arguments = std::env::args().skip(1);
     let folder = PathBuf::from(arguments.next().expect("a folder"));
     let records = arguments.next().map_or(1_000_000, |records| records.parse().unwrap());
+    let rooms = arguments.next().map_or(5_000, |rooms| rooms.parse().unwrap());
     let open = || {
         let at = Instant::now();
         let store = EmbeddedStore::open(&folder, Options::default()).unwrap();
@@ -126,13 +126,13 @@ async fn main() {
     };
     if !folder.exists() {
         let store = open();
-        fill(&store, records).await;
+        fill(&store, records, rooms).await;
         store.close().await.unwrap();
         println!("run again with the same folder for the rest");
         return;
     }
     let store = open();
-    read(&store).await;
+    read(&store, rooms).await;
     let at = Instant::now();
     let report = store.verify().await.unwrap();
     println!(
@@ -143,10 +143,10 @@ async fn main() {
     );
     let at = Instant::now();
     let keep = Retention { records_max: 20, ..Retention::default() };
-    for room in 0..ROOMS {
+    for room in 0..rooms {
         store.trim(&log(room), keep, START).await.unwrap();
     }
-    println!("trim:   {ROOMS} rooms to 20 records in {:.2?}", at.elapsed());
+    println!("trim:   {rooms} rooms to 20 records in {:.2?}", at.elapsed());
     let at = Instant::now();
     let won = store.compact().await.unwrap();
     println!("compact: {} MB given back in {:.2?}; {}", won / 1_000_000, at.elapsed(), memory());

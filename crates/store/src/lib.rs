@@ -19,6 +19,8 @@ pub mod redis;
 mod remote;
 #[cfg(feature = "suite")]
 pub mod suite;
+#[cfg(feature = "transfer")]
+pub mod transfer;
 
 pub use contract::{
     Answer, Append, Appended, AuthoredPage, Batch, Direction, Fact, FactKey, FactPage, FactWrite, Health,

@@ -1,6 +1,6 @@
-//! The web chat, as bytes ready to serve.
+//! The web chat and the page of figures, as bytes ready to serve.
 //!
-//! The page's sources are in `ui/`: plain ES modules, which the browser runs as they are. `build.rs` puts them
+//! The pages' sources are in `ui/` and `figures/`: plain ES modules, which the browser runs as they are. `build.rs` puts them
 //! into this crate together with their compressed form, so the server needs no file beside its binary and the
 //! build needs no Node. Answering requests (conditional ones, `Accept-Encoding`) is the server's work.
 //!
@@ -36,13 +36,19 @@ impl Asset {
 /// The page, for `/`.
 #[must_use]
 pub fn index() -> Asset {
-    INDEX
+    UI_INDEX
+}
+
+/// The page of figures, for operators, for `/analytics`.
+#[must_use]
+pub fn figures() -> Asset {
+    FIGURES_INDEX
 }
 
 /// The hash of this build of the page: the second part of its assets' addresses.
 #[must_use]
 pub const fn build_hash() -> &'static str {
-    BUILD
+    UI_BUILD
 }
 
 /// The file at a request's path, such as `/assets/0123456789ab/ui/main.js`.
@@ -51,9 +57,13 @@ pub const fn build_hash() -> &'static str {
 /// builds into one page and keep it there for a year.
 #[must_use]
 pub fn asset(path: &str) -> Option<Asset> {
-    let name = path.strip_prefix("/assets/")?.strip_prefix(BUILD)?.strip_prefix("/ui/")?;
-    let at = ASSETS.binary_search_by(|(known, _)| (*known).cmp(name)).ok()?;
-    Some(ASSETS[at].1)
+    let path = path.strip_prefix("/assets/")?;
+    let pages = [(UI_BUILD, "/ui/", UI_ASSETS), (FIGURES_BUILD, "/figures/", FIGURES_ASSETS)];
+    pages.iter().find_map(|(build, folder, assets)| {
+        let name = path.strip_prefix(build)?.strip_prefix(folder)?;
+        let at = assets.binary_search_by(|(known, _)| (*known).cmp(name)).ok()?;
+        Some(assets[at].1)
+    })
 }
 
 /// What every answer with the page or an asset carries.
@@ -84,7 +94,7 @@ mod tests {
     use std::collections::BTreeSet;
     use std::io::Read;
 
-    use super::{ASSETS, Asset, asset, build_hash, index, security_headers};
+    use super::{Asset, FIGURES_ASSETS, UI_ASSETS, asset, build_hash, figures, index, security_headers};
 
     fn text(asset: Asset) -> &'static str {
         std::str::from_utf8(asset.bytes).unwrap()
@@ -92,7 +102,11 @@ mod tests {
 
     /// The addresses in the page, as a browser at `/` asks for them.
     fn addresses_in_page() -> Vec<String> {
-        let page = text(index());
+        addresses_in(index())
+    }
+
+    fn addresses_in(page: Asset) -> Vec<String> {
+        let page = text(page);
         let quoted = page.split('"').skip(1).step_by(2);
         quoted.filter(|value| value.starts_with("assets/")).map(|value| format!("/{value}")).collect()
     }
@@ -104,14 +118,20 @@ mod tests {
         for address in addresses {
             assert!(asset(&address).is_some(), "{address}");
         }
-        assert!(!text(index()).contains("{{"), "a placeholder is left");
+        assert!(addresses_in(figures()).len() >= 3);
+        for address in addresses_in(figures()) {
+            assert!(asset(&address).is_some(), "{address}");
+        }
+        for page in [index(), figures()] {
+            assert!(!text(page).contains("{{"), "a placeholder is left");
+        }
     }
 
     /// A module that is imported and not preloaded costs a round trip before the page lives.
     #[test]
     fn every_imported_module_exists_and_is_preloaded() {
         let preloaded: BTreeSet<_> = addresses_in_page().into_iter().collect();
-        for (name, module) in ASSETS.iter().filter(|(name, _)| name.ends_with(".js")) {
+        for (name, module) in UI_ASSETS.iter().filter(|(name, _)| name.ends_with(".js")) {
             let imports = text(*module)
                 .lines()
                 .filter(|line| line.starts_with("import ") || line.starts_with("export * from"));
@@ -129,13 +149,13 @@ mod tests {
     fn the_critical_path_has_at_most_ten_modules_and_forty_kilobytes() {
         let page = text(index());
         assert!(page.matches("modulepreload").count() <= 10);
-        let packed: usize = ASSETS.iter().map(|(_, asset)| asset.gzip.unwrap_or(asset.bytes).len()).sum();
+        let packed: usize = UI_ASSETS.iter().map(|(_, asset)| asset.gzip.unwrap_or(asset.bytes).len()).sum();
         assert!(packed + index().gzip.unwrap().len() <= 40 * 1024, "{packed} bytes");
     }
 
     #[test]
     fn compressed_forms_inflate_to_the_plain_bytes() {
-        for (name, asset) in ASSETS {
+        for (name, asset) in UI_ASSETS.iter().chain(FIGURES_ASSETS) {
             let Some(packed) = asset.gzip else { continue };
             let mut bytes = Vec::new();
             flate2::read::GzDecoder::new(packed).read_to_end(&mut bytes).unwrap();
@@ -164,7 +184,7 @@ mod tests {
     #[test]
     fn assets_are_kept_for_ever_and_the_page_is_asked_for_each_time() {
         assert_eq!(index().cache_control(), "no-cache");
-        for (name, asset) in ASSETS {
+        for (name, asset) in UI_ASSETS.iter().chain(FIGURES_ASSETS) {
             assert!(asset.cache_control().ends_with("immutable"), "{name}");
             assert!(asset.etag.starts_with('"') && asset.etag.ends_with('"'), "{name}");
         }
@@ -173,14 +193,16 @@ mod tests {
     /// The policy forbids inline scripts and styles: one in the page would silently not run.
     #[test]
     fn the_page_has_nothing_its_own_policy_forbids() {
-        let page = text(index());
-        for script in page.split("<script").skip(1) {
-            assert!(script.split('>').next().unwrap().contains("src="), "inline script");
+        for page in [text(index()), text(figures())] {
+            for script in page.split("<script").skip(1) {
+                assert!(script.split('>').next().unwrap().contains("src="), "inline script");
+            }
+            for inline in ["<style", " style=", " onclick=", " onload=", "javascript:"] {
+                assert!(!page.contains(inline), "{inline}");
+            }
         }
-        for inline in ["<style", " style=", " onclick=", " onload=", "javascript:"] {
-            assert!(!page.contains(inline), "{inline}");
-        }
-        for (name, module) in ASSETS.iter().filter(|(name, _)| name.ends_with(".js")) {
+        for (name, module) in UI_ASSETS.iter().chain(FIGURES_ASSETS).filter(|(name, _)| name.ends_with(".js"))
+        {
             for sink in
                 ["innerHTML =", "outerHTML", "insertAdjacentHTML", "document.write", "eval(", "new Function"]
             {

@@ -3,8 +3,10 @@
 //! Each closes with one line of counts. A suite that cannot run here has failed, unless it says in a note why that is
 //! allowed and what ran in its place.
 
+mod api;
 mod browser;
 mod conformance;
+mod dynamodb;
 mod loom;
 mod node;
 mod release;
@@ -21,7 +23,7 @@ pub(crate) use rust::{COVERAGE_FOLDER, OBJECTS_FILE};
 pub(crate) fn matching(filter: Option<&str>, coverage: bool) -> Vec<Job> {
     let all = all(coverage);
     let Some(filter) = filter else { return all };
-    let named: Vec<Job> = all.into_iter().filter(|job| job.name == filter).collect();
+    let named: Vec<Job> = all.into_iter().chain([dynamodb()]).filter(|job| job.name == filter).collect();
     if named.is_empty() { vec![rust(Some(filter), false)] } else { named }
 }
 
@@ -30,7 +32,7 @@ fn all(coverage: bool) -> Vec<Job> {
     if coverage {
         jobs.push(checks::coverage());
     }
-    jobs.extend([repository(), loom(), browser(), conformance()]);
+    jobs.extend([repository(), loom(), browser(), conformance(), api()]);
     jobs
 }
 
@@ -58,4 +60,14 @@ pub(crate) fn browser() -> Job {
 /// RFC 6455 and 7692, by the Autobahn suite.
 pub(crate) fn conformance() -> Job {
     Job::tests("conformance", conformance::run)
+}
+
+/// The store in DynamoDB, on a stand-in.
+fn dynamodb() -> Job {
+    Job::tests("dynamodb", dynamodb::run)
+}
+
+/// The HTTP API, by schemathesis.
+pub(crate) fn api() -> Job {
+    Job::tests("api", api::run)
 }

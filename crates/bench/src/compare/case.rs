@@ -6,7 +6,7 @@ use anyhow::Result;
 use serde::Serialize;
 
 use super::servers::Running;
-use crate::args::{Echo, Fanout, Idle, Load, Rooms, ServerArgs, Slow};
+use crate::args::{Echo, Fanout, Idle, Load, Rooms, ServerArgs, Slow, Stored};
 use crate::peer::EchoMode;
 use crate::report::{self, Report};
 use crate::scenario;
@@ -27,6 +27,8 @@ pub(crate) enum Case {
     Idle,
     /// One room of 1,000 at a fixed rate, a tenth of it stops reading (Outspoke only).
     Slow,
+    /// 200 publishers to 200 stored rooms (Outspoke only, with each store).
+    Stored,
 }
 
 /// A number that is compared.
@@ -65,6 +67,9 @@ pub(super) struct Scale {
     pub(super) warm_up: Duration,
 }
 
+/// Publishers of [`Case::Stored`].
+const PUBLISHERS: u32 = 200;
+
 impl Scale {
     fn count(self, full: u32) -> u32 {
         (full / self.shrink).max(2)
@@ -77,8 +82,8 @@ impl Scale {
 
 impl Case {
     /// In the order in which they are run.
-    pub(super) const ALL: [Self; 6] =
-        [Self::Fanout, Self::Fanout16, Self::Rooms, Self::Echo, Self::Idle, Self::Slow];
+    pub(super) const ALL: [Self; 7] =
+        [Self::Fanout, Self::Fanout16, Self::Rooms, Self::Echo, Self::Idle, Self::Slow, Self::Stored];
 
     pub(super) fn name(self) -> &'static str {
         match self {
@@ -88,6 +93,7 @@ impl Case {
             Self::Echo => "echo",
             Self::Idle => "idle",
             Self::Slow => "slow",
+            Self::Stored => "stored",
         }
     }
 
@@ -122,13 +128,24 @@ impl Case {
                 duration: scale.duration * 5,
                 warm_up: scale.warm_up,
             }),
+            Self::Stored => {
+                let (connections, durability) = (scale.count(PUBLISHERS), "stored".to_owned());
+                scenario::echo::stored(&Stored {
+                    server,
+                    load,
+                    connections,
+                    rooms: connections,
+                    keys: true,
+                    durability,
+                })
+            }
         }
     }
 
     /// The figures that a clean report always has.
     pub(super) fn main_figures(self) -> &'static [Figure] {
         match self {
-            Self::Fanout | Self::Fanout16 | Self::Rooms | Self::Echo => {
+            Self::Fanout | Self::Fanout16 | Self::Rooms | Self::Echo | Self::Stored => {
                 &[Figure::Cpu, Figure::PerSecond, Figure::P99, Figure::DriverBusy, Figure::Disturbed]
             }
             Self::Idle => &[Figure::Memory, Figure::Connects, Figure::ConnectCpu],
@@ -140,6 +157,12 @@ impl Case {
     pub(super) fn figures(self, report: &Report) -> Vec<(Figure, f64)> {
         self.main_figures().iter().map(|&figure| (figure, figure.of(report).unwrap_or(f64::NAN))).collect()
     }
+}
+
+/// What a disk does with nothing but the bytes of [`Case::Stored`].
+pub(super) fn disk(folder: &std::path::Path, scale: Scale) -> Result<Report> {
+    let load = scale.load();
+    crate::disk::measure(folder, scale.count(PUBLISHERS), load.size, load.warm_up, load.duration)
 }
 
 fn fanout(server: ServerArgs, load: Load, scale: Scale, in_flight: u32) -> Result<Report> {

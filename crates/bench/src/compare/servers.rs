@@ -13,12 +13,13 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail, ensure};
 use serde::Serialize;
 
-use super::case::Case;
+use super::case::{self, Case, Scale};
 use crate::args::{self, ServerArgs};
 use crate::frame;
 use crate::net::{Event, Handler, Net};
 use crate::peer::PeerKind;
 use crate::process::Cores;
+use crate::report::Report;
 use crate::session::{Session, TURN};
 use crate::stamp::{Finder, Stamp, Template};
 
@@ -28,6 +29,17 @@ const START: Duration = Duration::from_secs(15);
 /// How long a measurement waits for a server that does nothing.
 const PATIENCE: Duration = Duration::from_secs(10);
 
+/// The rooms of a run, kept as the lobby is by default.
+const STORED_ROOMS: &str = r#"
+rooms:
+  classes:
+    - pattern: "bench-*"
+      durability: stored
+      history_messages: 1_000
+      history_bytes: 0
+      history_age: 7d
+"#;
+
 /// Who is compared.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "lowercase")]
@@ -35,6 +47,16 @@ pub(crate) enum Contender {
     Bare,
     Outspoke,
     Bun,
+    /// One file on the disk that the servers use, and no server.
+    Disk,
+    /// Outspoke with the store in a folder.
+    Embedded,
+    /// Outspoke with a store that keeps nothing beyond its process.
+    Memory,
+    /// Outspoke with its store in a PostgreSQL database.
+    Postgresql,
+    /// Outspoke with its store in Redis.
+    Redis,
 }
 
 impl Contender {
@@ -43,7 +65,17 @@ impl Contender {
             Self::Bare => "bare",
             Self::Outspoke => "outspoke",
             Self::Bun => "bun",
+            Self::Disk => "disk",
+            Self::Embedded => "embedded",
+            Self::Memory => "memory",
+            Self::Postgresql => "postgresql",
+            Self::Redis => "redis",
         }
+    }
+
+    /// Whom the others are measured by.
+    pub(super) fn reference(case: Case) -> Self {
+        if case == Case::Stored { Self::Disk } else { Self::Bare }
     }
 }
 
@@ -51,6 +83,8 @@ impl Contender {
 pub(super) struct Launcher {
     outspoke: Option<PathBuf>,
     bun: Option<(PathBuf, PathBuf)>,
+    postgresql: Option<String>,
+    redis: Option<String>,
     /// This program and the words before `compare`: how to reach its `bare-server`.
     own: (PathBuf, Vec<String>),
     server_core: Cores,
@@ -71,7 +105,8 @@ impl Launcher {
         };
         let words = env::args().skip(1).take_while(|word| word != "compare").collect();
         let own = (env::current_exe().context("cannot find this program's own file")?, words);
-        Ok(Self { outspoke, bun, own, server_core, driver_core, frame_bytes: 0 })
+        let (postgresql, redis) = (args.postgresql.clone(), args.redis.clone());
+        Ok(Self { outspoke, bun, postgresql, redis, own, server_core, driver_core, frame_bytes: 0 })
     }
 
     /// Who takes part in `case`.
@@ -81,12 +116,33 @@ impl Launcher {
             // The bare loop drops who does not read at once, and Bun's bound is not ours: nothing to compare.
             return outspoke.into_iter().collect();
         }
+        if case == Case::Stored {
+            let stores = [
+                Some(Contender::Disk),
+                Some(Contender::Embedded),
+                Some(Contender::Memory),
+                self.postgresql.is_some().then_some(Contender::Postgresql),
+                self.redis.is_some().then_some(Contender::Redis),
+            ];
+            return stores.into_iter().flatten().filter(|_| outspoke.is_some()).collect();
+        }
         let bun = self.bun.is_some().then_some(Contender::Bun);
         [Some(Contender::Bare), outspoke, bun].into_iter().flatten().collect()
     }
 
+    /// Measures `case` on a fresh server, or on none.
+    pub(super) fn measure(&self, server: Contender, case: Case, scale: Scale) -> Result<Report> {
+        if server == Contender::Disk {
+            self.server_core.apply()?;
+            let found = case::disk(&env::temp_dir(), scale);
+            self.driver_core.apply()?;
+            return found;
+        }
+        case.run(&self.start(server, case)?, scale)
+    }
+
     /// Starts a fresh server for `case` and waits until it answers.
-    pub(super) fn start(&self, server: Contender, case: Case) -> Result<Running> {
+    fn start(&self, server: Contender, case: Case) -> Result<Running> {
         match server {
             Contender::Bare => {
                 let (program, words) = &self.own;
@@ -103,20 +159,32 @@ impl Launcher {
                 command.arg(script).env("PORT", "0").env("FRAME_BYTES", self.frame_bytes.to_string());
                 self.start_announced(command, PeerKind::Raw)
             }
-            Contender::Outspoke => self.start_outspoke(),
+            Contender::Outspoke => self.start_outspoke(&[]),
+            Contender::Embedded => self.start_outspoke(&["store.backend=embedded"]),
+            Contender::Memory => self.start_outspoke(&["store.backend=memory"]),
+            Contender::Postgresql => {
+                let url = self.postgresql.as_deref().context("no PostgreSQL was given")?;
+                self.start_outspoke(&["store.backend=postgresql", &format!("store.postgresql.url={url}")])
+            }
+            Contender::Redis => {
+                let url = self.redis.as_deref().context("no Redis was given")?;
+                self.start_outspoke(&["store.backend=redis", &format!("store.redis.url={url}")])
+            }
+            Contender::Disk => bail!("a disk is no server"),
         }
     }
 
     /// Finds out how long Outspoke's deliveries are, so that the others can send as much.
     pub(super) fn learn_frame_size(&mut self) -> Result<()> {
         if self.outspoke.is_some() {
-            let running = self.start_outspoke()?;
+            let running = self.start_outspoke(&[])?;
             self.frame_bytes = delivery_size(&running)?;
         }
         Ok(())
     }
 
-    fn start_outspoke(&self) -> Result<Running> {
+    /// With `settings`, as for `--set`; given a store, the rooms of the scenarios are kept there.
+    fn start_outspoke(&self, settings: &[&str]) -> Result<Running> {
         let program = self.outspoke.as_ref().context("no Outspoke was given")?;
         let folder = Folder::create()?;
         let log = fs::File::create(folder.0.join("log")).context("cannot write a log")?;
@@ -126,11 +194,17 @@ impl Launcher {
         let mut command = Command::new(program);
         command
             .arg("serve")
+            .args(settings.iter().flat_map(|setting| ["--set", setting]))
             .env("PORT", port.to_string())
             .current_dir(&folder.0)
             .stdin(Stdio::null())
             .stdout(log.try_clone().context("cannot write a log")?)
             .stderr(log);
+        if !settings.is_empty() {
+            let config = folder.0.join("bench.yaml");
+            fs::write(&config, STORED_ROOMS).context("cannot write a configuration")?;
+            command.arg("--config").arg(config);
+        }
         let addr = SocketAddr::from(([127, 0, 0, 1], port));
         let child = self.spawn(command)?;
         let mut running = Running { child, addr, peer: PeerKind::Outspoke, folder: Some(folder) };

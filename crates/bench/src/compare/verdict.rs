@@ -36,6 +36,7 @@ pub(super) fn judge(figures: &Figures) -> Vec<Verdict> {
     let over = |case, other| ratios(figures, cpu(case, Outspoke), cpu(case, other));
     let plain = |case, figure| figures.get(&ours(case, figure)).cloned();
     let coalesced = ratios(figures, cpu(Case::Fanout16, Outspoke), cpu(Case::Fanout, Outspoke));
+    let embedded = figures.get(&(Case::Stored, Contender::Embedded, Figure::PerSecond)).cloned();
     [
         at_most("fanout: CPU per delivery, outspoke / bare", over(Case::Fanout, Bare), 1.15),
         at_most("fanout16: CPU per delivery, 16 in flight / one per write", coalesced, 0.1),
@@ -46,6 +47,7 @@ pub(super) fn judge(figures: &Figures) -> Vec<Verdict> {
         at_least("idle: connects per second", plain(Case::Idle, Figure::Connects), 20_000.0),
         at_most("slow: p99 of the others, during / before", plain(Case::Slow, Figure::P99Ratio), 2.0),
         at_least("slow: share closed with a code", plain(Case::Slow, Figure::ClosedWithCode), 1.0),
+        at_least("stored: acknowledged per second, embedded", embedded, 30_000.0),
     ]
     .into_iter()
     .flatten()
@@ -68,12 +70,12 @@ fn judged(question: &str, values: Option<Vec<f64>>, relation: &str, bar: f64) ->
 type Key = (Case, Contender, Figure);
 
 /// How much of the measured time other programs took, at the median of the worst case; `None` if it was quiet.
-/// The bare loop tells: it has one thread, which waits for its core only if something else has it.
+/// The references tell: they have one thread, which waits for its core only if something else has it.
 pub(super) fn disturbance(figures: &Figures) -> Option<f64> {
-    let bare = figures
-        .iter()
-        .filter(|((_, server, figure), _)| (*server, *figure) == (Contender::Bare, Figure::Disturbed));
-    let worst = bare.map(|(_, values)| median(values)).fold(0.0, f64::max);
+    let references = figures.iter().filter(|((_, server, figure), _)| {
+        matches!(server, Contender::Bare | Contender::Disk) && *figure == Figure::Disturbed
+    });
+    let worst = references.map(|(_, values)| median(values)).fold(0.0, f64::max);
     (worst > crate::report::QUIET).then_some(worst)
 }
 
@@ -101,11 +103,11 @@ fn range(values: &[f64]) -> (f64, f64) {
 /// Figures as Markdown tables, then the bars.
 pub(super) fn table(figures: &Figures, verdicts: &[Verdict]) -> String {
     let mut text = String::from(
-        "| case | server | figure | median | min - max | / bare |\n| --- | --- | --- | --- | --- | --- |\n",
+        "| case | server | figure | median | min - max | / reference |\n| --- | --- | --- | --- | --- | --- |\n",
     );
     for (&(case, server, figure), values) in figures {
         let (low, high) = range(values);
-        let whole = (case, Contender::Bare, figure);
+        let whole = (case, Contender::reference(case), figure);
         let ratio = ratios(figures, (case, server, figure), whole).map_or(f64::NAN, |ratios| median(&ratios));
         let ratio = if ratio.is_nan() { "-".to_owned() } else { format!("{ratio:.2}") };
         let [median, low, high] = [median(values), low, high].map(|value| figure.number(value));

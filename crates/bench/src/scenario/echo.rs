@@ -1,14 +1,14 @@
 //! Request and reply, one in flight on each connection.
 //!
 //! `ping` asks for the cheapest reply there is; `publish` publishes with an acknowledgement, each connection in
-//! a room of its own. With a rate, each connection has its own schedule; a request that is due while the last
+//! a room of its own; `stored` does so where the acknowledgement means durable, in as many rooms as it is told. With a rate, each connection has its own schedule; a request that is due while the last
 //! one is unanswered goes out late, and its latency counts from when it was due.
 
 use std::time::Duration;
 
 use anyhow::{Result, bail, ensure};
 
-use crate::args::Echo as Args;
+use crate::args::{Echo as Args, Load as LoadArgs, Stored};
 use crate::net::{Event, Handler, Net};
 use crate::peer::{EchoMode, Heard, Peer, PeerKind};
 use crate::report::{self, Report};
@@ -32,24 +32,45 @@ pub(crate) fn run(args: &Args) -> Result<Report> {
         }
         EchoMode::Publish => session.gather(args.connections, 1)?,
     }
-    let mut echo = Echo::new(&session, args);
-    let stuck = echo.pump(&mut session)?;
-
-    let pace = args.load.rate.map_or_else(
-        || "one in flight on each".to_owned(),
-        |rate| format!("{} requests/s in all", report::grouped(rate)),
-    );
+    let echo = Echo::new(&session, args.mode, args.connections, args.connections, &args.load);
+    let pace = pace(&args.load);
     let asked = match args.mode {
         EchoMode::Ping => "ping".to_owned(),
         EchoMode::Publish => format!("publish of {} B with acknowledgement", args.load.size),
     };
-    let mut report = Report::new("echo", args.server.peer, format!("{count} connections, {asked}, {pace}"));
-    let faults = echo.tally();
-    let found = echo.window.into_load(args.load.rate.is_some(), faults, 0);
-    report.problems = found.problems();
-    report.problems.extend(stuck);
-    report.load = Some(found);
-    Ok(report)
+    let report = Report::new("echo", args.server.peer, format!("{count} connections, {asked}, {pace}"));
+    echo.run(&mut session, report)
+}
+
+/// Runs `stored`.
+pub(crate) fn stored(args: &Stored) -> Result<Report> {
+    ensure!(args.server.peer == PeerKind::Outspoke, "a raw relay keeps and acknowledges nothing");
+    let count = args.connections as usize;
+    let mut session = Session::start(&args.server, count)?;
+    session.peer.keys = args.keys;
+    session.connect_all(count, CONCURRENT, |peer, slot| peer.path(slot, 0))?;
+    session.join_all(count, CONCURRENT, |slot| slot as u32 % args.rooms)?;
+    session.quiet(Duration::from_millis(150))?;
+    let durability = session.durability.clone().unwrap_or_default();
+    ensure!(
+        args.durability == durability,
+        "rooms called bench-* are {durability:?} on this server, not {:?}: give them a class in rooms.classes, or say \
+         --durability {durability}",
+        args.durability
+    );
+    let echo = Echo::new(&session, EchoMode::Publish, args.connections, args.rooms, &args.load);
+    let keys = if args.keys { ", each with an idempotency key" } else { "" };
+    let Stored { connections, rooms, load, .. } = args;
+    let (size, pace) = (load.size, pace(load));
+    let plan = format!("{connections} publishers in {rooms} {durability} room(s), {size} B{keys}, {pace}");
+    echo.run(&mut session, Report::new("stored", args.server.peer, plan))
+}
+
+fn pace(load: &LoadArgs) -> String {
+    load.rate.map_or_else(
+        || "one in flight on each".to_owned(),
+        |rate| format!("{} requests/s in all", report::grouped(rate)),
+    )
 }
 
 #[derive(Default)]
@@ -64,6 +85,9 @@ struct Asker {
 struct Echo {
     peer: Peer,
     mode: EchoMode,
+    /// Connections are spread over so many rooms.
+    rooms: u32,
+    on_schedule: bool,
     template: Template,
     askers: Vec<Asker>,
     /// Nanoseconds between two requests of one connection; `None` in a closed loop.
@@ -77,20 +101,33 @@ struct Echo {
 }
 
 impl Echo {
-    fn new(session: &Session, args: &Args) -> Self {
-        let count = args.connections as usize;
+    fn new(session: &Session, mode: EchoMode, connections: u32, rooms: u32, load: &LoadArgs) -> Self {
+        let count = connections as usize;
         Self {
             peer: session.peer.clone(),
-            mode: args.mode,
-            template: Template::new(args.load.size, true),
+            mode,
+            rooms,
+            on_schedule: load.rate.is_some(),
+            template: Template::new(load.size, true),
             askers: (0..count).map(|_| Asker::default()).collect(),
-            interval: args.load.rate.map(|rate| 1e9 * count as f64 / rate),
+            interval: load.rate.map(|rate| 1e9 * count as f64 / rate),
             origin: session.net.now(),
             turn: 0,
             in_flight: 0,
             answered: 0,
-            window: Window::after(&session.net, args.load.warm_up, args.load.duration, session.server),
+            window: Window::after(&session.net, load.warm_up, load.duration, session.server),
         }
+    }
+
+    /// Asks until the time is over, and adds what was found to the report.
+    fn run(mut self, session: &mut Session, mut report: Report) -> Result<Report> {
+        let stuck = self.pump(session)?;
+        let faults = self.tally();
+        let found = self.window.into_load(self.on_schedule, faults, 0);
+        report.problems = found.problems();
+        report.problems.extend(stuck);
+        report.load = Some(found);
+        Ok(report)
     }
 
     fn pump(&mut self, session: &mut Session) -> Result<Option<String>> {
@@ -168,8 +205,9 @@ impl Echo {
         let text = match self.mode {
             EchoMode::Ping => self.peer.ping(number),
             EchoMode::Publish => {
-                let stamp = Stamp { group: slot as u32, sequence: number, time: due };
-                self.peer.publish(slot as u32, self.template.stamped(stamp), Some(number))
+                let room = slot as u32 % self.rooms;
+                let stamp = Stamp { group: room, sequence: number, time: due };
+                self.peer.publish(room, self.template.stamped(stamp), Some(number))
             }
         };
         net.send(slot, text)

@@ -14,6 +14,7 @@ use outspoke_protocol::{ClientId, UserId};
 
 use super::Client;
 use crate::auth::Identity;
+use crate::tenant::Tenant;
 
 const BUCKETS: usize = 64;
 
@@ -61,11 +62,22 @@ impl UserKey {
 
 /// A place for one connection, given back when dropped.
 #[derive(Debug)]
-pub(crate) struct Place(Arc<Registry>);
+pub(crate) struct Place {
+    registry: Arc<Registry>,
+    tenant: Arc<Tenant>,
+}
+
+impl Place {
+    /// Whose connection it is.
+    pub(crate) fn tenant(&self) -> &Arc<Tenant> {
+        &self.tenant
+    }
+}
 
 impl Drop for Place {
     fn drop(&mut self) {
-        self.0.count.fetch_sub(1, Ordering::AcqRel);
+        self.tenant.meter.disconnect();
+        self.registry.count.fetch_sub(1, Ordering::AcqRel);
     }
 }
 
@@ -81,14 +93,18 @@ impl Registry {
         }
     }
 
-    /// Takes a place, or `None` when every place is taken.
-    pub(crate) fn place(self: &Arc<Self>) -> Option<Place> {
-        self.count
-            .fetch_update(Ordering::AcqRel, Ordering::Relaxed, |count| {
-                (count < self.max).then_some(count + 1)
-            })
-            .ok()
-            .map(|_| Place(Arc::clone(self)))
+    /// Takes a place for a connection of a tenant: `None` when every place is taken, an error when the tenant has as many as
+    /// it may have.
+    pub(crate) fn place(self: &Arc<Self>, tenant: &Arc<Tenant>) -> Option<Result<Place, usize>> {
+        let one_more = |count| (count < self.max).then_some(count + 1);
+        self.count.fetch_update(Ordering::AcqRel, Ordering::Relaxed, one_more).ok()?;
+        Some(match tenant.meter.connect() {
+            Ok(()) => Ok(Place { registry: Arc::clone(self), tenant: Arc::clone(tenant) }),
+            Err(max) => {
+                self.count.fetch_sub(1, Ordering::AcqRel);
+                Err(max)
+            }
+        })
     }
 
     /// Connections, those included that are just being attached.

@@ -58,11 +58,14 @@ impl Keeper {
         };
         let mut told = room.message(amending.draft(), now);
         let rewritten = record_of(&amended, None);
+        let record = record_of(&told, amending.key.clone());
+        let before = record_of(&target, None).payload.len() as u64;
+        let after = (rewritten.payload.len() + record.payload.len()) as u64;
         let batch = Batch {
             appends: vec![Append {
                 log: room.log_key(),
                 epoch: room.epoch().as_u64(),
-                records: vec![record_of(&told, amending.key.clone())],
+                records: vec![record],
                 replaces: vec![Replace {
                     offset: amending.target,
                     author: rewritten.author,
@@ -85,6 +88,8 @@ impl Keeper {
         if published.duplicate {
             return Ok(published);
         }
+        // Not refused for want of space: what is taken away must be.
+        room.meter.stored_changed(before, after);
         told.position = published.position;
         room.replace_in_memory(hub, amended);
         let members = room.committed(hub, appended, std::iter::once(told));

@@ -70,6 +70,10 @@ impl Keeper {
                     self.commit(hub, std::mem::take(&mut group)).await;
                     self.amend(hub, *amendment).await;
                 }
+                Job::Erase(erasure) => {
+                    self.commit(hub, std::mem::take(&mut group)).await;
+                    self.do_erasure(hub, *erasure).await;
+                }
                 Job::Write(facts, done) => group.write(facts, done),
                 Job::LastCall(last_call) => {
                     self.commit(hub, std::mem::take(&mut group)).await;
@@ -170,10 +174,11 @@ impl Keeper {
             let mut messages = Vec::with_capacity(submissions.len());
             let mut origins = Vec::with_capacity(submissions.len());
             for (submission, outcome) in submissions.into_iter().zip(appended.outcomes) {
-                let Submission { mut message, origin, .. } = *submission;
+                let Submission { mut message, origin, charge, .. } = *submission;
                 let published = published(&outcome, epoch, message.id);
                 if !published.duplicate {
                     message.position = published.position;
+                    charge.keep();
                     messages.push(message);
                 }
                 origins.push((origin, published));
@@ -184,19 +189,22 @@ impl Keeper {
                 answers.accepted(&room, origin, Published { members, ..published });
             }
             if room.is_due_for_trimming(&appended.state) {
-                due.push(room);
+                due.push((room, appended.state.bytes));
             }
         }
         answers.send();
-        for room in due {
-            self.trim(hub, &room).await;
+        for (room, bytes) in due {
+            self.trim(hub, &room, bytes).await;
         }
     }
 
-    async fn trim(&self, hub: &Inner, room: &Room) {
+    async fn trim(&self, hub: &Inner, room: &Room, bytes: u64) {
         let now = hub.now().as_millis();
         match self.store.trim(&room.log_key(), room.class.history, now).await {
-            Ok(state) => room.trimmed(state),
+            Ok(state) => {
+                room.meter.stored_changed(bytes, state.bytes);
+                room.trimmed(state);
+            }
             Err(error) => tracing::warn!(store = %self.name, %error, "a log was not trimmed"),
         }
     }

@@ -10,6 +10,7 @@
 
 mod amend;
 mod commit;
+mod erase;
 mod queue;
 
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -26,10 +27,12 @@ use tokio::sync::oneshot;
 use tokio::time::Instant;
 
 pub(crate) use self::amend::Amendment;
+use self::erase::Erasure;
 use self::queue::Queue;
 use crate::analytics::Analytics;
 use crate::error::PublishError;
 use crate::hub::Inner;
+use crate::quota::Charge;
 use crate::room::{Published, Room};
 use crate::shard::Key;
 use crate::shard::command::LastCall;
@@ -59,6 +62,7 @@ pub(crate) struct KeeperCounters {
 pub(super) enum Job {
     Publish(Box<Submission>),
     Amend(Box<Amendment>),
+    Erase(Box<Erasure>),
     Write(Vec<FactWrite>, oneshot::Sender<Result<(), StoreError>>),
     /// Let go of this when everything before is done.
     LastCall(Arc<LastCall>),
@@ -74,6 +78,8 @@ pub(crate) struct Submission {
     pub(crate) origin: Origin,
     /// Facts that become durable with it.
     pub(crate) facts: Vec<FactWrite>,
+    /// Its bytes among those that its tenant may store.
+    pub(crate) charge: Charge,
     /// Not begun by then: refused.
     pub(crate) deadline: Instant,
 }

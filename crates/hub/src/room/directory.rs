@@ -16,7 +16,9 @@ use super::Room;
 use super::join::{Admission, Newcomer};
 use super::presence::Exit;
 use crate::client::Client;
+use crate::error::{JoinError, PublishError};
 use crate::hub::Inner;
+use crate::quota::{Exceeded, Meter};
 use crate::sync::Arc;
 
 const BUCKETS: usize = 64;
@@ -27,6 +29,8 @@ type Bucket = std::sync::Mutex<HashMap<RoomName, Arc<Room>>>;
 #[derive(Debug)]
 pub(crate) struct Directory {
     tenant: EcoString,
+    /// How many rooms there may be.
+    meter: Arc<Meter>,
     hasher: RandomState,
     buckets: Box<[Bucket]>,
     /// Rooms here.
@@ -37,19 +41,44 @@ pub(crate) struct Directory {
     shards: usize,
 }
 
-/// The hub has as many rooms as it may have.
+/// There are as many rooms as there may be.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct TooManyRooms;
+pub(crate) enum TooManyRooms {
+    /// On the hub.
+    OnHub { max: usize },
+    /// In the tenant, or it takes none.
+    InTenant(Exceeded),
+}
+
+impl From<TooManyRooms> for JoinError {
+    fn from(error: TooManyRooms) -> Self {
+        match error {
+            TooManyRooms::OnHub { max } => Self::RoomLimit { max },
+            TooManyRooms::InTenant(exceeded) => Self::Quota(exceeded.into()),
+        }
+    }
+}
+
+impl From<TooManyRooms> for PublishError {
+    fn from(error: TooManyRooms) -> Self {
+        match error {
+            TooManyRooms::OnHub { max } => Self::RoomLimit { max },
+            TooManyRooms::InTenant(exceeded) => Self::Refused(exceeded.into()),
+        }
+    }
+}
 
 impl Directory {
     pub(crate) fn new(
         tenant: EcoString,
+        meter: Arc<Meter>,
         shards: usize,
         next_id: Arc<AtomicU64>,
         all: Arc<AtomicUsize>,
     ) -> Self {
         Self {
             tenant,
+            meter,
             hasher: RandomState::new(),
             buckets: (0..BUCKETS).map(|_| std::sync::Mutex::default()).collect(),
             count: AtomicUsize::new(0),
@@ -90,13 +119,19 @@ impl Directory {
         if let Some(room) = bucket.get(name) {
             return Ok(Arc::clone(room));
         }
-        if !self.take_place(hub.config.rooms_max) {
-            return Err(TooManyRooms);
-        }
+        self.take_place(hub.config.rooms_max)?;
         let id = self.next_id.fetch_add(1, Ordering::Relaxed);
         let class = Arc::clone(hub.config.rooms.of(name.as_str()));
         let keeper = hub.keeper_of(&class).map(|keeper| (keeper, Arc::clone(&hub.history_cache)));
-        let room = Arc::new(Room::new(id, name.clone(), self.tenant.clone(), class, keeper, self.shards));
+        let room = Arc::new(Room::new(
+            id,
+            name.clone(),
+            self.tenant.clone(),
+            class,
+            Arc::clone(&self.meter),
+            keeper,
+            self.shards,
+        ));
         bucket.insert(name.clone(), Arc::clone(&room));
         Ok(room)
     }
@@ -117,13 +152,21 @@ impl Directory {
     }
 
     /// Counts one room more, if there may be one.
-    fn take_place(&self, rooms_max: usize) -> bool {
-        let one_more = |count| (count < rooms_max).then_some(count + 1);
-        let taken = self.all.fetch_update(Ordering::AcqRel, Ordering::Relaxed, one_more).is_ok();
-        if taken {
-            self.count.fetch_add(1, Ordering::AcqRel);
+    fn take_place(&self, max: usize) -> Result<(), TooManyRooms> {
+        if self.meter.is_closed() {
+            return Err(TooManyRooms::InTenant(Exceeded::Removed));
         }
-        taken
+        let in_tenant = |count| self.meter.room(count).is_ok().then_some(count + 1);
+        self.count.fetch_update(Ordering::AcqRel, Ordering::Relaxed, in_tenant).map_err(|count| {
+            let exceeded = self.meter.room(count).err();
+            TooManyRooms::InTenant(exceeded.unwrap_or(Exceeded::Rooms { max: count }))
+        })?;
+        let on_hub = |count| (count < max).then_some(count + 1);
+        self.all.fetch_update(Ordering::AcqRel, Ordering::Relaxed, on_hub).map_err(|_| {
+            self.count.fetch_sub(1, Ordering::AcqRel);
+            TooManyRooms::OnHub { max }
+        })?;
+        Ok(())
     }
 
     /// Undoes one join of `shard`; the last one ends a room that keeps nothing.
@@ -162,6 +205,18 @@ impl Directory {
             self.end(&mut bucket, name);
         }
         unused
+    }
+
+    /// Ends every room that nobody is in, whatever it keeps: the tenant is being erased.
+    pub(crate) fn end_all(&self) {
+        for bucket in &self.buckets {
+            let mut bucket = bucket.lock().unwrap_or_else(PoisonError::into_inner);
+            let unused: Vec<RoomName> =
+                bucket.iter().filter(|(_, room)| room.members() == 0).map(|(name, _)| name.clone()).collect();
+            for name in unused {
+                self.end(&mut bucket, &name);
+            }
+        }
     }
 
     fn end(&self, bucket: &mut HashMap<RoomName, Arc<Room>>, name: &RoomName) {

@@ -102,7 +102,7 @@ impl Room {
         };
         let messages = state.tail.iter().filter_map(|publication| publication.message_ref());
         match from {
-            PageFrom::After(offset) if whole || offset + 1 >= begin => {
+            PageFrom::After(offset) if whole || offset.saturating_add(1) >= begin => {
                 let after = messages.skip_while(|message| offset_of(message) <= offset);
                 Some(after.take(limit).take_while(|message| fits(message)).cloned().collect())
             }

@@ -7,7 +7,7 @@
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use outspoke_protocol::{Epoch, Message, Position, StartFrom, decode_record};
+use outspoke_protocol::{Epoch, Message, Position, RoomName, StartFrom, decode_record};
 use outspoke_store::{Direction, Page, Range, Retention, StoreError, Stored};
 use tokio::sync::oneshot;
 
@@ -189,14 +189,10 @@ impl Room {
 
     /// A stored record as the message it was.
     pub(crate) fn message_of(&self, record: Stored, epoch: Epoch) -> Result<Message, StoreError> {
-        let position = Position { epoch, offset: record.offset };
         let Some(name) = self.name.clone() else {
             return Err(StoreError::Invalid("the room that everybody is in has no log".to_owned()));
         };
-        decode_record(&record.payload, name, position).map_err(|damaged| {
-            let log = self.log_key();
-            StoreError::Damaged(format!("message {} of the room {:?}: {damaged}", record.offset, log.room))
-        })
+        message_of(record, name, epoch)
     }
 
     /// Keeps the cache of a stored room within its bounds.
@@ -220,4 +216,12 @@ impl Room {
             state.tail.trim(&keep, 0);
         }
     }
+}
+
+/// A stored record of the room of that name as the message it was.
+pub(crate) fn message_of(record: Stored, room: RoomName, epoch: Epoch) -> Result<Message, StoreError> {
+    let position = Position { epoch, offset: record.offset };
+    decode_record(&record.payload, room.clone(), position).map_err(|damaged| {
+        StoreError::Damaged(format!("message {} of the room {:?}: {damaged}", record.offset, room.as_str()))
+    })
 }

@@ -31,6 +31,7 @@ use outspoke_protocol::{
 use outspoke_store::{LogKey, LogState, Retention};
 
 use self::load::Loading;
+pub(crate) use self::load::message_of;
 use self::log::{CacheBudget, Tail};
 use self::receipts::Receipts;
 use self::roster::Roster;
@@ -42,6 +43,7 @@ use crate::direct::Pair;
 use crate::hub::Inner;
 use crate::keeper::Keeper;
 use crate::publication::Publication;
+use crate::quota::Meter;
 use crate::shard::command::Command;
 use crate::sync::{Arc, Mutex, MutexGuard, lock};
 
@@ -55,6 +57,8 @@ pub(crate) struct Room {
     /// Whose it is.
     pub(crate) tenant: EcoString,
     pub(crate) class: Arc<RoomClass>,
+    /// What its tenant may use.
+    pub(crate) meter: Arc<Meter>,
     /// Whose private conversation this is, if it is one.
     pub(crate) pair: Option<Box<Pair>>,
     /// Keeps the log of a room that is stored.
@@ -132,6 +136,7 @@ impl Room {
         name: RoomName,
         tenant: EcoString,
         class: Arc<RoomClass>,
+        meter: Arc<Meter>,
         keeper: Option<(Arc<Keeper>, Arc<CacheBudget>)>,
         shards: usize,
     ) -> Self {
@@ -144,17 +149,18 @@ impl Room {
             epoch = 0;
         }
         let (state, keeper) = (Mutex::new(state), keeper.map(|(keeper, _)| keeper));
-        let pair = Pair::parse(name.as_str()).map(Box::new);
-        Self { id, name: Some(name), tenant, class, pair, keeper, epoch: AtomicU64::new(epoch), state }
+        let (pair, epoch) = (Pair::parse(name.as_str()).map(Box::new), AtomicU64::new(epoch));
+        Self { id, name: Some(name), tenant, class, meter, pair, keeper, epoch, state }
     }
 
     /// The room that everybody is in.
-    pub(crate) fn everyone(id: RoomId, class: Arc<RoomClass>, shards: usize) -> Self {
+    pub(crate) fn everyone(id: RoomId, class: Arc<RoomClass>, meter: Arc<Meter>, shards: usize) -> Self {
         Self {
             id,
             name: None,
             tenant: EcoString::new(),
             class,
+            meter,
             pair: None,
             keeper: None,
             epoch: AtomicU64::new(Epoch::random().as_u64()),
@@ -173,6 +179,26 @@ impl Room {
 
     pub(crate) fn members(&self) -> usize {
         self.lock().total
+    }
+
+    /// Members, the oldest message's offset and the newest one's.
+    pub(crate) fn extent(&self) -> (usize, u64, u64) {
+        let state = self.lock();
+        (state.total, self.oldest(&state), state.head)
+    }
+
+    /// Every message in memory, the oldest first.
+    pub(crate) fn all_in_memory(&self) -> Vec<Message> {
+        self.lock().tail.iter().filter_map(|publication| publication.message_ref()).cloned().collect()
+    }
+
+    /// Forgets the messages in memory.
+    pub(crate) fn clear_memory(&self) {
+        let mut state = self.lock();
+        state.tail.clear();
+        if self.keeper.is_none() {
+            state.first = state.head + 1;
+        }
     }
 
     /// What an acknowledgement means here.

@@ -290,6 +290,14 @@ impl Room {
         Some((head, unread))
     }
 
+    /// Forgets how far a user has come; the store's facts are the caller's to delete.
+    pub(crate) fn forget_reader(&self, user: &UserId) {
+        if let Some(receipts) = &mut self.lock().receipts {
+            receipts.cursors.remove(user);
+            receipts.untold.remove(user);
+        }
+    }
+
     /// Notes that a user has received or read everything up to an offset. Returns the user's places if it is done;
     /// otherwise who waits is answered when it is durable. Repeating it costs a look.
     ///

@@ -38,6 +38,7 @@ impl Shard {
         let key_of_change = name.map(|name| key_of(&client, name));
         let amending = Amending { target, change, by: Some(client.publisher()), key: key_of_change };
         let hub = Arc::clone(&self.hub);
+        room.meter.message()?;
         let Some(keeper) = &room.keeper else {
             let published = room.amend(&hub, &amending)?;
             self.acknowledge(key, id, &room, &published);

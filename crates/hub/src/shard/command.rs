@@ -1,6 +1,7 @@
 //! What may be asked of a shard, by other threads and by the shard itself.
 
 use bytes::Bytes;
+use ecow::EcoString;
 use outspoke_protocol::{ClientId, Disconnect, Event, Position, RoomName, StartFrom};
 use outspoke_websocket::Window;
 use tokio::sync::oneshot;
@@ -39,7 +40,7 @@ pub(crate) enum Command {
     /// Tell one client something that it has not asked for.
     Tell(Key, Box<Event>),
     /// End one connection.
-    Close { client: Key, disconnect: Disconnect },
+    Close { client: Key, disconnect: Disconnect, reason: Option<EcoString> },
     /// Something the connection waited for may have happened.
     Wake(Key),
     /// Accept no more messages. Obeying includes letting go of the [`LastCall`].

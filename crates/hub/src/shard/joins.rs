@@ -195,7 +195,7 @@ impl Shard {
         let (user, insists) = (somebody(&connection.client), reads < 2);
         let newcomer = Newcomer { shard: self.index, key, ticket, from, client, user, insists };
         let joined = connection.client.tenant.directory.join(&hub, name, newcomer);
-        let (room, admission) = joined.map_err(|_| JoinError::RoomLimit { max: config.rooms_max })?;
+        let (room, admission) = joined?;
         let joined = match admission {
             Admission::In(joined) => joined,
             Admission::Once(need) => {
@@ -304,6 +304,7 @@ pub(super) fn somebody(client: &Client) -> Option<UserId> {
 /// What a client is told of a join that failed.
 pub(super) fn refusal_of(error: JoinError) -> Refusal {
     let code = match error {
+        JoinError::Quota(refusal) => return refusal,
         JoinError::InvalidRoom(_) => ErrorCode::InvalidRoom,
         JoinError::ClientNotFound => ErrorCode::ClientNotFound,
         JoinError::TooManyRooms { .. } => ErrorCode::TooManyRooms,

@@ -240,9 +240,12 @@ impl Shard {
             Command::Leave { client, room, done } => {
                 let _ = done.send(self.leave_for_api(client, &room));
             }
-            Command::Close { client, disconnect } => self.begin_close(client, disconnect),
             Command::Enroll { room, client, after, tried } => self.enroll(&room, client, after, tried),
             Command::Tell(client, event) => self.tell(client, &event),
+            Command::Close { client, disconnect, reason } => {
+                let reason = reason.as_deref().unwrap_or(disconnect.reason());
+                self.begin_close_because(client, disconnect, reason);
+            }
             Command::Wake(client) => self.woken(client),
             Command::Stop(last_call) => {
                 self.stage = Stage::Refusing;

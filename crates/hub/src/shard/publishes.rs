@@ -15,7 +15,7 @@ use crate::class::Publishers;
 use crate::client::Client;
 use crate::error::JoinError;
 use crate::keeper::Origin;
-use crate::publish::submit;
+use crate::publish::{NotSubmitted, submit};
 use crate::room::{Draft, Published, Room};
 use crate::stats::count;
 
@@ -82,11 +82,15 @@ impl Shard {
         draft: Draft,
     ) -> Result<Flow, Refusal> {
         let hub = Arc::clone(&self.hub);
+        room.meter.message()?;
         if room.keeper.is_some() {
             let origin = Origin::Client { shard: self.index, key, request: id.cloned() };
-            submit(&hub, room, draft, origin).map_err(|_| {
-                let detail = "the storage cannot keep up: nobody got this; send it again later";
-                Refusal::new(ErrorCode::Unavailable, detail)
+            submit(&hub, room, draft, origin).map_err(|error| match error {
+                NotSubmitted::Quota(refusal) => refusal,
+                NotSubmitted::QueueFull => {
+                    let detail = "the storage cannot keep up: nobody got this; send it again later";
+                    Refusal::new(ErrorCode::Unavailable, detail)
+                }
             })?;
             return Ok(self.count_unanswered(key));
         }

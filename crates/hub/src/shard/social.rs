@@ -8,7 +8,7 @@ use outspoke_protocol::{
 };
 
 use super::command::Command;
-use super::joins::{Outcome, somebody};
+use super::joins::{Outcome, refusal_of, somebody};
 use super::receive::Flow;
 use super::{Key, Shard};
 use crate::direct::{self, Wish};
@@ -81,11 +81,8 @@ impl Shard {
         let hub = Arc::clone(&self.hub);
         let client = Arc::clone(&self.connections[key.slot as usize].client);
         let conversation = direct::conversation_of(&hub, client.identity(), to)?;
-        let room = client.tenant.directory.open(&hub, &conversation).map_err(|_| {
-            let detail =
-                eco_format!("the hub has {} rooms already, the configured maximum", hub.config.rooms_max);
-            Refusal::new(ErrorCode::RoomLimit, detail)
-        })?;
+        let room = client.tenant.directory.open(&hub, &conversation);
+        let room = room.map_err(|error| refusal_of(error.into()))?;
         let said = self.say_in(key, id, &room, kind, body, name);
         if room.members() == 0 {
             // Its first members are on their way, if anybody is there.

@@ -187,6 +187,20 @@ async fn who_counts_the_room_and_tells_the_sender_alone() {
     assert_eq!(kinds(&bob.received()), [""; 0]);
 }
 
+#[tokio::test(start_paused = true)]
+async fn msg_says_something_to_one_user_whose_id_may_have_blanks() {
+    let hub = hub(|_| {});
+    let (mut alice, mut bob) = (member(&hub, "alice", "x").await, member(&hub, "Bob B", "x").await);
+    let mut carol = member(&hub, "carol", "x").await;
+    let ack = typed(&mut alice, "x", "/msg \"Bob B\" \"quoted\" and all", "ack").await;
+    assert_eq!(ack["id"], 7);
+    let chat = bob.find("chat").await;
+    assert_eq!((&chat["content"], &chat["to"]), (&json!("\"quoted\" and all"), &json!("Bob B")));
+    assert_eq!(chat["room"], ack["room"]);
+    settle().await;
+    assert_eq!(kinds(&carol.received()), [""; 0]);
+}
+
 // ---- names ----
 
 #[tokio::test(start_paused = true)]

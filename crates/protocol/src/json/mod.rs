@@ -8,7 +8,7 @@ mod read;
 mod write;
 
 pub(crate) use names::Names;
-pub(crate) use portable::check_portable;
+pub use portable::check_portable;
 pub(crate) use read::{Field, Object, bad_request, read_object};
 pub(crate) use write::{
     array, base64, boolean, close, epoch, integer, key, millis, open, raw, string, timestamp, unsigned, uuid,

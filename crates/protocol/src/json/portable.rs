@@ -16,7 +16,7 @@ const PLAIN_NUMBER_LEN_MAX: usize = 300;
 ///
 /// # Errors
 /// What is wrong with it, in words for the sender.
-pub(crate) fn check_portable(json: &str) -> Result<(), &'static str> {
+pub fn check_portable(json: &str) -> Result<(), &'static str> {
     let bytes = json.as_bytes();
     let mut depth = 0_u32;
     let mut at = 0;

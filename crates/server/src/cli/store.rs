@@ -4,18 +4,21 @@
 //! with a running server on its folder every verb is refused; the databases take both. Results go to standard output,
 //! progress to standard error.
 
-use std::io::{self, Write as _};
-use std::path::PathBuf;
+use std::fs::{self, File};
+use std::io::{self, BufReader, BufWriter, Seek as _, Write as _};
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
 use clap::{Args, Subcommand};
+use outspoke_hub::FACT_FAMILIES;
+use outspoke_store::transfer::{self, Counts, Mode, Scope, TransferError};
 use outspoke_store::{StoreError, VerifyReport};
 use serde::Serialize;
 
 use super::{SettingsArgs, print};
-use crate::config::{Backend, load};
+use crate::config::{Backend, DEFAULT_STORE, load};
 use crate::exit::Exit;
 use crate::startup::StartError;
 use crate::storage::{self, OpenStore, Plan};
@@ -33,6 +36,13 @@ pub enum StoreCommand {
     Verify(StoreArgs),
     /// Give the space of forgotten messages back, as far as the back end can.
     Compact(StoreArgs),
+    /// Write everything into a file of JSON lines that every back end can import.
+    Export(ExportArgs),
+    /// Read an export into a store, which may be of another back end.
+    ///
+    /// Rooms keep their epochs and offsets, so clients recover across the move. The file is checked as a whole before
+    /// anything is written.
+    Import(ImportArgs),
 }
 
 /// Which stores.
@@ -55,6 +65,40 @@ pub struct StoreArgs {
     settings: SettingsArgs,
 }
 
+/// What to export, and where to.
+#[derive(Debug, Args)]
+pub struct ExportArgs {
+    /// The file to write; "-" writes to standard output
+    #[arg(value_name = "FILE")]
+    file: PathBuf,
+
+    /// One tenant only; "" is the one without a name
+    #[arg(long, value_name = "TENANT")]
+    tenant: Option<String>,
+
+    /// One room only, without read positions and the like [default: every room]
+    #[arg(long, value_name = "ROOM")]
+    room: Option<String>,
+
+    #[command(flatten)]
+    store: StoreArgs,
+}
+
+/// What to import, and how.
+#[derive(Debug, Args)]
+pub struct ImportArgs {
+    /// The file to read; "-" reads standard input, which cannot be checked beforehand
+    #[arg(value_name = "FILE")]
+    file: PathBuf,
+
+    /// Import into a store that is not empty: what it has already stays as it is, so repeating an import is harmless
+    #[arg(long)]
+    merge: bool,
+
+    #[command(flatten)]
+    store: StoreArgs,
+}
+
 /// A store that no setting describes.
 #[derive(Debug, thiserror::Error)]
 #[error("there is no store {name:?}; the settings describe {known}")]
@@ -70,6 +114,8 @@ pub(super) fn run(command: StoreCommand) -> anyhow::Result<ExitCode> {
         match command {
             StoreCommand::Verify(args) => verify(&args).await,
             StoreCommand::Compact(args) => compact(&args).await,
+            StoreCommand::Export(args) => export(&args).await,
+            StoreCommand::Import(args) => import(&args).await,
         }
     })
 }
@@ -138,6 +184,16 @@ async fn verify_one(plan: &Plan) -> anyhow::Result<VerifyReport> {
     }
 }
 
+/// What to do about an import or export that was refused.
+pub(crate) fn hint(error: &anyhow::Error) -> Option<String> {
+    let hint = match error.downcast_ref::<TransferError>()? {
+        TransferError::NotEmpty(_) => "import into an empty store, or add to this one with --merge",
+        TransferError::Malformed { .. } => "export again; what is left of a damaged file cannot be trusted",
+        _ => return None,
+    };
+    Some(hint.to_owned())
+}
+
 /// One line if all is well, otherwise one more for each problem.
 fn verdict(Verified { which, logs, records, facts, problems }: &Verified) -> String {
     let word = if problems.is_empty() { "ok" } else { "DAMAGED" };
@@ -164,21 +220,110 @@ async fn compact(args: &StoreArgs) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
+/// How much went from one place to the other.
+#[derive(Debug, Serialize)]
+struct Moved {
+    #[serde(flatten)]
+    which: Which,
+    #[serde(flatten)]
+    counts: Counts,
+}
+
+async fn export(args: &ExportArgs) -> anyhow::Result<ExitCode> {
+    let plan = args.store.plan()?;
+    let scope = Scope {
+        // A room belongs to a tenant.
+        tenant: args.tenant.as_deref().or(args.room.is_some().then_some("")).map(Into::into),
+        room: args.room.as_deref().map(Into::into),
+        spaces: FACT_FAMILIES.to_vec(),
+    };
+    let open = plan.open_existing().await?;
+    let work = |open: OpenStore, to: Box<dyn io::Write>| async move {
+        let export = transfer::export(open.store.as_ref(), &scope, BufWriter::new(to));
+        let done = while_telling("exporting", &Which::of(&open.plan), export).await;
+        storage::close(&[open]).await;
+        done
+    };
+    if args.file.as_os_str() == "-" {
+        work(open, Box::new(io::stdout())).await?;
+        return Ok(ExitCode::SUCCESS);
+    }
+    // Under another name until it is whole: what has the right name can be relied on.
+    let part = args.file.with_added_extension("part");
+    let cannot_write = || format!("cannot write {}", part.display());
+    let file = File::create(&part).with_context(cannot_write)?;
+    let counts = work(open, Box::new(file.try_clone().with_context(cannot_write)?)).await?;
+    file.sync_all().with_context(cannot_write)?;
+    fs::rename(&part, &args.file).with_context(|| format!("cannot write {}", args.file.display()))?;
+    report_move(&args.store, &plan, "to", &args.file, counts)
+}
+
+async fn import(args: &ImportArgs) -> anyhow::Result<ExitCode> {
+    let plan = args.store.plan()?;
+    if plan.backend == Backend::Memory {
+        return Err(StartError::NoStore { plan: Box::new(plan) }.into());
+    }
+    let mode = if args.merge { Mode::Merge } else { Mode::Empty };
+    let cannot_read = || format!("cannot read {}", args.file.display());
+    let from: Box<dyn io::BufRead> = if args.file.as_os_str() == "-" {
+        Box::new(BufReader::new(io::stdin()))
+    } else {
+        let mut file = File::open(&args.file).with_context(cannot_read)?;
+        progress(&format!("checking {}", args.file.display()));
+        transfer::examine(BufReader::new(&file)).with_context(cannot_read)?;
+        file.rewind().with_context(cannot_read)?;
+        Box::new(BufReader::new(file))
+    };
+    let open = plan.open().await?;
+    let import = transfer::import(open.store.as_ref(), &FACT_FAMILIES, mode, from);
+    let done = while_telling("importing into", &Which::of(&plan), import).await;
+    storage::close(&[open]).await;
+    report_move(&args.store, &plan, "from", &args.file, done?)
+}
+
+fn report_move(
+    args: &StoreArgs,
+    plan: &Plan,
+    direction: &str,
+    file: &Path,
+    counts: Counts,
+) -> anyhow::Result<ExitCode> {
+    let moved = Moved { which: Which::of(plan), counts };
+    if args.json {
+        print_json(true, &[moved])?;
+    } else {
+        let Moved { which, counts: Counts { logs, records, facts } } = moved;
+        let file = file.display();
+        print(&format!("ok: {which}: {logs} rooms, {records} records, {facts} facts {direction} {file}\n"))?;
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
 impl StoreArgs {
+    /// The one store that is meant: the default one if none is named.
+    fn plan(&self) -> anyhow::Result<Plan> {
+        let name = self.store.as_deref().unwrap_or(DEFAULT_STORE);
+        let (plans, known) = self.known()?;
+        let unknown = || UnknownStore { name: name.to_owned(), known };
+        Ok(plans.into_iter().find(|plan| plan.name == name).ok_or_else(unknown)?)
+    }
+
     /// The stores that are meant.
     fn plans(&self) -> anyhow::Result<Vec<Plan>> {
+        if self.store.is_some() {
+            return Ok(vec![self.plan()?]);
+        }
+        // What is in memory went with the process that had it.
+        let (plans, _) = self.known()?;
+        Ok(plans.into_iter().filter(|plan| plan.backend != Backend::Memory).collect())
+    }
+
+    /// Every store that the settings describe, and their names for a complaint.
+    fn known(&self) -> anyhow::Result<(Vec<Plan>, String)> {
         let data = self.data.as_ref().map(|folder| folder.display().to_string());
         let plans = storage::plans(&load(&self.settings.sources_and("--data", "data.dir", data))?);
-        let Some(name) = &self.store else {
-            // What is in memory went with the process that had it.
-            return Ok(plans.into_iter().filter(|plan| plan.backend != Backend::Memory).collect());
-        };
-        let known = plans.iter().map(|plan| plan.name.clone()).collect::<Vec<_>>().join(", ");
-        let plans: Vec<_> = plans.into_iter().filter(|plan| plan.name == *name).collect();
-        if plans.is_empty() {
-            return Err(UnknownStore { name: name.clone(), known }.into());
-        }
-        Ok(plans)
+        let names = plans.iter().map(|plan| plan.name.as_str()).collect::<Vec<_>>().join(", ");
+        Ok((plans, names))
     }
 }
 
@@ -189,20 +334,29 @@ async fn with_store<T>(
     job: impl AsyncFnOnce(&OpenStore) -> Result<T, StoreError>,
 ) -> anyhow::Result<T> {
     let open = plan.open_existing().await?;
-    let which = Which::of(plan);
+    let done = while_telling(doing, &Which::of(plan), job(&open)).await;
+    storage::close(&[open]).await;
+    done
+}
+
+/// Waits for a job, and says now and then that it goes on.
+async fn while_telling<T, E>(
+    doing: &str,
+    which: &Which,
+    job: impl Future<Output = Result<T, E>>,
+) -> anyhow::Result<T>
+where
+    E: std::error::Error + Send + Sync + 'static,
+{
     progress(&format!("{doing} {which}"));
     let begun = Instant::now();
-    let done = {
-        let mut job = std::pin::pin!(job(&open));
-        loop {
-            match tokio::time::timeout(TICK, &mut job).await {
-                Ok(done) => break done,
-                Err(_) => progress(&format!("{doing}: {} s so far", begun.elapsed().as_secs())),
-            }
+    let mut job = std::pin::pin!(job);
+    loop {
+        match tokio::time::timeout(TICK, &mut job).await {
+            Ok(done) => return done.with_context(|| format!("{doing} {which} failed")),
+            Err(_) => progress(&format!("{doing} {which}: {} s so far", begun.elapsed().as_secs())),
         }
-    };
-    storage::close(&[open]).await;
-    done.with_context(|| format!("{doing} {which} failed"))
+    }
 }
 
 /// A line for who waits. Whoever closed standard error does not want it.

@@ -492,6 +492,27 @@ impl Kind for StoreName {
     }
 }
 
+/// What names in a shared database begin with.
+#[derive(Debug)]
+pub enum Prefix {}
+
+impl Kind for Prefix {
+    type Value = String;
+    const NAME: &'static str = "prefix";
+    const ACCEPTS: &'static str = "1 to 64 letters, digits, and - _ . : /";
+    const FORM: Form = Form::Quoted;
+
+    fn read(text: &str) -> Result<String, Refusal> {
+        let fits = (1..=NAME_BYTES_MAX).contains(&text.len());
+        let plain = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.' | b':' | b'/');
+        if fits && text.bytes().all(plain) {
+            Ok(text.to_owned())
+        } else {
+            Err(Refusal::new("is not a prefix"))
+        }
+    }
+}
+
 /// Which rooms: a name in which `*` stands for any text.
 #[derive(Debug)]
 pub enum Pattern {}

@@ -13,7 +13,7 @@ mod entry;
 pub mod error;
 pub mod kind;
 mod layers;
-mod nearest;
+pub(crate) mod nearest;
 pub mod reference;
 mod resolve;
 mod rules;

@@ -17,7 +17,7 @@ const SYNONYMS: [(&str, &str); 9] = [
 ///
 /// Names are dotted paths. A known last part under a wrong or missing section counts as near: `log.format` is
 /// found for `logging.format` and for `format`.
-pub(super) fn nearest<'a>(unknown: &str, candidates: impl Iterator<Item = &'a str>) -> Option<&'a str> {
+pub(crate) fn nearest<'a>(unknown: &str, candidates: impl Iterator<Item = &'a str>) -> Option<&'a str> {
     let folded = unknown.to_lowercase();
     let leaf = last_part(&folded);
     let tolerance = (leaf.chars().count() / 4).clamp(1, 3);

@@ -149,6 +149,7 @@ impl Rules<'_> {
             Backend::Embedded | Backend::Memory | Backend::Dynamodb => ("", ""),
         };
         self.store("store.backend", config.store.backend, url);
+        self.replicas("store.redis", config.store.redis.cluster, config.store.redis.replicas_min);
         for (index, store) in config.stores.iter().enumerate() {
             let path = entry_path("stores", index);
             if store.name == DEFAULT_STORE {
@@ -158,6 +159,7 @@ impl Rules<'_> {
             }
             let url = format!("{path}.url");
             self.store(&format!("{path}.backend"), store.backend, (&url, &store.url));
+            self.replicas(&path, store.cluster, store.replicas_min);
         }
         self.store_folders(config);
     }
@@ -182,6 +184,15 @@ impl Rules<'_> {
         if !schemes.contains(&scheme) {
             let what = format!("{url_key} is no address of a {name} server");
             self.broken(&[key, url_key], what, &format!("begin it with {}://", schemes.join(":// or ")));
+        }
+    }
+
+    fn replicas(&mut self, path: &str, cluster: bool, replicas_min: usize) {
+        if cluster && replicas_min > 0 {
+            let [cluster, replicas] = ["cluster", "replicas_min"].map(|key| format!("{path}.{key}"));
+            let what =
+                format!("{replicas} is set, but a cluster cannot be asked how many replicas have a message");
+            self.broken(&[&cluster, &replicas], what, "set it to 0, or use a server that is no cluster");
         }
     }
 

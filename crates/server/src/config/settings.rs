@@ -9,7 +9,7 @@ use std::time::Duration;
 use super::address::ListenAddr;
 use super::kind::{
     Address, Backend, Count, Durability, Flag, Folder, FolderOrUsual, HostName, Level, LogFormat, Name,
-    Pattern, Publishers, Room, Secrets, Size, SlowClient, StoreName, Text, Time, Url, Urls,
+    Pattern, Prefix, Publishers, Room, Secrets, Size, SlowClient, StoreName, Text, Time, Url, Urls,
 };
 use super::resolve::Resolver;
 use super::table::{Block, Key, Section, SectionInfo, block, section};
@@ -537,7 +537,8 @@ section! {
 }
 
 section! {
-    /// The store in a PostgreSQL database, version 14 or later.
+    /// The store in a PostgreSQL database, version 12 or later. Several servers may share it; see
+    /// docs/operating/storage-postgresql.md.
     PostgresqlStore at "store.postgresql" {
         /// Address of the database: postgresql://user:password@host:5432/database, with ?sslmode=require or verify-full
         /// for TLS.
@@ -553,7 +554,7 @@ section! {
         }
 
         /// Connections for reading; one more writes.
-        connections: usize as Count = "4" {
+        readers_max: usize as Count = "4" {
             range: Some(("1", "1000")),
             unit: Some("connections"),
             at_limit: Some("further reads wait"),
@@ -562,13 +563,25 @@ section! {
 }
 
 section! {
-    /// The store in Redis 7 or Valkey. What survives a crash there is what its own appendfsync says.
+    /// The store in Redis, version 6.2 or later, or Valkey. What survives a crash there is what its own appendfsync
+    /// says, and by default that is little; see docs/operating/storage-redis.md.
     RedisStore at "store.redis" {
-        /// Address of the server: redis://user:password@host:6379/0, rediss:// with TLS.
+        /// Address of the server: redis://user:password@host:6379/0, rediss:// with TLS. Of a cluster several nodes may
+        /// be named, with commas between.
         url: String as Url = "" { secret: true }
 
+        /// Whether the address is that of a cluster.
+        cluster: bool as Flag = "false" {}
+
         /// What the names of all keys begin with.
-        prefix: String as Name = "outspoke" {}
+        prefix: String as Prefix = "outspoke" {}
+
+        /// Replicas that must have a message before it counts as kept. Not in a cluster.
+        replicas_min: usize as Count = "0" {
+            range: Some(("1", "100")),
+            unit: Some("replicas"),
+            zero: Some("the server itself is enough"),
+        }
 
         /// How long the server may take for one step.
         timeout: Duration as Time = "5s" {
@@ -579,16 +592,26 @@ section! {
 }
 
 section! {
-    /// The store in Amazon DynamoDB. Credentials come from the AWS environment, never from here.
+    /// The store in Amazon DynamoDB. Credentials come from the AWS environment, never from here; see
+    /// docs/operating/storage-dynamodb.md.
     DynamodbStore at "store.dynamodb" {
-        /// Name of the table. It is made if it does not exist.
+        /// Name of the table.
         table: String as Text = "outspoke" {}
 
         /// AWS region. "" takes the one of the AWS environment.
         region: String as Text = "" {}
 
-        /// Another address than AWS's own, for a server that speaks the same API.
+        /// Another address than AWS's own: a private endpoint, or a server that speaks the same API.
         endpoint: String as Url = "" {}
+
+        /// Make the table if it does not exist, billed by request.
+        create_table: bool as Flag = "true" {}
+
+        /// How long DynamoDB may take for one step.
+        timeout: Duration as Time = "5s" {
+            range: Some(("100ms", "5m")),
+            at_limit: Some("the step counts as failed, and is tried again where that is safe"),
+        }
     }
 }
 
@@ -623,15 +646,18 @@ block! {
         url: String as Url = "" { secret: true }
 
         schema: String as Name = inherited from PostgresqlStore {}
-        connections: usize as Count = inherited from PostgresqlStore {}
-        prefix: String as Name = inherited from RedisStore {}
+        readers_max: usize as Count = inherited from PostgresqlStore {}
+        cluster: bool as Flag = inherited from RedisStore {}
+        prefix: String as Prefix = inherited from RedisStore {}
+        replicas_min: usize as Count = inherited from RedisStore {}
 
-        /// How long postgresql or redis may take for one step.
+        /// How long postgresql, redis or dynamodb may take for one step.
         timeout: Duration as Time = "5s" { range: Some(("100ms", "5m")) }
 
         table: String as Text = inherited from DynamodbStore {}
         region: String as Text = inherited from DynamodbStore {}
         endpoint: String as Url = inherited from DynamodbStore {}
+        create_table: bool as Flag = inherited from DynamodbStore {}
     }
 }
 

@@ -2,6 +2,7 @@
 //!
 //! Bodies are JSON for programs and the page for people. The upgrade itself is the hub's service.
 
+pub(crate) mod api;
 mod health;
 mod page;
 
@@ -11,10 +12,11 @@ use axum::response::IntoResponse;
 use axum::routing::{any_service, get};
 use outspoke_hub::{Hub, UpgradeOptions};
 
-use crate::config::settings::Server;
+use crate::config::Config;
 
 /// Every route of the public listener.
-pub(crate) fn routes(hub: &Hub, server: &Server) -> Router {
+pub(crate) fn routes(hub: &Hub, config: &Config) -> Router {
+    let server = &config.server;
     let mut routes = Router::new()
         .route("/health", get(health::health))
         .route("/healthz", get(health::alive))
@@ -27,6 +29,13 @@ pub(crate) fn routes(hub: &Hub, server: &Server) -> Router {
         tracing::warn!("server.conformance_echo is on: /conformance/echo returns whatever it is sent");
         let echo = hub.service_with(UpgradeOptions::default().echoing());
         routes = routes.route("/conformance/echo", any_service(echo));
+    }
+    if config.api.enabled {
+        let api = api::Api::new(hub, &config.api, &config.tenants);
+        routes = routes.nest(api::BASE, api::routes(api));
+    }
+    if server.page && config.api.enabled {
+        routes = routes.route("/analytics", get(page::figures));
     }
     if server.page {
         routes = routes.route("/", get(page::index)).route("/assets/{*path}", get(page::asset));

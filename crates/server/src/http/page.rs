@@ -11,6 +11,10 @@ pub(super) async fn index(headers: HeaderMap) -> Response<Body> {
     answer(&outspoke_web::index(), &headers)
 }
 
+pub(super) async fn figures(headers: HeaderMap) -> Response<Body> {
+    answer(&outspoke_web::figures(), &headers)
+}
+
 pub(super) async fn asset(uri: Uri, headers: HeaderMap) -> Response<Body> {
     match outspoke_web::asset(uri.path()) {
         Some(asset) => answer(&asset, &headers),

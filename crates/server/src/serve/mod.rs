@@ -61,7 +61,7 @@ async fn serve(loaded: &Loaded, style: Style, descriptors: DescriptorLimit) -> a
         .fold(builder, |builder, open| builder.store(open.plan.name.as_str(), Arc::clone(&open.store)))
         .start()?;
     let (stop, stopping) = watch::channel(false);
-    let routes = http::routes(&hub, &config.server);
+    let routes = http::routes(&hub, config);
     let acceptor = accept::Acceptor {
         listener,
         routes,

@@ -12,8 +12,8 @@ use aws_sdk_dynamodb::config::retry::RetryConfig;
 use aws_sdk_dynamodb::error::{DisplayErrorContext, ProvideErrorMetadata, SdkError};
 use aws_sdk_dynamodb::operation::transact_write_items::TransactWriteItemsError;
 use aws_sdk_dynamodb::types::{
-    AttributeDefinition, AttributeValue, BillingMode, DeleteRequest, KeySchemaElement, KeyType,
-    ScalarAttributeType, TableStatus, TransactWriteItem, WriteRequest,
+    AttributeDefinition, BillingMode, DeleteRequest, KeySchemaElement, KeyType, ScalarAttributeType,
+    TableStatus, TransactWriteItem, WriteRequest,
 };
 use futures_util::{StreamExt as _, TryStreamExt as _, stream};
 use tokio::sync::{Mutex as AsyncMutex, OnceCell};
@@ -255,7 +255,8 @@ impl Table {
 
     /// Several items, each as it is now, in their order.
     pub(super) async fn get_all(&self, keys: &[Key]) -> Result<Vec<Option<Item>>, StoreError> {
-        stream::iter(keys).map(|key| self.get(key)).buffered(REQUESTS).try_collect().await
+        let gets: Vec<_> = keys.iter().map(|key| self.get(key)).collect();
+        stream::iter(gets).buffered(REQUESTS).try_collect().await
     }
 
     pub(super) async fn put(&self, item: Item) -> Result<(), Failure> {
@@ -333,9 +334,4 @@ where
             text.split(" (").next().unwrap_or_default().to_owned()
         }
     }
-}
-
-/// The value of an attribute in an expression.
-pub(super) fn value(value: impl Into<u64>) -> AttributeValue {
-    items::number(value.into())
 }

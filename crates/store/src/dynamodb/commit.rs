@@ -64,8 +64,8 @@ impl Turn<'_> {
         for (place, append) in batch.appends.iter().enumerate() {
             by_log.entry(&append.log).or_default().push(place);
         }
-        let chains = stream::iter(by_log.values()).map(|places| self.append_in_turn(batch, places));
-        let chains: Vec<_> = chains.buffer_unordered(REQUESTS).collect().await;
+        let chains: Vec<_> = by_log.values().map(|places| self.append_in_turn(batch, places)).collect();
+        let chains: Vec<_> = stream::iter(chains).buffer_unordered(REQUESTS).collect().await;
         let mut found: BTreeMap<usize, Appended> = BTreeMap::new();
         let (mut written, mut failure) = (false, None);
         for (done, error) in chains {
@@ -77,8 +77,8 @@ impl Turn<'_> {
             return Err(judged(failure, written));
         }
         let changes: Vec<_> = fold(&batch.facts).into_iter().collect();
-        let facts = stream::iter(&changes).map(|(key, change)| self.fact(key, change));
-        let facts: Vec<_> = facts.buffer_unordered(REQUESTS).collect().await;
+        let facts: Vec<_> = changes.iter().map(|(key, change)| self.fact(key, change)).collect();
+        let facts: Vec<_> = stream::iter(facts).buffer_unordered(REQUESTS).collect().await;
         let written = written || facts.iter().any(Result::is_ok);
         let failed = facts.into_iter().find_map(Result::err);
         match failed {

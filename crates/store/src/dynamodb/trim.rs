@@ -83,11 +83,8 @@ async fn put(table: &Table, log: &LogKey, head: &Head, before: u64) -> Result<()
 async fn sweep(table: &Table, log: &LogKey, head: &Head, now: i64) -> Result<(), StoreError> {
     let (partition, first) = (head.partition(log), head.state.first);
     let emptied = records(table, &partition, head.swept, first - 1).await?;
-    stream::iter(&emptied)
-        .map(|item| empty(table, &partition, item))
-        .buffer_unordered(REQUESTS)
-        .try_collect::<Vec<_>>()
-        .await?;
+    let empties: Vec<_> = emptied.iter().map(|item| empty(table, &partition, item)).collect();
+    stream::iter(empties).buffer_unordered(REQUESTS).try_collect::<Vec<_>>().await?;
     let far = (first - 1).min(head.state.head.saturating_sub(REMEMBERED_RECORDS + 1));
     let mut forgotten = head.forgotten;
     if far >= forgotten {

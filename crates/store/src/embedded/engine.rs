@@ -92,7 +92,7 @@ impl Engine {
         };
         let (large, small) = (options.memtable_bytes, options.memtable_bytes / 4);
         let (meta, logs, records) = (open("meta", small)?, open("logs", small)?, open("records", large)?);
-        let (keys, past, facts) = (open("keys", small)?, open("past", small)?, open("facts", small)?);
+        let (keys, past, facts) = (open("keys", large)?, open("past", small)?, open("facts", small)?);
         Ok(Self {
             db: Database_(db),
             meta,

@@ -57,8 +57,8 @@ pub struct Options {
     pub reserve_bytes: u64,
     /// Blocks of files kept in memory, in bytes. Default 16 MiB.
     pub cache_bytes: u64,
-    /// How much the records may take in memory before they are written into a file of their own, in bytes; up to four
-    /// times that while the disk is busy. Other families have a quarter. Default 8 MiB.
+    /// How much the newest records may take in memory before they are written into a file of their own, in bytes, and
+    /// how much their keys; up to three times that while the disk is busy. The rest has a quarter. Default 16 MiB.
     pub memtable_bytes: u64,
     /// Threads that read. Default 2.
     pub readers: usize,
@@ -67,7 +67,7 @@ pub struct Options {
 impl Default for Options {
     fn default() -> Self {
         const MIB: u64 = 1024 * 1024;
-        Self { reserve_bytes: 64 * MIB, cache_bytes: 16 * MIB, memtable_bytes: 8 * MIB, readers: 2 }
+        Self { reserve_bytes: 64 * MIB, cache_bytes: 16 * MIB, memtable_bytes: 16 * MIB, readers: 2 }
     }
 }
 

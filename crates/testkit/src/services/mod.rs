@@ -10,5 +10,5 @@ mod server;
 mod shared;
 
 pub use postgres::Postgres;
-pub use redis::Redis;
+pub use redis::{Redis, RedisCluster};
 pub use shared::{Shared, Slot};

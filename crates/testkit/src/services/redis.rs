@@ -1,12 +1,16 @@
-//! A Redis server.
+//! A Redis server, and a cluster of some.
 
 use std::net::{Ipv4Addr, SocketAddr};
+use std::time::Duration;
 
 use tempfile::TempDir;
 use tokio::process::Command;
 
 use super::server::{Server, free_port, in_path, program};
 use crate::Process;
+
+/// How long servers may take to become a cluster.
+const PATIENCE: Duration = Duration::from_secs(60);
 
 /// A Redis server with a password, which lives as long as this guard.
 #[derive(Debug)]
@@ -68,6 +72,41 @@ impl Redis {
     /// Starts it again after [`kill`](Self::kill), on the same port and data.
     pub async fn restart(&mut self) {
         self.server = launch(&self.folder, self.port, &self.options).await;
+    }
+}
+
+/// A cluster of three Redis servers without replicas, which lives as long as this guard.
+#[derive(Debug)]
+pub struct RedisCluster {
+    nodes: Vec<Redis>,
+}
+
+impl RedisCluster {
+    /// Starts one.
+    ///
+    /// # Panics
+    /// It does not start.
+    pub async fn start() -> Self {
+        let mut nodes = Vec::new();
+        for _ in 0..3 {
+            // The port they talk to each other on is by default one that may not exist.
+            let bus = free_port().to_string();
+            nodes.push(Redis::start_with(&["--cluster-enabled", "yes", "--cluster-port", &bus]).await);
+        }
+        let mut create = Command::new(program(in_path("redis-cli"), "redis-tools"));
+        create.args(["--no-auth-warning", "-a", Redis::PASSWORD, "--cluster", "create"]);
+        create.args(nodes.iter().map(|node| node.addr().to_string())).arg("--cluster-yes");
+        let mut create = Process::spawn(create);
+        // It waits until every node knows of the others.
+        let status = create.ended(PATIENCE).await;
+        assert!(status.success(), "redis-cli: {}", create.log().join("\n"));
+        Self { nodes }
+    }
+
+    /// How a client finds it.
+    #[must_use]
+    pub fn url(&self) -> String {
+        self.nodes.iter().map(Redis::url).collect::<Vec<_>>().join(",")
     }
 }
 

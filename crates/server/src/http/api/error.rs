@@ -1,0 +1,183 @@
+//! Refusals, in the shape that frames and refused upgrades have.
+//!
+//! `{"type":"error","code":...,"error":"...","message":"...","temporary":...}`. Where the reason is HTTP's own (no such
+//! path, too large a body), `code` is the status; all others are the codes of `docs/protocol/codes.md`.
+
+use std::borrow::Cow;
+
+use axum::Json;
+use axum::http::{HeaderValue, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use outspoke_hub::protocol::InvalidRoomName;
+use outspoke_hub::store::StoreError;
+use outspoke_hub::{AnalyticsError, ErrorCode, PublishError, PushError, Refusal};
+use serde::Serialize;
+
+/// Seconds after which a temporary refusal is worth another try, where nothing else is known.
+const RETRY_AFTER: u32 = 1;
+
+/// Why a request is not done.
+#[derive(Clone, Debug)]
+pub(super) struct ApiError {
+    status: StatusCode,
+    body: ErrorBody,
+    retry_after: Option<u32>,
+}
+
+/// The refusal as JSON; batches hold some of them.
+#[derive(Clone, Debug, Serialize)]
+pub(super) struct ErrorBody {
+    r#type: &'static str,
+    code: u16,
+    error: Cow<'static, str>,
+    message: String,
+    temporary: bool,
+}
+
+impl ApiError {
+    /// One of the table's, with the status that it has over HTTP.
+    pub(super) fn new(code: ErrorCode, message: impl Into<String>) -> Self {
+        let status = status_of(code);
+        let temporary = code.is_temporary();
+        Self {
+            status,
+            body: ErrorBody {
+                r#type: "error",
+                code: code.number(),
+                error: Cow::Borrowed(code.name()),
+                message: message.into(),
+                temporary,
+            },
+            retry_after: (status == StatusCode::SERVICE_UNAVAILABLE
+                || status == StatusCode::TOO_MANY_REQUESTS)
+                .then_some(RETRY_AFTER),
+        }
+    }
+
+    /// One of HTTP's own.
+    pub(super) fn http(status: StatusCode, error: &'static str, message: impl Into<String>) -> Self {
+        let temporary = status == StatusCode::TOO_MANY_REQUESTS || status == StatusCode::REQUEST_TIMEOUT;
+        Self {
+            status,
+            body: ErrorBody {
+                r#type: "error",
+                code: status.as_u16(),
+                error: Cow::Borrowed(error),
+                message: message.into(),
+                temporary,
+            },
+            retry_after: (status == StatusCode::TOO_MANY_REQUESTS).then_some(RETRY_AFTER),
+        }
+    }
+
+    /// The request cannot be read.
+    pub(super) fn bad_request(message: impl Into<String>) -> Self {
+        Self::new(ErrorCode::BadRequest, message)
+    }
+
+    /// There is nothing of that name.
+    pub(super) fn not_found(message: impl Into<String>) -> Self {
+        Self::http(StatusCode::NOT_FOUND, "not_found", message)
+    }
+
+    /// The same, said of a part of the request.
+    pub(super) fn within(mut self, part: &str) -> Self {
+        self.body.message = format!("{part}: {}", self.body.message);
+        self
+    }
+
+    /// The refusal without its status.
+    pub(super) fn into_body(self) -> ErrorBody {
+        self.body
+    }
+}
+
+fn status_of(code: ErrorCode) -> StatusCode {
+    match code {
+        ErrorCode::Unauthorized => StatusCode::UNAUTHORIZED,
+        ErrorCode::Forbidden => StatusCode::FORBIDDEN,
+        ErrorCode::ClientNotFound | ErrorCode::UserNotFound | ErrorCode::MessageNotFound => {
+            StatusCode::NOT_FOUND
+        }
+        ErrorCode::QuotaExceeded => StatusCode::TOO_MANY_REQUESTS,
+        ErrorCode::Internal => StatusCode::INTERNAL_SERVER_ERROR,
+        code if code.is_temporary() => StatusCode::SERVICE_UNAVAILABLE,
+        _ => StatusCode::BAD_REQUEST,
+    }
+}
+
+impl IntoResponse for ApiError {
+    fn into_response(self) -> Response {
+        let mut response = (self.status, Json(self.body)).into_response();
+        let headers = response.headers_mut();
+        if let Some(seconds) = self.retry_after {
+            headers.insert(header::RETRY_AFTER, HeaderValue::from(seconds));
+        }
+        if self.status == StatusCode::UNAUTHORIZED {
+            // RFC 6750 section 3.
+            headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer realm=\"outspoke\""));
+        }
+        response
+    }
+}
+
+impl From<PublishError> for ApiError {
+    fn from(error: PublishError) -> Self {
+        let code = match &error {
+            PublishError::InvalidRoom(_) => ErrorCode::InvalidRoom,
+            PublishError::RoomLimit { .. } => ErrorCode::RoomLimit,
+            PublishError::StorageFull => ErrorCode::StorageFull,
+            PublishError::Refused(refusal) => return Self::from(refusal.clone()),
+            _ => ErrorCode::Unavailable,
+        };
+        Self::new(code, error.to_string())
+    }
+}
+
+impl From<Refusal> for ApiError {
+    fn from(refusal: Refusal) -> Self {
+        Self::new(refusal.code, refusal.detail)
+    }
+}
+
+impl From<PushError> for ApiError {
+    fn from(error: PushError) -> Self {
+        let code = match &error {
+            PushError::ClientNotFound => ErrorCode::ClientNotFound,
+            PushError::SendBufferFull { .. } => ErrorCode::SendBufferFull,
+            PushError::Unspeakable => ErrorCode::UnsupportedFrame,
+            _ => ErrorCode::Unavailable,
+        };
+        Self::new(code, error.to_string())
+    }
+}
+
+impl From<StoreError> for ApiError {
+    fn from(error: StoreError) -> Self {
+        match &error {
+            StoreError::Full(_) => Self::new(ErrorCode::StorageFull, error.to_string()),
+            StoreError::Invalid(_) => Self::bad_request(error.to_string()),
+            _ => Self::new(ErrorCode::Unavailable, error.to_string()),
+        }
+    }
+}
+
+impl From<InvalidRoomName> for ApiError {
+    fn from(error: InvalidRoomName) -> Self {
+        Self::new(ErrorCode::InvalidRoom, error.to_string())
+    }
+}
+
+impl From<AnalyticsError> for ApiError {
+    fn from(error: AnalyticsError) -> Self {
+        match error {
+            AnalyticsError::InvalidRoom(error) => error.into(),
+            AnalyticsError::Store(error) => error.into(),
+            error => Self::http(
+                StatusCode::NOT_FOUND,
+                "not_found",
+                format!("{error}: set analytics.enabled to true"),
+            ),
+        }
+    }
+}

@@ -1,0 +1,198 @@
+//! The HTTP API: what the application that owns the hub asks of it.
+//!
+//! One module per noun, one table of routes ([`routes`]), which `openapi.json` describes and a test compares. Everything
+//! but that description needs a [key](key). A request is for one tenant, which the header `X-Tenant` names. Bodies and
+//! answers are JSON; what is read strictly is told precisely ([`input`], [`error`]).
+
+mod analytics;
+mod clients;
+mod error;
+mod history;
+mod input;
+mod key;
+mod messages;
+mod openapi;
+mod publish;
+mod rooms;
+mod said;
+mod users;
+
+use std::sync::Arc;
+
+use axum::Router;
+use axum::extract::{FromRef, FromRequestParts};
+use axum::http::request::Parts;
+use axum::http::{HeaderValue, Method, StatusCode, Uri, header};
+use axum::middleware::{from_fn_with_state, map_response};
+use axum::response::Response;
+use axum::routing::{MethodRouter, delete, get, post};
+use outspoke_hub::{Hub, RoomName};
+
+use self::error::ApiError;
+use self::key::Keys;
+use crate::config::settings;
+
+/// Where the API is.
+pub(crate) const BASE: &str = "/api/v1";
+
+/// The header that names the tenant.
+const TENANT: &str = "x-tenant";
+
+/// What every request needs.
+#[derive(Clone, Debug)]
+pub(crate) struct Api {
+    hub: Hub,
+    keys: Arc<Keys>,
+    body_bytes_max: usize,
+    tenants: bool,
+}
+
+impl Api {
+    pub(crate) fn new(hub: &Hub, api: &settings::Api, tenants: &settings::Tenants) -> Self {
+        Self {
+            hub: hub.clone(),
+            keys: Arc::new(Keys::new(&api.keys, api.open_on_loopback)),
+            body_bytes_max: api.body_bytes_max,
+            tenants: tenants.enabled,
+        }
+    }
+}
+
+impl FromRef<Api> for Hub {
+    fn from_ref(api: &Api) -> Self {
+        api.hub.clone()
+    }
+}
+
+/// A path, its methods, and who answers.
+struct Route {
+    path: &'static str,
+    #[cfg_attr(not(test), expect(dead_code, reason = "compared with the description"))]
+    methods: &'static [&'static str],
+    handler: MethodRouter<Api>,
+}
+
+/// Every route that needs a key.
+fn table() -> Vec<Route> {
+    let route = |path, methods, handler| Route { path, methods, handler };
+    vec![
+        route("/publish", &["post"], post(publish::one)),
+        route("/publish/batch", &["post"], post(publish::batch)),
+        route("/broadcast", &["post"], post(messages::broadcast)),
+        route("/rooms", &["get"], get(rooms::list)),
+        route("/rooms/{room}", &["get"], get(rooms::one)),
+        route("/rooms/{room}/history", &["get", "delete"], get(history::page).delete(history::clear)),
+        route("/clients", &["get"], get(clients::list)),
+        route("/clients/{client}/messages", &["post"], post(messages::to_client)),
+        route("/users", &["get"], get(users::list)),
+        route("/users/{user}/messages", &["post"], post(messages::to_user)),
+        route("/users/{user}/data", &["get", "delete"], get(users::export).merge(delete(users::erase))),
+        route("/disconnect", &["post"], post(clients::disconnect)),
+        route("/analytics", &["get"], get(analytics::tenant)),
+        route("/analytics/rooms", &["get"], get(analytics::top)),
+        route("/analytics/rooms/{room}", &["get"], get(analytics::room)),
+    ]
+}
+
+/// The API, to be mounted at [`BASE`].
+pub(crate) fn routes(api: Api) -> Router {
+    let locked =
+        table().into_iter().fold(Router::new(), |router, route| router.route(route.path, route.handler));
+    locked
+        .fallback(unknown_path)
+        .method_not_allowed_fallback(wrong_method)
+        .layer(from_fn_with_state(api.clone(), key::check))
+        .route(openapi::PATH, get(openapi::document))
+        .layer(map_response(uncached))
+        .with_state(api)
+}
+
+async fn unknown_path(uri: Uri) -> ApiError {
+    let path: String = uri.path().chars().take(200).collect();
+    ApiError::not_found(format!(
+        "there is nothing at {path} in the API; {BASE}{} lists what there is",
+        openapi::PATH
+    ))
+}
+
+async fn wrong_method(method: Method) -> ApiError {
+    let message = format!("{method} is not what this path understands; the Allow header lists what is");
+    ApiError::http(StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed", message)
+}
+
+/// Answers are about this moment.
+async fn uncached(mut response: Response) -> Response {
+    response.headers_mut().entry(header::CACHE_CONTROL).or_insert(HeaderValue::from_static("no-store"));
+    response
+}
+
+/// The hub, for the tenant of the request.
+#[derive(Debug)]
+struct Of(Hub);
+
+impl FromRequestParts<Api> for Of {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, api: &Api) -> Result<Self, ApiError> {
+        let Some(tenant) = parts.headers.get(TENANT) else { return Ok(Self(api.hub.clone())) };
+        if !api.tenants {
+            let message = "this server has no tenants: set tenants.enabled, or leave the header X-Tenant out";
+            return Err(ApiError::bad_request(message));
+        }
+        let name = tenant.to_str().unwrap_or_default();
+        if !is_tenant_name(name) {
+            return Err(ApiError::bad_request(
+                "the header X-Tenant must be 1 to 64 letters, digits, - and _",
+            ));
+        }
+        Ok(Self(api.hub.in_tenant(name)))
+    }
+}
+
+fn is_tenant_name(name: &str) -> bool {
+    (1..=64).contains(&name.len())
+        && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_".contains(&byte))
+}
+
+/// A room's name, checked as the hub would.
+fn room_name(hub: &Hub, name: &str) -> Result<RoomName, ApiError> {
+    Ok(RoomName::new(name, hub.config().room_name_bytes_max)?)
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use std::collections::BTreeSet;
+
+    use serde_json::Value;
+
+    use super::*;
+
+    /// A description that lags behind is worse than none.
+    #[test]
+    fn every_route_is_described_and_every_description_is_routed() {
+        let document: Value = serde_json::from_str(openapi::DOCUMENT).unwrap();
+        let mut described = BTreeSet::new();
+        for (path, item) in document["paths"].as_object().unwrap() {
+            for method in item.as_object().unwrap().keys().filter(|key| *key != "parameters") {
+                described.insert((path.clone(), method.clone()));
+            }
+        }
+        let mut routed: BTreeSet<_> = table()
+            .iter()
+            .flat_map(|route| {
+                route.methods.iter().map(|method| (route.path.to_owned(), (*method).to_owned()))
+            })
+            .collect();
+        routed.insert((openapi::PATH.to_owned(), "get".to_owned()));
+        assert_eq!(routed, described);
+    }
+
+    #[test]
+    fn description_names_this_version_and_this_base() {
+        let document: Value = serde_json::from_str(openapi::DOCUMENT).unwrap();
+        assert_eq!(document["openapi"], "3.1.0");
+        assert_eq!(document["info"]["version"], env!("CARGO_PKG_VERSION"));
+        assert_eq!(document["servers"][0]["url"], BASE);
+    }
+}

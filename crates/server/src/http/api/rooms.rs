@@ -1,0 +1,73 @@
+//! Rooms: which there are, and what each has.
+
+use axum::Json;
+use outspoke_hub::protocol::Durability;
+use outspoke_hub::{Hub, Listing, RoomInfo};
+use serde::Serialize;
+
+use super::Of;
+use super::error::ApiError;
+use super::input::{Named, Query};
+
+/// A room.
+#[derive(Debug, Serialize)]
+pub(super) struct Room {
+    room: String,
+    members: usize,
+    class: String,
+    durability: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    epoch: Option<String>,
+    first: u64,
+    head: u64,
+}
+
+impl From<RoomInfo> for Room {
+    fn from(info: RoomInfo) -> Self {
+        Self {
+            room: info.name.to_string(),
+            members: info.members,
+            class: info.class.to_string(),
+            durability: match info.durability {
+                Durability::Memory => "memory",
+                Durability::Stored => "stored",
+                _ => "none",
+            },
+            epoch: info.epoch.map(|epoch| epoch.to_string()),
+            first: info.first,
+            head: info.head,
+        }
+    }
+}
+
+/// A page of rooms.
+#[derive(Debug, Serialize)]
+pub(super) struct Rooms {
+    rooms: Vec<Room>,
+    /// What to give as `after` for the next page.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    next: Option<String>,
+}
+
+pub(super) async fn list(Of(hub): Of, query: Query) -> Result<Json<Rooms>, ApiError> {
+    query.only(&["prefix", "after", "limit"])?;
+    let prefix = query.text("prefix").unwrap_or_default();
+    let Listing { items, more } = hub.list_rooms(prefix, query.text("after"), query.limit()?).await?;
+    let next = items.last().filter(|_| more).map(|last| last.name.to_string());
+    Ok(Json(Rooms { rooms: items.into_iter().map(Room::from).collect(), next }))
+}
+
+pub(super) async fn one(Of(hub): Of, Named(name): Named, query: Query) -> Result<Json<Room>, ApiError> {
+    query.only(&[])?;
+    let info = hub.room(&name).await?.ok_or_else(unknown)?;
+    Ok(Json(info.into()))
+}
+
+/// Refuses what neither is nor was.
+pub(super) async fn exists(hub: &Hub, name: &str) -> Result<(), ApiError> {
+    hub.room(name).await?.map(drop).ok_or_else(unknown)
+}
+
+fn unknown() -> ApiError {
+    ApiError::not_found("there is no such room: nobody is in it, and it has no messages")
+}

@@ -1,0 +1,177 @@
+//! Users: who is connected; and everything that is kept of one, to hand out or to erase.
+
+use axum::Json;
+use axum::body::{Body, Bytes};
+use axum::http::header::{CONTENT_DISPOSITION, CONTENT_TYPE};
+use axum::response::{IntoResponse, Response};
+use futures_util::stream;
+use outspoke_hub::protocol::{Event, UserId};
+use outspoke_hub::{ErrorCode, Hub, Listing, UserDataPlace, UserDatum};
+use serde::Serialize;
+
+use super::Of;
+use super::error::ApiError;
+use super::history::encoded;
+use super::input::{Named, Query};
+
+/// A user who is connected.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+struct User {
+    user_id: String,
+    clients: usize,
+}
+
+/// A page of users.
+#[derive(Debug, Serialize)]
+pub(super) struct Users {
+    users: Vec<User>,
+    /// What to give as `after` for the next page.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    next: Option<String>,
+}
+
+pub(super) async fn list(Of(hub): Of, query: Query) -> Result<Json<Users>, ApiError> {
+    query.only(&["after", "limit"])?;
+    let Listing { items, more } = hub.list_users(query.text("after"), query.limit()?);
+    let next = items.last().filter(|_| more).map(|(user, _)| user.to_string());
+    let users = items.into_iter().map(|(user, clients)| User { user_id: user.to_string(), clients });
+    Ok(Json(Users { users: users.collect(), next }))
+}
+
+/// What was erased.
+#[derive(Debug, Serialize)]
+pub(super) struct Erased {
+    user: String,
+    messages: u64,
+    facts: u64,
+}
+
+pub(super) async fn erase(Of(hub): Of, Named(user): Named, query: Query) -> Result<Json<Erased>, ApiError> {
+    query.only(&[])?;
+    let user = checked_id(&hub, &user)?;
+    let erased = hub.erase_user(&user).await?;
+    tracing::info!(messages = erased.messages, facts = erased.facts, "a user's data was erased");
+    Ok(Json(Erased { user, messages: erased.messages, facts: erased.facts }))
+}
+
+/// The last line of an export: without it, something is missing.
+#[derive(Debug, Serialize)]
+struct End<'a> {
+    r#type: &'static str,
+    user: &'a str,
+    items: u64,
+}
+
+/// A fact that names the user.
+#[derive(Debug, Serialize)]
+struct Fact<'a> {
+    r#type: &'static str,
+    family: &'a str,
+    about: Vec<&'a str>,
+    /// As it is stored, in hexadecimal digits.
+    value: String,
+}
+
+/// What is still to be written of an export.
+struct Export {
+    hub: Hub,
+    user: String,
+    place: Option<UserDataPlace>,
+    begun: bool,
+    items: u64,
+}
+
+impl Export {
+    /// The next lines; `None` after the last.
+    async fn next(mut self) -> Result<Option<(Bytes, Option<Self>)>, ApiError> {
+        loop {
+            if self.begun && self.place.is_none() {
+                let end = End { r#type: "end", user: &self.user, items: self.items };
+                return Ok(Some((Bytes::from(line(&end)), None)));
+            }
+            let (data, next) = self.hub.user_data(&self.user, self.place.take()).await?;
+            (self.begun, self.place) = (true, next);
+            if data.is_empty() {
+                continue;
+            }
+            let mut lines = Vec::new();
+            for datum in data {
+                self.items += 1;
+                match datum {
+                    UserDatum::Message(message) => {
+                        lines.extend(encoded(&self.hub, &Event::Message(*message))?);
+                        lines.push(b'\n');
+                    }
+                    UserDatum::Fact { family, about, value } => {
+                        let about = about.iter().map(|part| part.as_str()).collect();
+                        let value = value.iter().map(|byte| format!("{byte:02x}")).collect();
+                        lines.extend(line(&Fact { r#type: "fact", family, about, value }));
+                    }
+                    _ => {}
+                }
+            }
+            return Ok(Some((Bytes::from(lines), Some(self))));
+        }
+    }
+}
+
+fn line(value: &impl Serialize) -> Vec<u8> {
+    let mut line = serde_json::to_vec(value).expect("structs of texts and numbers are JSON");
+    line.push(b'\n');
+    line
+}
+
+/// JSON lines, as they are read. A store that goes away in the middle ends the stream without its end.
+pub(super) async fn export(Of(hub): Of, Named(user): Named, query: Query) -> Result<Response, ApiError> {
+    query.only(&[])?;
+    let user = checked_id(&hub, &user)?;
+    let export = Export { hub, user, place: None, begun: false, items: 0 };
+    // Begun before the status is sent, so that a store that is away can still be told.
+    let first = export.next().await?;
+    let lines = stream::try_unfold(Some(first), |state| async move {
+        match state {
+            None => Ok(None),
+            Some(None) => Ok(None),
+            Some(Some((lines, rest))) => {
+                let next = match rest {
+                    Some(export) => Some(export.next().await.map_err(|error| {
+                        let error = error.into_body();
+                        tracing::warn!(error = ?error, "the export of a user's data was broken off");
+                        std::io::Error::other("broken off")
+                    })?),
+                    None => None,
+                };
+                Ok::<_, std::io::Error>(Some((lines, next)))
+            }
+        }
+    });
+    let headers = [
+        (CONTENT_TYPE, "application/jsonl"),
+        (CONTENT_DISPOSITION, "attachment; filename=\"user-data.jsonl\""),
+    ];
+    Ok((headers, Body::from_stream(lines)).into_response())
+}
+
+/// A user's id as a connection may have it.
+pub(super) fn checked_id(hub: &Hub, user: &str) -> Result<String, ApiError> {
+    let max = hub.config().user_id_bytes_max;
+    if user.is_empty() || user.len() > max || user.chars().any(char::is_control) {
+        let message = format!("a user's id has 1 to {max} bytes and no control characters");
+        return Err(ApiError::new(ErrorCode::InvalidIdentity, message));
+    }
+    Ok(UserId::new(user).to_string())
+}
+
+/// A user's name as a connection may have it.
+pub(super) fn checked_name(hub: &Hub, name: &str) -> Result<String, ApiError> {
+    let (len, max) = (name.chars().count(), hub.config().username_chars_max);
+    if len > max {
+        let message = format!("username has {len} characters; at most {max} are allowed");
+        return Err(ApiError::new(ErrorCode::UsernameTooLong, message));
+    }
+    if name.chars().any(char::is_control) {
+        return Err(ApiError::new(ErrorCode::InvalidIdentity, "username has control characters"));
+    }
+    Ok(name.trim().to_owned())
+}

@@ -1,0 +1,168 @@
+//! A publisher that repeats what was not answered, with the same key, until it is.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use serde_json::{Value, json};
+use tokio::sync::watch;
+
+use crate::connection::{Connection, Heard, REFUSED_PAUSE, Way};
+use crate::words::Words;
+
+/// What publishers have been told so far, all together.
+#[derive(Debug, Default)]
+pub(crate) struct Progress {
+    pub(crate) acknowledged: AtomicU64,
+    pub(crate) refused: AtomicU64,
+}
+
+/// One who publishes to one room.
+#[derive(Debug)]
+pub(crate) struct Publisher {
+    pub(crate) way: Way,
+    pub(crate) room: String,
+    pub(crate) number: usize,
+    /// Messages in flight at most.
+    pub(crate) window: usize,
+    pub(crate) progress: Arc<Progress>,
+    /// Says when nothing new is to be published.
+    pub(crate) enough: watch::Receiver<bool>,
+}
+
+/// Where a message is, as its publisher was told.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Receipt {
+    pub(crate) id: String,
+    pub(crate) epoch: String,
+    pub(crate) offset: u64,
+}
+
+/// One message and what became of it.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Sent {
+    /// Places of its first and last attempt among all attempts of its publisher.
+    pub(crate) attempts: (u64, u64),
+    /// Attempts that nobody answered, and those that were refused.
+    pub(crate) unanswered: u32,
+    pub(crate) refused: u32,
+    pub(crate) receipt: Option<Receipt>,
+}
+
+/// Everything that a publisher did.
+#[derive(Debug, Default)]
+pub(crate) struct Account {
+    pub(crate) room: String,
+    pub(crate) publisher: usize,
+    pub(crate) sent: Vec<Sent>,
+    pub(crate) connections: u32,
+    pub(crate) duplicates: u32,
+    /// What it was told that cannot be.
+    pub(crate) faults: Vec<String>,
+}
+
+/// Messages without a receipt, and which of them are on their way.
+#[derive(Default)]
+struct Open {
+    unreceipted: BTreeSet<u64>,
+    in_flight: BTreeSet<u64>,
+    attempts: u64,
+}
+
+impl Publisher {
+    /// Publishes until it is enough and everything is acknowledged.
+    pub(crate) async fn run(mut self) -> Account {
+        let mut account = Account { room: self.room.clone(), publisher: self.number, ..Account::default() };
+        let mut open = Open::default();
+        loop {
+            let (mut connection, _) = self.way.join(&self.room, None).await;
+            account.connections += 1;
+            let done = self.talk(&mut connection, &mut account, &mut open).await;
+            for number in std::mem::take(&mut open.in_flight) {
+                account.sent[number as usize].unanswered += 1;
+            }
+            if done {
+                return account;
+            }
+        }
+    }
+
+    /// Publishes over one connection. Returns whether everything is done; otherwise the connection is gone.
+    async fn talk(&mut self, connection: &mut Connection, account: &mut Account, open: &mut Open) -> bool {
+        loop {
+            if open.in_flight.is_empty() {
+                // What was unanswered or refused, in its order, before anything new.
+                for number in open.unreceipted.clone() {
+                    self.send(connection, account, open, number).await;
+                }
+            }
+            let enough = *self.enough.borrow_and_update();
+            // While something refused waits for its next turn, nothing new may overtake it.
+            while !enough && open.unreceipted.len() < self.window && open.unreceipted == open.in_flight {
+                let number = account.sent.len() as u64;
+                account.sent.push(Sent { attempts: (open.attempts, open.attempts), ..Sent::default() });
+                open.unreceipted.insert(number);
+                self.send(connection, account, open, number).await;
+            }
+            if enough && open.unreceipted.is_empty() {
+                return true;
+            }
+            let heard = tokio::select! {
+                heard = connection.next() => heard,
+                _ = self.enough.changed(), if !enough => continue,
+            };
+            match heard {
+                Heard::Gone => return false,
+                Heard::Event(event) => self.hear(account, open, &event),
+            }
+            if open.in_flight.is_empty() && !open.unreceipted.is_empty() {
+                tokio::time::sleep(REFUSED_PAUSE).await;
+            }
+        }
+    }
+
+    async fn send(&self, connection: &mut Connection, account: &mut Account, open: &mut Open, number: u64) {
+        let words = Words { publisher: self.number, number };
+        account.sent[number as usize].attempts.1 = open.attempts;
+        open.attempts += 1;
+        open.in_flight.insert(number);
+        let request = json!({
+            "type": "publish", "id": number, "room": self.room, "data": words.text(), "idempotencyKey": words.key(),
+        });
+        connection.send(&request).await;
+    }
+
+    fn hear(&self, account: &mut Account, open: &mut Open, event: &Value) {
+        let kind = event["type"].as_str().unwrap_or_default();
+        if !matches!(kind, "ack" | "error") {
+            return;
+        }
+        let Some(number) = event["id"].as_u64().filter(|number| open.in_flight.remove(number)) else {
+            account.faults.push(format!("publisher {}: an answer to nothing: {event}", self.number));
+            return;
+        };
+        let sent = &mut account.sent[number as usize];
+        if kind == "error" {
+            sent.refused += 1;
+            self.progress.refused.fetch_add(1, Ordering::Relaxed);
+            if event["temporary"] != true {
+                account.faults.push(format!("publisher {}: {event}", self.number));
+            }
+            return;
+        }
+        open.unreceipted.remove(&number);
+        if event["duplicate"] == true {
+            account.duplicates += 1;
+            if sent.unanswered == 0 {
+                let refused = sent.refused;
+                let fault =
+                    format!("accepted before, though all {refused} attempts before were refused: {event}");
+                account.faults.push(format!("publisher {}: {fault}", self.number));
+            }
+        }
+        let text = |field: &str| event[field].as_str().unwrap_or_default().to_owned();
+        let offset = event["offset"].as_u64().unwrap_or_default();
+        sent.receipt = Some(Receipt { id: text("messageId"), epoch: text("epoch"), offset });
+        self.progress.acknowledged.fetch_add(1, Ordering::Relaxed);
+    }
+}

@@ -1,0 +1,434 @@
+//! The HTTP API, over real sockets: what it does, and what it refuses and how.
+
+use outspoke_testkit::{Refused, Signal, exchange};
+use serde_json::{Value, json};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+
+use crate::support::{PATIENCE, Server, Settings};
+
+const KEY: &str = "a-key-for-tests-0123456789";
+
+fn keyed() -> Settings {
+    Settings::default().set("api.keys", KEY)
+}
+
+/// A request with further headers, each with its line end.
+async fn ask(server: &Server, method: &str, path: &str, headers: &str, body: &str) -> Refused {
+    let request = format!(
+        "{method} /api/v1{path} HTTP/1.1\r\nHost: {}\r\nConnection: close\r\nContent-Length: {}\r\n{headers}\r\n{body}",
+        server.addr,
+        body.len()
+    );
+    exchange(server.addr, request.as_bytes()).await
+}
+
+/// A request as it should be; the status, and the answer if it is JSON.
+async fn call(server: &Server, method: &str, path: &str, body: Option<Value>) -> (u16, Value) {
+    let headers = format!("Authorization: Bearer {KEY}\r\nContent-Type: application/json\r\n");
+    let body = body.map(|body| body.to_string()).unwrap_or_default();
+    let answer = ask(server, method, path, &headers, &body).await;
+    (answer.status, serde_json::from_str(&answer.body).unwrap_or(Value::String(answer.body)))
+}
+
+async fn get(server: &Server, path: &str) -> Value {
+    let (status, answer) = call(server, "GET", path, None).await;
+    assert_eq!(status, 200, "{path}: {answer}");
+    answer
+}
+
+async fn post(server: &Server, path: &str, body: Value) -> Value {
+    let (status, answer) = call(server, "POST", path, Some(body)).await;
+    assert_eq!(status, 200, "{path}: {answer}");
+    answer
+}
+
+/// An export, which comes in chunks and says at its end that it is one.
+async fn export(server: &Server, user: &str) -> String {
+    let mut stream = tokio::net::TcpStream::connect(server.addr).await.unwrap();
+    let request = format!(
+        "GET /api/v1/users/{user}/data HTTP/1.1\r\nHost: x\r\nConnection: close\r\nAuthorization: Bearer {KEY}\r\n\r\n"
+    );
+    stream.write_all(request.as_bytes()).await.unwrap();
+    let mut answer = String::new();
+    tokio::time::timeout(PATIENCE, stream.read_to_string(&mut answer)).await.unwrap().unwrap();
+    let (head, body) = answer.split_once("\r\n\r\n").unwrap();
+    assert!(head.starts_with("HTTP/1.1 200 ") && head.contains("content-type: application/jsonl"), "{head}");
+    assert!(body.ends_with("\r\n0\r\n\r\n"), "{body}");
+    // Without the sizes of the chunks, which are lines of their own.
+    body.split("\r\n").skip(1).step_by(2).collect()
+}
+
+fn chat(room: &str, content: &str) -> Value {
+    json!({ "room": room, "type": "chat", "content": content })
+}
+
+#[tokio::test]
+async fn api_without_a_key_is_closed_and_says_what_to_do() {
+    let server = Server::start().await;
+    let refused = ask(&server, "GET", "/rooms", "Authorization: Bearer guess\r\n", "").await;
+    let error: Value = serde_json::from_str(&refused.body).unwrap();
+    assert_eq!((refused.status, &error["type"], &error["code"]), (403, &json!("error"), &json!(131)));
+    assert!(error["message"].as_str().unwrap().contains("api.keys"), "{error}");
+    let server = keyed().start().await;
+    for headers in ["", "Authorization: Bearer guess\r\n", "Authorization: Basic YTpi\r\n"] {
+        for path in ["/rooms", "/nothing"] {
+            let refused = ask(&server, "GET", path, headers, "").await;
+            assert_eq!(refused.status, 401, "{path} {headers}");
+            assert_eq!(refused.headers["www-authenticate"], "Bearer realm=\"outspoke\"");
+        }
+    }
+    assert_eq!(ask(&server, "GET", "/openapi.json", "", "").await.status, 200);
+    let server = Settings::default().set("api.enabled", "false").start().await;
+    assert_eq!(ask(&server, "GET", "/rooms", "", "").await.status, 404);
+}
+
+#[tokio::test]
+async fn api_that_is_open_serves_this_machine_and_no_other_sites_pages() {
+    let server = Settings::default().set("api.open_on_loopback", "true").start().await;
+    assert_eq!(ask(&server, "GET", "/rooms", "", "").await.status, 200);
+    assert_eq!(ask(&server, "GET", "/rooms", "Origin: https://evil.example\r\n", "").await.status, 403);
+    let request = "GET /api/v1/rooms HTTP/1.1\r\nHost: evil.example\r\nConnection: close\r\n\r\n";
+    assert_eq!(exchange(server.addr, request.as_bytes()).await.status, 403);
+    let settings = Settings::bare().set("api.open_on_loopback", "true").set("server.addr", "0.0.0.0:0");
+    let (mut process, _folder) = settings.spawn();
+    assert!(!process.ended(PATIENCE).await.success());
+}
+
+#[tokio::test]
+async fn requests_that_are_wrong_are_refused_precisely() {
+    let server = keyed().set("api.body_bytes_max", "2KiB").start().await;
+    let too_large = json!({ "room": "x", "data": "x".repeat(3000) });
+    for (method, path, body, status, error, hint) in [
+        ("GET", "/nothing", None, 404, "not_found", "openapi.json"),
+        ("PUT", "/rooms", None, 405, "method_not_allowed", "Allow"),
+        ("GET", "/rooms?limit=0", None, 400, "bad_request", "1 to 1000"),
+        ("GET", "/rooms?limti=5", None, 400, "bad_request", "did you mean `limit`?"),
+        ("GET", "/rooms?limit=5&limit=6", None, 400, "bad_request", "twice"),
+        ("GET", "/rooms/nowhere", None, 404, "not_found", "no such room"),
+        ("GET", "/rooms/%ff", None, 400, "bad_request", "UTF-8"),
+        ("GET", "/rooms/%20x", None, 400, "invalid_room", "blank"),
+        ("POST", "/publish", None, 400, "bad_request", "JSON object"),
+        ("POST", "/publish", Some(json!([])), 400, "bad_request", "an object"),
+        ("POST", "/publish", Some(json!({ "content": "x" })), 400, "bad_request", "`room` is missing"),
+        (
+            "POST",
+            "/publish",
+            Some(json!({ "room": 5, "content": "x" })),
+            400,
+            "bad_request",
+            "`room` must be a string",
+        ),
+        (
+            "POST",
+            "/publish",
+            Some(json!({ "room": null, "content": "x" })),
+            400,
+            "bad_request",
+            "must be a string",
+        ),
+        (
+            "POST",
+            "/publish",
+            Some(json!({ "rom": "x", "content": "x" })),
+            400,
+            "bad_request",
+            "did you mean `room`?",
+        ),
+        ("POST", "/publish", Some(json!({ "room": "x" })), 400, "content_required", "nothing to say"),
+        ("POST", "/publish", Some(chat("x", " ")), 400, "content_required", "empty"),
+        ("POST", "/publish", Some(chat("x", &"é".repeat(1001))), 400, "content_too_long", "1001 characters"),
+        (
+            "POST",
+            "/publish",
+            Some(json!({ "room": "x", "type": "join", "data": 1 })),
+            400,
+            "bad_request",
+            "not for publishing",
+        ),
+        ("POST", "/publish", Some(too_large), 413, "content_too_large", "2048 bytes"),
+        (
+            "POST",
+            "/publish/batch",
+            Some(json!({ "messages": [chat("x", "a"), chat("", "b")] })),
+            400,
+            "invalid_room",
+            "messages[1]",
+        ),
+        ("POST", "/publish/batch", Some(json!({ "messages": [] })), 400, "bad_request", "1 to 1000"),
+        (
+            "POST",
+            "/users/nobody/messages",
+            Some(json!({ "content": "x" })),
+            404,
+            "user_not_found",
+            "not connected",
+        ),
+        (
+            "POST",
+            "/clients/x/messages",
+            Some(json!({ "content": "x" })),
+            404,
+            "client_not_found",
+            "no client",
+        ),
+        ("POST", "/disconnect", Some(json!({})), 400, "bad_request", "say whom"),
+        ("GET", "/analytics?by=minute", None, 400, "bad_request", "hour or day"),
+        ("GET", "/analytics/rooms?day=tomorrow", None, 400, "bad_request", "a date"),
+    ] {
+        let (got, answer) = call(&server, method, path, body.clone()).await;
+        assert_eq!((got, &answer["error"]), (status, &json!(error)), "{method} {path} {body:?}: {answer}");
+        assert_eq!(answer["type"], "error");
+        assert!(answer["message"].as_str().unwrap().contains(hint), "{hint}: {answer}");
+        assert!(answer["temporary"].is_boolean() && answer["code"].is_number());
+    }
+    let key = format!("Authorization: Bearer {KEY}\r\n");
+    for content_type in ["", "Content-Type: text/plain\r\n", "Content-Type: application/jsonp\r\n"] {
+        let refused =
+            ask(&server, "POST", "/publish", &format!("{key}{content_type}"), r#"{"room":"x"}"#).await;
+        assert_eq!(refused.status, 415, "{content_type}");
+    }
+    let json = format!("{key}Content-Type: application/json; charset=utf-8\r\n");
+    for body in [
+        "{",
+        r#"{"room":"x","room":"x","content":"x"}"#,
+        r#"{"room":"x","content":"\ud800"}"#,
+        "{\"room\":\"x\",\"content\":\"x\"} x",
+    ] {
+        assert_eq!(ask(&server, "POST", "/publish", &json, body).await.status, 400, "{body}");
+    }
+    let refused = ask(&server, "PUT", "/rooms/x/history", &key, "").await;
+    assert_eq!((refused.status, &refused.headers["allow"]), (405, &"GET,HEAD,DELETE".parse().unwrap()));
+    let chunked = format!("{key}Content-Type: application/json\r\nTransfer-Encoding: chunked\r\n");
+    let request = format!(
+        "POST /api/v1/publish HTTP/1.1\r\nHost: x\r\nConnection: close\r\n{chunked}\r\nc00\r\n{}\r\n0\r\n\r\n",
+        "x".repeat(0xc00)
+    );
+    assert_eq!(exchange(server.addr, request.as_bytes()).await.status, 413);
+}
+
+#[tokio::test]
+async fn head_is_a_get_without_a_body() {
+    let server = keyed().start().await;
+    let answer = ask(&server, "HEAD", "/rooms", &format!("Authorization: Bearer {KEY}\r\n"), "").await;
+    assert_eq!((answer.status, answer.body.as_str()), (200, ""));
+    assert_eq!(answer.headers["cache-control"], "no-store");
+}
+
+#[tokio::test]
+async fn published_message_is_kept_delivered_and_answered_with_its_place() {
+    let server = keyed().start().await;
+    let mut ann = server.in_lobby("ann").await;
+    let first = post(&server, "/publish", chat("lobby", "hello")).await;
+    let told = ann.expect("chat").await;
+    assert_eq!(
+        (&told["content"], &told["offset"], &told["id"]),
+        (&json!("hello"), &first["offset"], &first["id"])
+    );
+    assert_eq!(
+        (&first["offset"], &first["duplicate"], &first["members"]),
+        (&json!(1), &json!(false), &json!(1))
+    );
+    let data =
+        json!({ "room": "lobby", "data": { "state": "green" }, "user": { "id": "bot", "name": "Bot" } });
+    post(&server, "/publish", data).await;
+    let told = ann.expect("message").await;
+    assert_eq!(
+        (&told["data"], &told["userId"], &told["username"]),
+        (&json!({ "state": "green" }), &json!("bot"), &json!("Bot"))
+    );
+    let own = json!({ "room": "lobby", "type": "build.done", "data": 1, "idempotencyKey": "build-7" });
+    let once = post(&server, "/publish", own.clone()).await;
+    let again = post(&server, "/publish", own).await;
+    assert_eq!((&again["offset"], &again["duplicate"]), (&once["offset"], &json!(true)));
+    assert_eq!(ann.expect("build.done").await["offset"], once["offset"]);
+    let history = get(&server, "/rooms/lobby/history?limit=2").await;
+    assert_eq!((&history["head"], &history["more"]), (&json!(3), &json!(true)));
+    assert_eq!(history["messages"][1]["type"], "build.done");
+    let between = get(&server, "/rooms/lobby/history?after=0&before=2").await;
+    assert_eq!(between["messages"].as_array().unwrap().len(), 1, "{between}");
+    // It outlives the server, and can be forgotten.
+    let room = get(&server, "/rooms/lobby").await;
+    assert_eq!(
+        (&room["members"], &room["head"], &room["durability"]),
+        (&json!(1), &json!(3), &json!("stored"))
+    );
+    assert_eq!(call(&server, "DELETE", "/rooms/lobby/history", None).await.0, 200);
+    let room = get(&server, "/rooms/lobby").await;
+    assert_eq!((&room["first"], &room["head"]), (&json!(4), &json!(3)));
+    assert_eq!(get(&server, "/rooms/lobby/history").await["messages"], json!([]));
+    assert_eq!(post(&server, "/publish", chat("lobby", "goes on")).await["offset"], 4);
+}
+
+#[tokio::test]
+async fn batch_keeps_its_order_and_tells_each_result() {
+    let server = keyed().start().await;
+    let mut ann = server.in_lobby("ann").await;
+    let messages: Vec<Value> = (0..200)
+        .map(|number| chat(if number % 3 == 0 { "other" } else { "lobby" }, &number.to_string()))
+        .collect();
+    let answer = post(&server, "/publish/batch", json!({ "messages": messages })).await;
+    let results = answer["results"].as_array().unwrap();
+    assert_eq!(results.len(), 200);
+    let mut offset = 0;
+    for (number, result) in results.iter().enumerate().filter(|(number, _)| number % 3 != 0) {
+        offset += 1;
+        assert_eq!((&result["room"], &result["offset"]), (&json!("lobby"), &json!(offset)));
+        let told = ann.expect("chat").await;
+        assert_eq!((&told["content"], &told["offset"]), (&json!(number.to_string()), &json!(offset)));
+    }
+}
+
+#[tokio::test]
+async fn messages_outside_rooms_reach_everybody_a_user_or_a_client() {
+    let server = keyed().start().await;
+    let (mut ann, mut ben) = (server.client("ann").await, server.client("ben").await);
+    let mut ann_too = server.open("/ws?userId=ann&username=ann&device=phone&join=none").await;
+    let phone = ann_too.expect("welcome").await["clientId"].as_str().unwrap().to_owned();
+    post(&server, "/broadcast", json!({ "type": "system", "content": "soon" })).await;
+    for client in [&mut ann, &mut ben, &mut ann_too] {
+        assert_eq!(client.expect("system").await["content"], "soon");
+    }
+    let sent = post(&server, "/users/ann/messages", json!({ "data": 5 })).await;
+    assert_eq!(sent["clients"].as_array().unwrap().len(), 2, "{sent}");
+    assert_eq!(
+        (ann.expect("message").await["data"].clone(), ann_too.expect("message").await["data"].clone()),
+        (json!(5), json!(5))
+    );
+    let sent =
+        post(&server, &format!("/clients/{phone}/messages"), json!({ "type": "beep", "data": null })).await;
+    assert_eq!(sent["clientId"], json!(phone));
+    ann_too.expect("beep").await;
+    let clients = get(&server, "/clients?user=ann").await;
+    let devices: Vec<_> =
+        clients["clients"].as_array().unwrap().iter().map(|client| client["device"].clone()).collect();
+    assert_eq!(devices, [Value::Null, json!("phone")]);
+    assert_eq!(
+        get(&server, "/users").await["users"],
+        json!([{ "userId": "ann", "clients": 2 }, { "userId": "ben", "clients": 1 }])
+    );
+    let page = get(&server, "/clients?limit=2").await;
+    let rest = get(&server, &format!("/clients?limit=2&after={}", page["next"].as_str().unwrap())).await;
+    assert_eq!((rest["clients"].as_array().unwrap().len(), &rest["next"]), (1, &Value::Null));
+}
+
+#[tokio::test]
+async fn disconnect_says_whether_to_come_back_and_why() {
+    let server = keyed().start().await;
+    let (mut ann, mut ben) = (server.client("ann").await, server.client("ben").await);
+    let answer = post(&server, "/disconnect", json!({ "user": "ann", "reason": "enough" })).await;
+    assert_eq!((answer["disconnected"].clone(), ann.closed().await), (json!(1), Some(4501)));
+    let answer = post(&server, "/disconnect", json!({ "user": "ben", "device": "phone" })).await;
+    assert_eq!(answer["disconnected"], 0);
+    let answer = post(&server, "/disconnect", json!({ "user": "ben", "reconnect": true })).await;
+    assert_eq!((answer["disconnected"].clone(), ben.closed().await), (json!(1), Some(4003)));
+}
+
+#[tokio::test]
+async fn rooms_are_listed_in_pages_by_prefix_wherever_they_are() {
+    let server = keyed().set("rooms.durability", "stored").start().await;
+    for room in ["a:1", "a:2", "a:3", "b:1", "b/ü"] {
+        post(&server, "/publish", chat(room, "hello")).await;
+    }
+    let mut ann = server.client("ann").await;
+    ann.join("a:15").await;
+    let names = |page: &Value| -> Vec<String> {
+        page["rooms"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .map(|room| room["room"].as_str().unwrap().to_owned())
+            .collect()
+    };
+    let page = get(&server, "/rooms?prefix=a:&limit=3").await;
+    assert_eq!(
+        (names(&page), &page["next"]),
+        (vec!["a:1".into(), "a:15".into(), "a:2".into()], &json!("a:2"))
+    );
+    let page = get(&server, "/rooms?prefix=a:&limit=3&after=a:2").await;
+    assert_eq!((names(&page), &page["next"]), (vec!["a:3".into()], &Value::Null));
+    assert_eq!(names(&get(&server, "/rooms").await).len(), 6);
+    assert_eq!(names(&get(&server, "/rooms?prefix=a:1").await), ["a:1", "a:15"]);
+    assert_eq!(get(&server, "/rooms/b%2F%C3%BC").await["head"], 1);
+}
+
+#[tokio::test]
+async fn users_data_is_exported_whole_and_erased_everywhere_however_often() {
+    let server = keyed().start().await;
+    let (mut ann, mut ben) = (server.in_lobby("ann").await, server.in_lobby("ben").await);
+    ann.find("join").await;
+    ann.join("memo").await;
+    for (author, room, content) in
+        [("ann", "lobby", "mine"), ("ann", "memo", "mine too"), ("ben", "lobby", "not hers")]
+    {
+        let client = if author == "ann" { &mut ann } else { &mut ben };
+        client.send(json!({ "type": "chat", "room": room, "content": content, "id": content })).await;
+        client.find("ack").await;
+    }
+    ann.send(json!({ "type": "react", "room": "lobby", "offset": 2, "reaction": "x", "id": 9 })).await;
+    let exported = export(&server, "ann").await;
+    assert!(
+        exported.contains("mine") && exported.contains("mine too") && !exported.contains("not hers"),
+        "{}",
+        exported
+    );
+    assert!(exported.lines().last().unwrap().contains("\"end\""), "{}", exported);
+    let (status, erased) = call(&server, "DELETE", "/users/ann/data", None).await;
+    assert_eq!(status, 200, "{erased}");
+    assert!(erased["messages"].as_u64().unwrap() >= 2, "{erased}");
+    let (_, again) = call(&server, "DELETE", "/users/ann/data", None).await;
+    assert_eq!(again["messages"], 0);
+    for room in ["lobby", "memo"] {
+        let history = get(&server, &format!("/rooms/{room}/history")).await.to_string();
+        assert!(!history.contains("mine") && !history.contains("ann"), "{history}");
+        assert!(room == "memo" || history.contains("not hers"), "{history}");
+    }
+    let exported = export(&server, "ann").await;
+    assert_eq!(exported.lines().count(), 1, "{}", exported);
+}
+
+#[tokio::test]
+async fn figures_are_there_after_a_restart() {
+    let folder = tempfile::tempdir().unwrap();
+    let settings = || keyed().set("data.dir", folder.path().to_str().unwrap());
+    let sum = |series: &Value, name: &str| -> u64 {
+        series["spans"].as_array().unwrap().iter().map(|span| span[name].as_u64().unwrap()).sum()
+    };
+    for round in 1..=2 {
+        let mut server = settings().start().await;
+        let mut ann = server.in_lobby("ann").await;
+        ann.send(json!({ "type": "chat", "content": "hello" })).await;
+        ann.find("chat").await;
+        post(&server, "/publish", chat("builds", "done")).await;
+        if round == 2 {
+            let hours = get(&server, "/analytics").await;
+            assert_eq!((sum(&hours, "messages"), &hours["by"]), (4, &json!("hour")));
+            let days = get(&server, "/analytics?by=day").await;
+            assert_eq!((sum(&days, "messages"), days["spans"].as_array().unwrap().len()), (4, 30));
+            let lobby = get(&server, "/analytics/rooms/lobby?by=day").await;
+            assert_eq!((sum(&lobby, "messages"), sum(&lobby, "users")), (2, 1));
+            let top = get(&server, "/analytics/rooms").await;
+            assert_eq!(top["rooms"].as_array().unwrap().len(), 2, "{top}");
+        }
+        server.signal(Signal::TERM);
+        assert!(server.process().ended(PATIENCE).await.success());
+    }
+}
+
+#[tokio::test]
+async fn requests_are_for_the_tenant_that_the_header_names() {
+    let server = keyed().set("tenants.enabled", "true").start().await;
+    let with = |tenant: &str| {
+        format!("Authorization: Bearer {KEY}\r\nContent-Type: application/json\r\nX-Tenant: {tenant}\r\n")
+    };
+    let body = chat("lobby", "to acme").to_string();
+    assert_eq!(ask(&server, "POST", "/publish", &with("acme"), &body).await.status, 200);
+    let rooms = |answer: Refused| {
+        serde_json::from_str::<Value>(&answer.body).unwrap()["rooms"].as_array().unwrap().len()
+    };
+    assert_eq!(rooms(ask(&server, "GET", "/rooms", &with("acme"), "").await), 1);
+    assert_eq!(rooms(ask(&server, "GET", "/rooms", &with("umbrella"), "").await), 0);
+    assert_eq!(get(&server, "/rooms").await["rooms"], json!([]));
+    assert_eq!(ask(&server, "GET", "/rooms", &with("no/name"), "").await.status, 400);
+    let server = keyed().start().await;
+    assert_eq!(ask(&server, "GET", "/rooms", &with("acme"), "").await.status, 400);
+}

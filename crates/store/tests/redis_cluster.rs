@@ -1,0 +1,48 @@
+//! The contract suite over a cluster of Redis servers.
+#![cfg(feature = "redis")]
+#![allow(clippy::unwrap_used)]
+
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Weak};
+
+use outspoke_store::redis::{RedisOptions, RedisStore};
+use outspoke_store::suite::{Opening, Stage};
+use outspoke_store::{Store, store_suite};
+use outspoke_testkit::services::{RedisCluster, Shared, Slot};
+
+static CLUSTER: Slot<RedisCluster> = Slot::const_new(Weak::new());
+static PREFIXES: AtomicUsize = AtomicUsize::new(0);
+
+/// Each store with a prefix of its own, on a cluster that the tests share.
+struct Prefixes {
+    cluster: Arc<Shared<RedisCluster>>,
+    last: AtomicUsize,
+}
+
+impl Prefixes {
+    async fn new() -> Self {
+        Self { cluster: Shared::get(&CLUSTER, RedisCluster::start).await, last: AtomicUsize::new(0) }
+    }
+
+    async fn open(&self) -> Arc<dyn Store> {
+        let prefix = format!("hub{}", self.last.load(Ordering::Relaxed));
+        let options = RedisOptions { cluster: true, prefix, ..RedisOptions::new(self.cluster.url()) };
+        Arc::new(RedisStore::open(&options).await.unwrap())
+    }
+}
+
+impl Stage for Prefixes {
+    fn fresh(&self) -> Opening<'_> {
+        self.last.store(PREFIXES.fetch_add(1, Ordering::Relaxed), Ordering::Relaxed);
+        Box::pin(self.open())
+    }
+
+    fn reopen(&self, store: Arc<dyn Store>) -> Opening<'_> {
+        Box::pin(async move {
+            store.close().await.unwrap();
+            self.open().await
+        })
+    }
+}
+
+store_suite!(Prefixes::new().await);
