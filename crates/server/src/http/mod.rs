@@ -10,9 +10,10 @@ use axum::Router;
 use axum::http::{StatusCode, Uri};
 use axum::response::IntoResponse;
 use axum::routing::{any_service, get};
-use outspoke_hub::{Hub, UpgradeOptions};
+use outspoke_hub::{Hub, TenantFrom, UpgradeOptions};
 
 use crate::config::Config;
+use crate::config::settings::{TenantHost, Tenants};
 
 /// Every route of the public listener.
 pub(crate) fn routes(hub: &Hub, config: &Config) -> Router {
@@ -22,13 +23,19 @@ pub(crate) fn routes(hub: &Hub, config: &Config) -> Router {
         .route("/healthz", get(health::alive))
         .route("/readyz", get(health::ready))
         .with_state(hub.clone())
-        .route("/ws", any_service(hub.service_with(native_endpoint())))
-        .route("/gohub", any_service(hub.service_with(gohub_endpoint())))
+        .route("/ws", any_service(hub.service_with(native_endpoint().of_tenant(by_host(&config.tenants)))))
+        .route("/gohub", any_service(hub.service_with(gohub_endpoint().of_tenant(by_host(&config.tenants)))))
         .fallback(not_found);
     if server.conformance_echo {
         tracing::warn!("server.conformance_echo is on: /conformance/echo returns whatever it is sent");
         let echo = hub.service_with(UpgradeOptions::default().echoing());
         routes = routes.route("/conformance/echo", any_service(echo));
+    }
+    if config.tenants.enabled && config.tenants.path {
+        let by_path = |endpoint: UpgradeOptions| hub.service_with(endpoint.of_tenant(TenantFrom::Path));
+        routes = routes
+            .route("/t/{tenant}/ws", any_service(by_path(native_endpoint())))
+            .route("/t/{tenant}/gohub", any_service(by_path(gohub_endpoint())));
     }
     if config.api.enabled {
         let api = api::Api::new(hub, &config.api, &config.tenants);
@@ -41,6 +48,15 @@ pub(crate) fn routes(hub: &Hub, config: &Config) -> Router {
         routes = routes.route("/", get(page::index)).route("/assets/{*path}", get(page::asset));
     }
     routes
+}
+
+/// Whose the clients of a host name are.
+fn by_host(tenants: &Tenants) -> TenantFrom {
+    if !tenants.enabled || tenants.hosts.is_empty() {
+        return TenantFrom::Identity;
+    }
+    let tenant_of = |entry: &TenantHost| (entry.host.to_ascii_lowercase(), entry.tenant.as_str().into());
+    TenantFrom::Host(tenants.hosts.iter().map(tenant_of).collect())
 }
 
 /// `/ws`: people chat here, so they have names.

@@ -6,7 +6,7 @@ use std::time::Duration;
 use anyhow::Context as _;
 use outspoke_hub::{
     CompressionConfig, Durability, HeartbeatConfig, HubConfig, Publishers, RoomClass, RoomClasses, RoomName,
-    SlowClient, TcpConfig,
+    SlowClient, TcpConfig, TenantPolicy,
 };
 use outspoke_store::Retention;
 
@@ -16,7 +16,7 @@ use crate::limits::DescriptorLimit;
 
 /// What the hub is told. Settings were checked one by one and against each other when they were loaded.
 pub(super) fn config(settings: &Config, descriptors: DescriptorLimit) -> anyhow::Result<HubConfig> {
-    let Config { server, limits, rooms, store, analytics, compression, heartbeat, .. } = settings;
+    let Config { server, limits, rooms, store, analytics, tenants, compression, heartbeat, .. } = settings;
     let default_room = match rooms.default.as_str() {
         "" => None,
         name => {
@@ -48,6 +48,9 @@ pub(super) fn config(settings: &Config, descriptors: DescriptorLimit) -> anyhow:
         store_timeout: store.timeout,
         typing_timeout: rooms.typing_timeout,
         analytics: analytics.enabled,
+        // Those of the settings, and those that the HTTP API has put.
+        tenants: TenantPolicy::Known,
+        tenant_quotas: super::tenants::quotas(tenants),
         compression: CompressionConfig {
             enabled: compression.enabled,
             bytes_min: compression.min_bytes,

@@ -7,6 +7,7 @@ mod accept;
 mod hub;
 mod listen;
 mod signals;
+mod tenants;
 
 use std::sync::Arc;
 
@@ -56,6 +57,7 @@ async fn serve(loaded: &Loaded, style: Style, descriptors: DescriptorLimit) -> a
     let mut signals = signals::Signals::listen().context("cannot listen for signals")?;
     let stores = storage::open(loaded).await?;
     let builder = outspoke_hub::Hub::builder().config(hub::config(config, descriptors)?);
+    let builder = tenants::declare(builder, &config.tenants);
     let hub = stores
         .iter()
         .fold(builder, |builder, open| builder.store(open.plan.name.as_str(), Arc::clone(&open.store)))

@@ -18,4 +18,5 @@ mod rooms;
 mod shutdown;
 mod start;
 mod support;
+mod tenants;
 mod transcripts;
