@@ -93,7 +93,7 @@ pub(crate) struct Inner {
     /// Where something is done later: a shard's runtime, once one runs.
     pub(crate) timers: OnceLock<tokio::runtime::Handle>,
     /// The hub itself, for what is done later.
-    pub(crate) myself: OnceLock<Weak<Inner>>,
+    pub(crate) myself: OnceLock<Weak<Self>>,
 }
 
 impl fmt::Debug for Inner {

@@ -119,9 +119,9 @@ async fn main() {
     let records = arguments.next().map_or(1_000_000, |records| records.parse().unwrap());
     let rooms = arguments.next().map_or(5_000, |rooms| rooms.parse().unwrap());
     let open = || {
-        let at = Instant::now();
+        let (at, before) = (Instant::now(), costs());
         let store = EmbeddedStore::open(&folder, Options::default()).unwrap();
-        println!("open:   {:.2?}; {}", at.elapsed(), memory());
+        println!("open:   {:.2?}, {:.2?} of CPU; {}", at.elapsed(), costs().0 - before.0, memory());
         store
     };
     if !folder.exists() {

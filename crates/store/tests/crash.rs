@@ -3,7 +3,7 @@
 //! A child (this program again) commits and prints what was acknowledged; it is killed after some random number of
 //! lines, and what it printed must be there. Under `suite::powerloss` only what was synced is there.
 
-#![allow(clippy::unwrap_used)]
+#![allow(clippy::unwrap_used, clippy::print_stdout)]
 #![cfg(target_os = "linux")]
 
 use std::collections::BTreeMap;

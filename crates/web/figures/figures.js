@@ -19,7 +19,7 @@ function part(id, kind) {
 
 const form = part('ask', HTMLFormElement);
 const problem = part('problem', HTMLElement);
-const status = part('status', HTMLElement);
+const progress = part('status', HTMLElement);
 const figures = part('figures', HTMLElement);
 
 /** What the fields say. */
@@ -146,7 +146,7 @@ async function ask(event) {
   event.preventDefault();
   const { key, tenant, room, by } = wanted();
   problem.textContent = '';
-  status.textContent = 'Asking …';
+  progress.textContent = 'Asking …';
   try {
     const of = room ? `analytics/rooms/${encodeURIComponent(room)}` : 'analytics';
     const [series, top] = await Promise.all([
@@ -160,9 +160,9 @@ async function ask(event) {
       table('top', `Rooms by messages on ${top.day}`, ['Room', 'Messages'], rows);
     }
     figures.hidden = false;
-    status.textContent = '';
+    progress.textContent = '';
   } catch (error) {
-    status.textContent = '';
+    progress.textContent = '';
     problem.textContent = error instanceof TypeError ? 'The server cannot be reached.' : /** @type {Error} */ (error).message;
   }
 }

@@ -275,7 +275,7 @@ async fn connects_cost_no_read_while_nobody_has_ever_written() {
         drop(welcomed(&hub, &format!("u{number}")).await);
         settle().await;
     }
-    assert_eq!(shelf.scans(), 1);
+    assert_eq!(shelf.scans_of("conversations"), 1);
     let mut alice = device(&hub, "alice", "").await;
     write(&mut alice, "bob", "first").await;
     alice.find("chat").await;

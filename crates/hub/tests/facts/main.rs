@@ -1,6 +1,7 @@
 //! The hub's promises, one test each, over scripted connections: no socket and no real time where neither matters.
 #![allow(clippy::unwrap_used, missing_docs)]
 
+mod admin;
 mod amendments;
 mod analytics;
 mod chat;

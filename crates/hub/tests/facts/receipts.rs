@@ -259,7 +259,7 @@ async fn cursors_of_a_room_are_read_once_for_everybody() {
     let hub = storing(&shelf, |_| {});
     // What every hub reads at start is no room's.
     settle().await;
-    let (reads, scans) = (shelf.reads_of("s"), shelf.scans());
+    let (reads, scans) = (shelf.reads_of("s"), shelf.scans_of("cursors"));
     let mut clients = Vec::new();
     for number in 0..20 {
         clients.push(welcomed(&hub, &format!("u{number}")).await);
@@ -270,7 +270,7 @@ async fn cursors_of_a_room_are_read_once_for_everybody() {
     for client in &mut clients {
         assert_eq!(numbers(&client.expect("subscribed").await), (1, 2, 2));
     }
-    assert_eq!((shelf.reads_of("s") - reads, shelf.scans() - scans), (1, 1));
+    assert_eq!((shelf.reads_of("s") - reads, shelf.scans_of("cursors") - scans), (1, 1));
 }
 
 #[tokio::test(start_paused = true)]

@@ -34,7 +34,8 @@ pub(crate) struct Shelf {
     reads: AtomicUsize,
     fact_reads: AtomicUsize,
     commits: AtomicUsize,
-    scans: AtomicUsize,
+    /// How often each family of facts was read.
+    scans: Mutex<std::collections::HashMap<Space, usize>>,
     /// Facts without a message are lost, as in a crash before they are written.
     drops_facts: AtomicBool,
     /// How often each log was read.
@@ -49,7 +50,7 @@ impl Shelf {
             reads: AtomicUsize::new(0),
             fact_reads: AtomicUsize::new(0),
             commits: AtomicUsize::new(0),
-            scans: AtomicUsize::new(0),
+            scans: Mutex::default(),
             drops_facts: AtomicBool::new(false),
             by_log: Mutex::default(),
         })
@@ -69,9 +70,9 @@ impl Shelf {
         self.fact_reads.load(Ordering::SeqCst)
     }
 
-    /// Families of facts read so far.
-    pub(crate) fn scans(&self) -> usize {
-        self.scans.load(Ordering::SeqCst)
+    /// How often a family of facts was read.
+    pub(crate) fn scans_of(&self, space: &'static str) -> usize {
+        self.scans.lock().unwrap().get(&Space(space)).copied().unwrap_or(0)
     }
 
     /// Loses facts that come without a message.
@@ -163,7 +164,7 @@ impl Store for Shelf {
         after: Option<&'a [u8]>,
         max: usize,
     ) -> Answer<'a, FactPage> {
-        self.scans.fetch_add(1, Ordering::SeqCst);
+        *self.scans.lock().unwrap().entry(space).or_default() += 1;
         self.inner.scan(tenant, space, prefix, after, max)
     }
 

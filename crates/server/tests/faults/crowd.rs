@@ -14,6 +14,7 @@ use crate::judge::Evidence;
 use crate::log::Log;
 use crate::member::{Diary, Member};
 use crate::publisher::{Account, Progress, Publisher};
+use crate::receipts::Receipts;
 
 /// Longer than anything here takes on a busy machine.
 const PATIENCE: Duration = Duration::from_secs(120);
@@ -29,6 +30,7 @@ pub(crate) struct Crowd {
     publishers: JoinSet<Account>,
     members: JoinSet<Diary>,
     pub(crate) progress: Arc<Progress>,
+    receipts: Arc<Receipts>,
     enough: watch::Sender<bool>,
     ends: watch::Sender<Option<Arc<BTreeMap<String, u64>>>>,
     way: Way,
@@ -37,7 +39,7 @@ pub(crate) struct Crowd {
 impl Crowd {
     /// Three publishers and three members in each room.
     pub(crate) fn gather(host: &Host, rooms: &[&str]) -> Self {
-        let progress = Arc::new(Progress::default());
+        let (progress, receipts) = (Arc::new(Progress::default()), Arc::new(Receipts::default()));
         let (enough, ends) = (watch::Sender::new(false), watch::Sender::new(None));
         let way = |user: String| Way { address: host.address(), user };
         let (mut publishers, mut members) = (JoinSet::new(), JoinSet::new());
@@ -47,6 +49,7 @@ impl Crowd {
                     way: way(format!("member-{index}-{which}")),
                     room: (*room).to_owned(),
                     restless_after,
+                    receipts: Arc::clone(&receipts),
                     ends: ends.subscribe(),
                 };
                 members.spawn(member.run());
@@ -65,7 +68,7 @@ impl Crowd {
             }
         }
         let rooms = rooms.iter().map(|&room| room.to_owned()).collect();
-        Self { rooms, publishers, members, progress, enough, ends, way: way("auditor".to_owned()) }
+        Self { rooms, publishers, members, progress, receipts, enough, ends, way: way("auditor".to_owned()) }
     }
 
     pub(crate) fn acknowledged(&self) -> u64 {
@@ -98,6 +101,10 @@ impl Crowd {
         self.ends.send_replace(Some(Arc::new(ends)));
         let diaries = tokio::time::timeout(PATIENCE, self.members.join_all()).await;
         let diaries = diaries.expect("every member gets everything in the end");
-        Evidence { accounts, diaries, logs }
+        let mut stepped_back = Vec::new();
+        for room in &self.rooms {
+            stepped_back.extend(self.receipts.compare(&mut self.way, room).await);
+        }
+        Evidence { accounts, diaries, logs, stepped_back, places: self.receipts.len() }
     }
 }

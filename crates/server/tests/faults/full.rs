@@ -121,7 +121,13 @@ async fn full_disk(reserve: &str) {
         for _ in 0..100 {
             number += 1;
             assert_eq!(publish(&mut memory, "mem:other", number).await["type"], "ack", "other rooms go on");
-            assert_eq!(publish(&mut stored, "stored", number).await["error"], "storage_full");
+            // Without a reserve a refused write gives back the space that it had begun to use.
+            let answer = publish(&mut stored, "stored", number).await;
+            if answer["type"] == "ack" && reserve == "0" {
+                kept.push(number);
+            } else {
+                assert_eq!(answer["error"], "storage_full", "{answer}");
+            }
         }
         small.free();
         // Without a restart, and without anybody's help.

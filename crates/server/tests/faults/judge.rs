@@ -13,12 +13,16 @@ pub(crate) struct Evidence {
     pub(crate) accounts: Vec<Account>,
     pub(crate) diaries: Vec<Diary>,
     pub(crate) logs: Vec<Log>,
+    /// Places of readers that are not what they were once told to be.
+    pub(crate) stepped_back: Vec<String>,
+    /// Places of readers that somebody was told.
+    pub(crate) places: usize,
 }
 
 impl Evidence {
     /// Everything that breaks a promise, in words.
     pub(crate) fn faults(&self) -> Vec<String> {
-        let mut faults = Vec::new();
+        let mut faults = self.stepped_back.clone();
         faults.extend(self.accounts.iter().flat_map(|account| account.faults.iter().cloned()));
         faults.extend(self.diaries.iter().flat_map(|diary| diary.faults.iter().cloned()));
         for log in &self.logs {
@@ -51,8 +55,8 @@ impl Evidence {
         let told: usize = self.diaries.iter().map(|diary| diary.told_losses.len()).sum();
         println!(
             "{what}: {} messages acknowledged in {} rooms, {} of them on repetition; {} connections of {} publishers; {} \
-             messages seen by {} members, who recovered {} times and were told {told} times that they could not; 0 lost, \
-             0 repeated, 0 out of order",
+             messages seen by {} members, who recovered {} times and were told {told} times that they could not; {} \
+             receipts; 0 lost, 0 repeated, 0 out of order, 0 stepped back",
             self.accounts.iter().map(|account| account.sent.len()).sum::<usize>(),
             self.logs.len(),
             sum(&|account| account.duplicates),
@@ -61,6 +65,7 @@ impl Evidence {
             self.diaries.iter().map(|diary| diary.seen.len()).sum::<usize>(),
             self.diaries.len(),
             self.diaries.iter().map(|diary| diary.recoveries).sum::<u32>(),
+            self.places,
         );
     }
 }
@@ -180,6 +185,7 @@ mod tests {
                 ..Diary::default()
             }],
             logs: vec![Log { room: "r".into(), epoch: "e".into(), head: 3, messages }],
+            ..Evidence::default()
         }
     }
 

@@ -21,6 +21,7 @@ mod member;
 mod million;
 mod powerloss;
 mod publisher;
+mod receipts;
 mod words;
 
 use fastrand::Rng;

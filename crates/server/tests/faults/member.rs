@@ -3,13 +3,18 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use serde_json::Value;
+use serde_json::{Value, json};
 use tokio::sync::watch;
 
 use crate::connection::{Heard, Way};
+use crate::receipts::Receipts;
 
 /// Where everybody's log ends, by room; said when nothing is published any more.
 pub(crate) type Ends = watch::Receiver<Option<Arc<BTreeMap<String, u64>>>>;
+
+/// After how many messages a member says that it has them, and that it has read them.
+const DELIVERED_EVERY: u64 = 7;
+const SEEN_EVERY: u64 = 20;
 
 /// One who reads one room.
 #[derive(Debug)]
@@ -18,6 +23,7 @@ pub(crate) struct Member {
     pub(crate) room: String,
     /// Lets go of its connection by itself after so many messages.
     pub(crate) restless_after: Option<u64>,
+    pub(crate) receipts: Arc<Receipts>,
     pub(crate) ends: Ends,
 }
 
@@ -51,9 +57,12 @@ impl Member {
         let mut diary = Diary { room: self.room.clone(), user: self.way.user.clone(), ..Diary::default() };
         let mut place: Option<(String, u64)> = None;
         loop {
+            let told = ["delivered", "seen"].map(|kind| self.receipts.told(&self.room, &self.way.user, kind));
             let (mut connection, subscribed) = self.way.join(&self.room, place.as_ref()).await;
+            diary.compare(&subscribed, told);
             place = Some(diary.come(&subscribed, place.take()));
             let mut since = 0;
+            let mut heard_places = BTreeMap::new();
             loop {
                 let at = place.as_mut().expect("it is in the room");
                 let end = self.ends.borrow_and_update().as_ref().map(|ends| ends[&self.room]);
@@ -71,6 +80,16 @@ impl Member {
                     Heard::Event(event) if event["type"] == "message" => {
                         diary.hear(&event, at);
                         since += 1;
+                        for (kind, every) in [("delivered", DELIVERED_EVERY), ("seen", SEEN_EVERY)] {
+                            if at.1.is_multiple_of(every) {
+                                let request = json!({ "type": kind, "room": self.room, "offset": at.1 });
+                                connection.send(&request).await;
+                            }
+                        }
+                    }
+                    Heard::Event(event) if event["type"] == "receipt" => {
+                        self.receipts.hear(&event);
+                        diary.follow(&event, &mut heard_places);
                     }
                     Heard::Event(_) => {}
                     Heard::Gone => break,
@@ -100,6 +119,26 @@ impl Diary {
             (place, _) => self.faults.push(format!("{}: came from {place:?}: {subscribed}", self.user)),
         }
         (epoch, offset)
+    }
+
+    /// What the server says of one's own places, against what it had told anybody before.
+    fn compare(&mut self, subscribed: &Value, told: [u64; 2]) {
+        for (kind, told) in ["delivered", "seen"].into_iter().zip(told) {
+            if subscribed[kind].as_u64().is_none_or(|place| place < told) {
+                self.faults
+                    .push(format!("{}: {kind} was told as {told}, and is now: {subscribed}", self.user));
+            }
+        }
+    }
+
+    /// A connection is told places in their order.
+    fn follow(&mut self, event: &Value, places: &mut BTreeMap<(String, String), u64>) {
+        let text = |field: &str| event[field].as_str().unwrap_or_default().to_owned();
+        let offset = event["offset"].as_u64().unwrap_or_default();
+        let before = places.insert((text("userId"), text("receipt")), offset);
+        if before.is_some_and(|before| before >= offset) {
+            self.faults.push(format!("{}: after {before:?} came {event}", self.user));
+        }
     }
 
     fn hear(&mut self, event: &Value, at: &mut (String, u64)) {
