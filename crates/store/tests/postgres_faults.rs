@@ -215,6 +215,10 @@ async fn postgres_that_lets_us_not_in_says_which_setting_to_correct() {
     server.sql("CREATE ROLE guest LOGIN PASSWORD 'hunter2'").await;
     let guest = good.replace(&format!("outspoke:{}", Postgres::PASSWORD), "guest:hunter2");
     assert_helpful(&error(&guest).await, &["CREATE SCHEMA \"outspoke\" AUTHORIZATION \"guest\""], "hunter2");
+    // What it says is what helps.
+    server.sql("CREATE SCHEMA \"outspoke\" AUTHORIZATION \"guest\"").await;
+    let store = PostgresStore::open(&impatient(guest)).await.unwrap();
+    commit(&store, &batch(0)).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -135,7 +135,8 @@ async fn redis_settings_that_keep_less_are_said_in_words() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn redis_that_forbids_config_says_that_it_is_unknown() {
     let server = shared().await;
-    let rules = ["ACL", "SETUSER", "hub", "on", ">hunter2", "~limited:*", "+@all", "-config"];
+    let rights = ["+@read", "+@write", "+@scripting", "+@connection", "+info", "+wait"];
+    let rules = [&["ACL", "SETUSER", "hub", "on", ">hunter2", "~limited:*"], &rights[..]].concat();
     command::<()>(&server, &rules).await;
     let url = format!("redis://hub:hunter2@{}/0", server.addr());
     let options = RedisOptions { prefix: "limited".to_owned(), ..RedisOptions::new(url) };

@@ -223,8 +223,14 @@ async fn write(
     }
     let mut groups = Vec::new();
     let mut state = head.state;
-    let mut replaces: BTreeMap<u64, &Replace> =
+    let replaces: BTreeMap<u64, &Replace> =
         planned.replaces.iter().map(|replace| (replace.offset, *replace)).collect();
+    // Before the records: with the last of those, everything is done.
+    for replace in replaces.values().filter(|replace| replace.offset <= head.state.head) {
+        if let Some(group) = replaced(table, &append.log, &head, replace, &mut state).await? {
+            groups.push(group);
+        }
+    }
     for new in &planned.new {
         let mut stored = Stored {
             offset: new.offset,
@@ -235,7 +241,7 @@ async fn write(
             payload: new.record.payload.clone(),
         };
         // One transaction cannot write an item twice.
-        if let Some(replace) = replaces.remove(&new.offset) {
+        if let Some(replace) = replaces.get(&new.offset) {
             stored.author = replace.author.clone();
             stored.payload = replace.payload.clone();
         }
@@ -243,11 +249,6 @@ async fn write(
         state.ordinal = new.ordinal;
         state.bytes += stored.payload.len() as u64;
         groups.push(added(table, &head.partition(&append.log), &stored, new.record.key.as_deref(), state)?);
-    }
-    for replace in replaces.into_values() {
-        if let Some(group) = replaced(table, &append.log, &head, replace, &mut state).await? {
-            groups.push(group);
-        }
     }
     planned.appended.state = state;
     let mut before = (!begins).then_some(head.version);

@@ -163,7 +163,8 @@ pub(super) async fn logs(
     let (mut logs, mut after) = (Vec::new(), after.map(str::to_owned));
     loop {
         let (rooms, more) =
-            names(table, items::rooms(tenant), after.as_deref(), PAGE.min(logs_max + 1)).await?;
+            names(table, items::rooms(tenant), after.as_deref(), PAGE.min(logs_max.saturating_add(1)))
+                .await?;
         after = rooms.last().cloned();
         let keys = rooms.into_iter().map(|room| LogKey { tenant: tenant.into(), room: room.into() });
         let keys: Vec<_> = keys.collect();

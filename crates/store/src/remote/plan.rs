@@ -75,7 +75,8 @@ impl Held {
         let state = self.state;
         let kept =
             |replace: &&Replace| state.epoch != 0 && (state.first..=state.head).contains(&replace.offset);
-        let replaces = append.replaces.iter().filter(kept).collect();
+        let counts = append.replaces_count(&outcomes);
+        let replaces = append.replaces.iter().filter(kept).filter(|_| counts).collect();
         let appended = Appended { epoch: state.epoch, outcomes, state };
         Planned { appended, new, replaces }
     }

@@ -72,8 +72,9 @@ if new > 0 then
   end
 end
 
+-- With records that are all there already, the replaces were done with the first ones.
 local at = 6 + 6 * count
-for _ = 1, replaces do
+for _ = 1, (count == 0 or new > 0) and replaces or 0 do
   local offset, author, payload = tonumber(ARGV[at]), ARGV[at + 1], ARGV[at + 2]
   at = at + 3
   if offset >= first and offset <= head then
