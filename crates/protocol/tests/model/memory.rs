@@ -193,7 +193,7 @@ impl ModelHub {
     fn conversations(&self, name: &str) -> Vec<Conversation> {
         let user = &self.clients[name].publisher.user;
         let mine = self.rooms.iter().filter_map(|(room, entry)| {
-            let ends = room.as_str().strip_prefix('@')?.split_once(':')?;
+            let ends = room.as_str().strip_prefix('@')?.split_once('~')?;
             let with = match ends {
                 (with, me) | (me, with) if me == user.as_str() => UserId::new(with),
                 _ => return None,
