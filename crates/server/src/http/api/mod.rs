@@ -118,7 +118,7 @@ pub(crate) fn routes(api: Api) -> Router {
 async fn unknown_path(uri: Uri) -> ApiError {
     let path: String = uri.path().chars().take(200).collect();
     ApiError::not_found(format!(
-        "there is nothing at {path} in the API; {BASE}{} lists what there is",
+        "there is nothing at {BASE}{path}; {BASE}{} lists what there is",
         openapi::PATH
     ))
 }

@@ -6,7 +6,7 @@ use outspoke_hub::{Quotas, TenantData, TenantError, TenantInfo};
 use serde::Serialize;
 
 use super::error::ApiError;
-use super::input::{Body, Named, Query};
+use super::input::{Body, Named, Query, Whole};
 use super::{Api, is_tenant_name};
 
 const FIELDS: &[&str] = &["connectionsMax", "roomsMax", "messagesPerSecond", "storedBytesMax"];
@@ -113,7 +113,7 @@ pub(super) async fn put(
     check_name(&name)?;
     let fields = body.fields(FIELDS)?;
     let count = |name: &str| {
-        let count = fields.optional::<u64>(name)?.unwrap_or(0);
+        let count = fields.optional::<Whole>(name)?.map_or(0, |count| count.0);
         let too_many = |_| ApiError::bad_request(format!("the field `{name}` is more than {}", u32::MAX));
         u32::try_from(count).map_err(too_many)
     };
@@ -121,7 +121,7 @@ pub(super) async fn put(
         connections_max: count("connectionsMax")? as usize,
         rooms_max: count("roomsMax")? as usize,
         messages_per_second: count("messagesPerSecond")?,
-        stored_bytes_max: fields.optional("storedBytesMax")?.unwrap_or(0),
+        stored_bytes_max: fields.optional::<Whole>("storedBytesMax")?.map_or(0, |bytes| bytes.0),
     };
     api.hub.put_tenant(&name, quotas).await?;
     find(&api, &name).await
