@@ -21,10 +21,12 @@ import socket
 import subprocess
 import sys
 import threading
+import urllib.request
 import venv
 
 HERE = pathlib.Path(__file__).resolve().parent
 USER = "schemathesis"
+TENANT = "tested"
 
 
 def main():
@@ -38,6 +40,7 @@ def main():
     arguments = parser.parse_args()
     cache = pathlib.Path(arguments.cache).resolve()
     tool = install(cache)
+    make_tenant(arguments)
     with Client(arguments.address) as client:
         config = write_config(cache, client.id)
         output = run(tool, config, arguments)
@@ -66,6 +69,14 @@ def install(cache):
     return tool
 
 
+def make_tenant(arguments):
+    """The tenant that everything happens in."""
+    request = urllib.request.Request(
+        f"http://{arguments.address}/api/v1/tenants/{TENANT}", data=b"{}", method="PUT",
+        headers={"Authorization": f"Bearer {arguments.key}", "Content-Type": "application/json"})
+    urllib.request.urlopen(request, timeout=10).close()
+
+
 class Client:
     """A WebSocket client that is there, and reads whatever comes."""
 
@@ -73,7 +84,7 @@ class Client:
         host, port = address.rsplit(":", 1)
         self.socket = socket.create_connection((host.strip("[]"), int(port)), timeout=10)
         key = base64.b64encode(os.urandom(16)).decode()
-        path = f"/ws?userId={USER}&username={USER}&join=none"
+        path = f"/t/{TENANT}/ws?userId={USER}&username={USER}&join=none"
         request = (f"GET {path} HTTP/1.1\r\nHost: {address}\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"
                    f"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: {key}\r\n\r\n")
         self.socket.sendall(request.encode())
@@ -102,9 +113,12 @@ class Client:
 
 
 def write_config(cache, client):
-    """Names that exist, for the two operations that need one."""
+    """Names that exist: a tenant for all operations, a client and a user for the two that need one."""
     config = cache / "schemathesis.toml"
     config.write_text(f"""
+[parameters]
+"header.X-Tenant" = "{TENANT}"
+
 [[operations]]
 include-path = "/clients/{{client}}/messages"
 parameters = {{ "path.client" = {json.dumps(client)} }}

@@ -15,7 +15,7 @@ use outspoke_store::{LogKey, LogState, Retention, Store};
 use crate::class::RoomClass;
 use crate::client::Client;
 use crate::direct::is_reserved;
-use crate::error::PublishError;
+use crate::error::{AttachError, PublishError};
 use crate::hub::Hub;
 use crate::keeper::Keeper;
 use crate::room::Room;
@@ -77,6 +77,15 @@ impl<K: Ord, T> First<K, T> {
 }
 
 impl Hub {
+    /// The same hub for one tenant, as [`in_tenant`](Self::in_tenant), if somebody may be let into it.
+    ///
+    /// # Errors
+    /// There is no such tenant, or it is not known yet which there are.
+    pub fn known_tenant(&self, name: &str) -> Result<Self, AttachError> {
+        let tenant = self.admit(name)?;
+        Ok(Self { inner: Arc::clone(&self.inner), tenant })
+    }
+
     /// What there is to say about a room; `None`: it has neither members nor messages.
     ///
     /// # Errors

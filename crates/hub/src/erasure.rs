@@ -124,6 +124,8 @@ impl Hub {
             room.forget_reader(&id);
             erased.messages += room.erase_in_memory(&self.inner, user);
         }
+        // What is about to be written must not come behind the erasing.
+        self.inner.last_seen.flush();
         for keeper in &self.inner.keepers {
             erased.messages += self.erase_in_logs(keeper, user).await?;
             erased.facts += self.erase_facts(keeper, user).await?;

@@ -3,9 +3,9 @@
 //! Messages are counted where they get their place, in the room's state, under the lock that is held anyway
 //! ([`tally`]): an addition, and a look-up of the user in a short list. The flusher collects what rooms have counted every 15
 //! seconds, adds it up and writes it to the hub's first store as [facts](records), or keeps it in memory where there is
-//! no store. Without analytics a message costs one comparison; with it one more cache line of a room that is in use, and
-//! 11 ns for a user who is new to the last minute's list, 6 ns for one who is not (measured by the ignored test
-//! `counting_costs_this_much`, two cores of 2.1 GHz).
+//! no store. Without analytics a message costs one comparison; with it, besides a cache line of a room that is in use, 27 ns
+//! where one user speaks, 44 ns where 16 do, 56 ns with 200, and 28 ns with 100,000, who are estimated (the ignored test
+//! `counting_costs_this_much`, optimised, on two busy virtual cores).
 //!
 //! What a count means: messages are those *said* ([`Kind::is_said`](outspoke_protocol::Kind::is_said)), once each,
 //! whoever received them; users are those who said them, by [`distinct`]; connections are all of a tenant's. Hours, days

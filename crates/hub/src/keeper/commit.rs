@@ -1,5 +1,7 @@
 //! One batch: gathered, made durable, handed back.
 
+#![allow(clippy::vec_box)] // submissions are large, and move from one vector to another
+
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;

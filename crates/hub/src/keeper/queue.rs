@@ -2,6 +2,8 @@
 //!
 //! Filled from any thread, emptied by the keeper as a batch. Bounded in bytes: what may be refused is, when it is full.
 
+#![allow(clippy::vec_box)] // submissions are large, and move from one vector to another
+
 use std::collections::VecDeque;
 use std::sync::{Mutex, PoisonError};
 

@@ -8,7 +8,9 @@ use std::borrow::Cow;
 use std::sync::Arc;
 
 use ecow::{EcoString, eco_format};
-use outspoke_protocol::{Body, BodyRef, ErrorCode, Event, Kind, Refusal, RequestId, RoomName, StartFrom};
+use outspoke_protocol::{
+    Body, BodyRef, ErrorCode, Event, Kind, Presence, Present, Refusal, RequestId, RoomName, StartFrom,
+};
 use serde_json::json;
 
 use super::publishes::check_class;
@@ -21,6 +23,8 @@ use crate::config::Rename;
 use crate::dispatcher::Reply;
 use crate::room::{Draft, Room};
 
+/// How many users `/who` names.
+const WHO_MAX: usize = 50;
 /// What `/shrug` says.
 const SHRUG: &str = r"¯\_(ツ)_/¯";
 
@@ -138,14 +142,21 @@ impl Shard {
 
     fn who(&mut self, line: Line<'_>, room: Option<&str>) -> Result<Flow, Refusal> {
         let room = self.member_of(line, room)?;
-        let name = room.name.as_ref().map_or("", RoomName::as_str);
-        let members = room.members();
-        let text = match members {
-            1 => eco_format!("nobody but you is in {name}"),
-            members => eco_format!("{members} are in {name}"),
+        let Some(name) = room.name.clone().filter(|_| room.class.presence) else {
+            let (name, members) = (room.name.as_ref().map_or("", RoomName::as_str), room.members());
+            let text = match members {
+                1 => eco_format!("nobody but you is in {name}"),
+                members => eco_format!("{members} are in {name}"),
+            };
+            let reply = Reply::text_with(text, &json!({ "room": name, "members": members }));
+            return Ok(self.result(line, reply));
         };
-        let reply = Reply::text_with(text, &json!({ "room": name, "members": members }));
-        Ok(self.result(line, reply))
+        let Presence { users, members, page, .. } =
+            room.presence(name.clone(), None, WHO_MAX, self.hub.config.replay_bytes() / 2);
+        let shown: Vec<_> =
+            page.iter().map(|present| json!({ "userId": present.user, "username": present.name })).collect();
+        let result = json!({ "room": name, "members": members, "userCount": users, "users": shown });
+        Ok(self.result(line, Reply::text_with(who_is_there(&name, users, &page), &result)))
     }
 
     fn topic(&mut self, line: Line<'_>, text: Option<&str>) -> Result<Flow, Refusal> {
@@ -222,6 +233,23 @@ impl Shard {
             membership.room.renamed(&self.hub, client.publisher(), &former);
         }
     }
+}
+
+/// The answer to `/who` for people.
+fn who_is_there(room: &RoomName, users: usize, page: &[Present]) -> EcoString {
+    let mut text = eco_format!("in {room}: ");
+    for (index, present) in page.iter().enumerate() {
+        let name = if present.name.is_empty() { present.user.as_str() } else { present.name.as_str() };
+        text.push_str(if index > 0 { ", " } else { "" });
+        text.push_str(name);
+    }
+    match (page.len(), users.saturating_sub(page.len())) {
+        (0, 0) => text.push_str("nobody with a name"),
+        (0, more) => text.push_str(&eco_format!("{more}")),
+        (_, 0) => {}
+        (_, more) => text.push_str(&eco_format!(" and {more} more")),
+    }
+    text
 }
 
 /// A line of `/help`.

@@ -1,10 +1,11 @@
 //! Slash commands: done at the edge, answered to their sender alone, and never seen by a room as they were typed.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use outspoke_hub::{
     Argument, Body, CommandSpec, Context, Durability, ErrorCode, Hub, HubBuilder, Identity, Invocation, Kind,
-    Refusal, Rename, Reply, StartError, authenticator_fn,
+    Refusal, Rename, Reply, RoomClass, StartError, authenticator_fn,
 };
 use outspoke_testkit::{ScriptedClient, attach_with, settle};
 use serde_json::{Value, json};
@@ -177,14 +178,37 @@ async fn commands_request_is_answered_with_what_completes_them() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn who_counts_the_room_and_tells_the_sender_alone() {
-    let hub = hub(|_| {});
+async fn who_names_the_room_and_counts_where_nobody_is_to_know() {
+    let hub = hub(|config| {
+        let hidden = RoomClass { presence: false, announce: false, ..RoomClass::new("hidden") };
+        config.rooms.classes.push(Arc::new(hidden));
+    });
     let (mut alice, mut bob) = (member(&hub, "alice", "x").await, member(&hub, "bob", "x").await);
-    let who = typed(&mut alice, "x", "/who", "command_result").await;
-    assert_eq!((&who["data"]["result"]["room"], &who["data"]["result"]["members"]), (&json!("x"), &json!(2)));
+    typed(&mut alice, "x", "/nick Ann Lee", "command_result").await;
+    bob.expect("rename").await;
+    let who = typed(&mut alice, "x", "/who", "command_result").await["data"].clone();
+    assert_eq!(who["text"], "in x: Ann Lee, bob");
+    let users = json!([{ "userId": "alice", "username": "Ann Lee" }, { "userId": "bob", "username": "bob" }]);
+    assert_eq!(who["result"], json!({ "room": "x", "members": 2, "userCount": 2, "users": users }));
     assert_eq!(refused(&mut alice, "x", "/who elsewhere").await.0, "not_subscribed");
+    alice.join("hidden").await;
+    let who = typed(&mut alice, "x", "/who hidden", "command_result").await["data"].clone();
+    assert_eq!(who["result"], json!({ "room": "hidden", "members": 1 }));
     settle().await;
     assert_eq!(kinds(&bob.received()), [""; 0]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_in_a_crowd_names_some_and_counts_the_others() {
+    let hub = hub(|_| {});
+    let mut clients = Vec::new();
+    for number in 0..60 {
+        clients.push(member(&hub, &format!("u{number:02}"), "x").await);
+    }
+    let who = typed(&mut clients[7], "x", "/who", "command_result").await["data"].clone();
+    let text = who["text"].as_str().unwrap();
+    assert!(text.starts_with("in x: u00, u01") && text.ends_with("u49 and 10 more"), "{text}");
+    assert_eq!(who["result"]["users"].as_array().unwrap().len(), 50);
 }
 
 #[tokio::test(start_paused = true)]

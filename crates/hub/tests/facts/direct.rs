@@ -319,7 +319,8 @@ async fn tenants_have_their_own_conversations() {
     };
     let (mut alice, _) = attach_with(&hub, Attach::new(of("red", "alice")), 4096);
     let (mut bob, _) = attach_with(&hub, Attach::new(of("blue", "bob")), 4096);
-    (alice.expect("welcome").await, bob.expect("welcome").await);
+    alice.expect("welcome").await;
+    bob.expect("welcome").await;
     write(&mut alice, "bob", "psst").await;
     alice.find("chat").await;
     settle().await;
@@ -377,7 +378,8 @@ async fn conversation_is_a_room_like_any_other() {
     let mut alice = device(&hub, "alice", "").await;
     let mut bob = device(&hub, "bob", "").await;
     write(&mut alice, "bob", "helo").await;
-    (alice.find("chat").await, bob.find("chat").await);
+    alice.find("chat").await;
+    bob.find("chat").await;
     bob.send(json!({ "type": "seen", "room": "@alice~bob", "offset": 1 })).await;
     assert_eq!(alice.expect("receipt").await["userId"], "bob");
     alice.send(json!({ "type": "edit", "room": "@alice~bob", "offset": 1, "content": "hello" })).await;

@@ -60,7 +60,8 @@ async fn receipts_are_told_to_every_member_and_the_newest_wins() {
     let mut bob = member(&hub, "bob", "x").await;
     (1..=5).for_each(|number| publish(&hub, "x", number));
     settle().await;
-    (alice.received(), bob.received());
+    alice.received();
+    bob.received();
     assert_eq!(mark(&mut bob, "delivered", "x", 2).await["offset"], 2);
     for offset in [3, 4, 1] {
         bob.send(json!({ "type": "delivered", "room": "x", "offset": offset })).await;
@@ -162,7 +163,8 @@ async fn stored_receipt_is_neither_answered_nor_told_before_it_is_durable() {
     let mut alice = member(&hub, "alice", "s").await;
     let mut bob = member(&hub, "bob", "s").await;
     publish(&hub, "s", 1);
-    (alice.expect("message").await, bob.expect("message").await);
+    alice.expect("message").await;
+    bob.expect("message").await;
     shelf.set(Mood::Holds);
     bob.send(json!({ "type": "seen", "room": "s", "offset": 1, "id": 1 })).await;
     settle().await;
@@ -173,10 +175,12 @@ async fn stored_receipt_is_neither_answered_nor_told_before_it_is_durable() {
     shelf.set(Mood::Refuses(StoreError::Full("no space".to_owned())));
     publish(&hub, "s", 2);
     settle().await;
-    (alice.received(), bob.received());
+    alice.received();
+    bob.received();
     shelf.set(Mood::Works);
     publish(&hub, "s", 3);
-    (alice.expect("message").await, bob.expect("message").await);
+    alice.expect("message").await;
+    bob.expect("message").await;
     shelf.set(Mood::Refuses(StoreError::Full("no space".to_owned())));
     bob.send(json!({ "type": "seen", "room": "s", "offset": 2, "id": 2 })).await;
     let refused = bob.expect("error").await;
@@ -223,7 +227,8 @@ async fn receipts_and_unread_counts_survive_a_restart() {
             publish(&hub, "s", number);
         }
         settle().await;
-        (alice.received(), bob.received());
+        alice.received();
+        bob.received();
         mark(&mut alice, "seen", "s", 4).await;
         mark(&mut alice, "delivered", "s", 9).await;
         mark(&mut bob, "seen", "s", 10).await;
@@ -286,10 +291,12 @@ async fn own_words_are_no_news_for_who_had_read_everything() {
         let mut bob = member(&hub, "bob", "s").await;
         for text in ["one", "two"] {
             alice.say("s", text).await;
-            (alice.expect("chat").await, bob.expect("chat").await);
+            alice.expect("chat").await;
+            bob.expect("chat").await;
         }
         bob.say("s", "three").await;
-        (alice.expect("chat").await, bob.expect("chat").await);
+        alice.expect("chat").await;
+        bob.expect("chat").await;
         mark(&mut bob, "seen", "s", 3).await;
         // A reaction is nothing said, and does not come between.
         alice.send(json!({ "type": "react", "room": "s", "offset": 3, "reaction": "+1" })).await;

@@ -156,7 +156,11 @@ async fn who_commands_and_names_stay_within_the_tenant() {
     let hub = hub(|_| {});
     let (mut a, mut b) = (member(&hub, "a", "u", "x").await, member(&hub, "b", "u", "x").await);
     a.say("x", "/who").await;
-    assert_eq!(a.expect("command_result").await["data"]["result"]["members"], 1);
+    let who = a.expect("command_result").await["data"]["result"].clone();
+    assert_eq!(
+        (&who["members"], &who["users"][0]["userId"], &who["users"][1]),
+        (&json!(1), &json!("u"), &Value::Null)
+    );
     a.say("x", "/nick Other").await;
     a.find("command_result").await;
     settle().await;

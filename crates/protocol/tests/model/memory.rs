@@ -7,10 +7,10 @@ use bytes::Bytes;
 use outspoke_protocol::{
     Amendment, Body, Command, Conversation, Conversations, Cursor, Details, Device, ErrorCode, Event,
     History, Kind, Message, PageFrom, Position, Presence, Present, Reactions, Receipt, ReceiptOf, Receipts,
-    Refusal, RequestId, RoomName, Typing, Unread, UserId,
+    Refusal, RequestId, RoomName, StartFrom, Typing, Unread, UserId,
 };
 
-use super::{Draft, EPOCH, ModelHub, ModelRoom, NOW, is_private, owned, room_name};
+use super::{Draft, EPOCH, ModelHub, ModelRoom, NOW, owned, room_name};
 
 /// How far a user has come.
 #[derive(Clone, Copy, Default)]
@@ -61,8 +61,9 @@ impl ModelHub {
                 draft.details.to = Some(UserId::new(to.as_ref()));
                 let mut ends = [self.clients[name].publisher.user.to_string(), to.into_owned()];
                 ends.sort();
-                let room = room_name(&format!("@{}", ends.join(":")))?;
+                let room = room_name(&format!("@{}", ends.join("~")))?;
                 self.publish(name, request, &room, draft);
+                self.bring_in(&ends, &room);
             }
             Command::Conversations { .. } => {
                 let page = self.conversations(name);
@@ -82,6 +83,23 @@ impl ModelHub {
             other => panic!("the model does not know {other:?}"),
         }
         Ok(())
+    }
+
+    /// Every device of both ends that is not in the conversation is put there, before its newest message.
+    fn bring_in(&mut self, ends: &[String; 2], room: &RoomName) {
+        let offset = self.rooms[room].log.len() as u64 - 1;
+        let missing: Vec<String> = self
+            .clients
+            .iter()
+            .filter(|(name, client)| {
+                let user = client.publisher.user.as_str();
+                ends.iter().any(|end| end == user) && !self.rooms[room].members.contains(name)
+            })
+            .map(|(name, _)| name.clone())
+            .collect();
+        for name in missing {
+            self.subscribe(&name, None, room.clone(), StartFrom::After(Position { epoch: EPOCH, offset }));
+        }
     }
 
     fn history(
@@ -175,7 +193,7 @@ impl ModelHub {
     fn conversations(&self, name: &str) -> Vec<Conversation> {
         let user = &self.clients[name].publisher.user;
         let mine = self.rooms.iter().filter_map(|(room, entry)| {
-            let ends = room.as_str().strip_prefix('@')?.split_once(':')?;
+            let ends = room.as_str().strip_prefix('@')?.split_once('~')?;
             let with = match ends {
                 (with, me) | (me, with) if me == user.as_str() => UserId::new(with),
                 _ => return None,
@@ -194,20 +212,6 @@ impl ModelHub {
             let conversations = Conversations { request: None, page, next: None };
             self.tell(name, &Event::Conversations(Box::new(conversations)));
         }
-    }
-
-    /// A room's members; of a conversation every device of both.
-    pub(super) fn receivers(&self, room: &RoomName, message: &Message) -> Vec<String> {
-        if !is_private(room) {
-            return self.rooms[room].members.clone();
-        }
-        let to = message.details.as_ref().and_then(|details| details.to.as_ref());
-        let from = message.from.as_ref().map(|from| &from.user);
-        let both = self.clients.iter().filter(|(_, client)| {
-            let user = Some(&client.publisher.user);
-            user == to || user == from
-        });
-        both.map(|(name, _)| name.clone()).collect()
     }
 
     /// Changes a message; the change itself is a message, too.

@@ -273,7 +273,7 @@ impl ModelHub {
             self.tell(name, &Event::Acknowledged(acknowledgement));
         }
         if !duplicate {
-            for receiver in self.receivers(room, &message) {
+            for receiver in self.rooms[room].members.clone() {
                 self.tell(&receiver, &Event::Message(message.clone()));
             }
         }

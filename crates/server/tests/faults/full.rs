@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 use tokio::process::Command;
 
 use crate::connection::{Connection, REFUSED_PAUSE, Way};
-use crate::host::Host;
+use crate::host::{Host, binary};
 
 /// Has the data folder be a file system of 192 MiB, and becomes the server.
 const MOUNT: &str = r#"mount -t tmpfs -o size=192m tmpfs "$DATA" && exec "$@""#;
@@ -34,7 +34,7 @@ impl Small {
             return None;
         }
         let mut command = unshare();
-        command.args(["sh", "-c", MOUNT, "sh", env!("CARGO_BIN_EXE_outspoke")]);
+        command.args(["sh", "-c", MOUNT, "sh"]).arg(binary());
         let mut command = host.command_of(command);
         command.env("DATA", &host.data).env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin");
         host.start_as(command).await;

@@ -1,5 +1,6 @@
 //! The server under fault: the real binary, on data that outlives it.
 
+use std::ffi::OsString;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -60,7 +61,7 @@ impl Host {
     }
 
     pub(crate) fn command(&self) -> Command {
-        self.command_of(Command::new(env!("CARGO_BIN_EXE_outspoke")))
+        self.command_of(Command::new(binary()))
     }
 
     /// The server's arguments for a program that runs it.
@@ -106,6 +107,11 @@ impl Host {
     pub(crate) fn usage(&self) -> Usage {
         self.process.as_ref().expect("it runs").usage()
     }
+}
+
+/// The program under fault: the one that was built with the tests, or another, such as a release build.
+pub(crate) fn binary() -> OsString {
+    std::env::var_os("OUTSPOKE_FAULT_BINARY").unwrap_or_else(|| env!("CARGO_BIN_EXE_outspoke").into())
 }
 
 /// The address in the log event that says that the server is ready.

@@ -5,13 +5,14 @@
 //! the rooms' logs afterwards (`judge`): nothing acknowledged is lost, nothing comes twice, nothing changes its place.
 //!
 //! `OUTSPOKE_FAULT_ROUNDS` multiplies how often things break (default 1). Moments are random; the seed is printed, and
-//! `OUTSPOKE_FAULT_SEED` repeats it.
+//! `OUTSPOKE_FAULT_SEED` repeats it. `OUTSPOKE_FAULT_BINARY` puts another build of the server to the test.
 
 #![cfg(target_os = "linux")]
 #![allow(clippy::unwrap_used, clippy::print_stdout)] // What was measured is printed for whoever wants to see it.
 
 mod connection;
 mod crowd;
+mod databases;
 mod full;
 mod host;
 mod judge;

@@ -420,6 +420,15 @@ async fn requests_are_for_the_tenant_that_the_header_names() {
     let with = |tenant: &str| {
         format!("Authorization: Bearer {KEY}\r\nContent-Type: application/json\r\nX-Tenant: {tenant}\r\n")
     };
+    assert_eq!(ask(&server, "GET", "/rooms", &with("acme"), "").await.status, 404);
+    for tenant in ["acme", "umbrella"] {
+        let quotas = json!({ "messagesPerSecond": 5, "storedBytesMax": 1 << 20 });
+        let (status, made) = call(&server, "PUT", &format!("/tenants/{tenant}"), Some(quotas)).await;
+        assert_eq!(
+            (status, &made["known"], &made["quotas"]["messagesPerSecond"]),
+            (200, &json!(true), &json!(5))
+        );
+    }
     let body = chat("lobby", "to acme").to_string();
     assert_eq!(ask(&server, "POST", "/publish", &with("acme"), &body).await.status, 200);
     let rooms = |answer: Refused| {
@@ -431,4 +440,52 @@ async fn requests_are_for_the_tenant_that_the_header_names() {
     assert_eq!(ask(&server, "GET", "/rooms", &with("no/name"), "").await.status, 400);
     let server = keyed().start().await;
     assert_eq!(ask(&server, "GET", "/rooms", &with("acme"), "").await.status, 400);
+}
+
+#[tokio::test]
+async fn tenants_are_made_limited_and_removed_while_the_server_runs() {
+    let server = keyed().set("tenants.enabled", "true").start().await;
+    let (status, refused) = call(&server, "PUT", "/tenants/acme", Some(json!({ "conectionsMax": 1 }))).await;
+    assert_eq!(
+        (status, refused["message"].as_str().unwrap().contains("`connectionsMax`")),
+        (400, true),
+        "{refused}"
+    );
+    assert_eq!(call(&server, "PUT", "/tenants/acme", Some(json!({ "connectionsMax": 1 }))).await.0, 200);
+    let mut ann = server.open("/t/acme/ws?userId=ann&username=ann").await;
+    ann.expect("welcome").await;
+    assert_eq!(server.try_open("/t/acme/ws?userId=ben&username=ben").await.unwrap_err().status, 503);
+    let acme = get(&server, "/tenants/acme").await;
+    assert_eq!((&acme["usage"]["connections"], &acme["quotas"]["connectionsMax"]), (&json!(1), &json!(1)));
+    let names: Vec<Value> = get(&server, "/tenants").await["tenants"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|t| t["tenant"].clone())
+        .collect();
+    assert_eq!(names, [json!(""), json!("acme")]);
+    assert_eq!(call(&server, "DELETE", "/tenants/acme?data=erase", None).await.0, 200);
+    assert_eq!(ann.closed().await, Some(4502));
+    assert_eq!(call(&server, "GET", "/tenants/nobody", None).await.1["error"], "tenant_not_found");
+    assert_eq!(call(&server, "DELETE", "/tenants/nobody", None).await.0, 404);
+    assert_eq!(server.try_open("/t/acme/ws?userId=ben&username=ben").await.unwrap_err().status, 404);
+    let server = keyed().start().await;
+    assert_eq!(call(&server, "GET", "/tenants", None).await.0, 400);
+}
+
+#[tokio::test]
+async fn presence_tells_who_is_in_a_room() {
+    let server = keyed().start().await;
+    let _clients = [server.in_lobby("ann").await, server.in_lobby("ben").await];
+    let page = get(&server, "/rooms/lobby/presence?limit=1").await;
+    assert_eq!(
+        (&page["type"], &page["room"], &page["members"]),
+        (&json!("presence"), &json!("lobby"), &json!(2)),
+        "{page}"
+    );
+    let rest = get(&server, "/rooms/lobby/presence?after=ann").await.to_string();
+    assert!(rest.contains("ben") && !rest.contains("\"ann\""), "{rest}");
+    post(&server, "/publish", chat("empty", "hello")).await;
+    assert_eq!(get(&server, "/rooms/empty/presence").await["members"], 0);
+    assert_eq!(call(&server, "GET", "/rooms/nowhere/presence", None).await.0, 404);
 }

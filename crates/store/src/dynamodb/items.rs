@@ -129,7 +129,7 @@ impl Head {
 
     /// Where everything else of the log is.
     pub(super) fn partition(&self, log: &LogKey) -> Vec<u8> {
-        [&[b'd'], &self.life.to_be_bytes()[..], &two(b'l', &log.tenant, &log.room)].concat()
+        [&b"d"[..], &self.life.to_be_bytes()[..], &two(b'l', &log.tenant, &log.room)].concat()
     }
 }
 

@@ -114,12 +114,14 @@ impl<'a> Plan<'a> {
             return Ok(Appended { epoch: 0, outcomes: Vec::new(), state: LogState::default() });
         }
         let Some(mut pending) = self.logs.remove(&append.log) else { return Err(gone()) };
-        let mut outcomes = Vec::with_capacity(append.records.len());
+        let mut outcomes: Vec<Outcome> = Vec::with_capacity(append.records.len());
         for record in &append.records {
             outcomes.push(self.append_record(&append.log, &mut pending, record)?);
         }
-        for replace in &append.replaces {
-            self.replace(&append.log, &mut pending, replace)?;
+        if append.replaces_count(&outcomes) {
+            for replace in &append.replaces {
+                self.replace(&append.log, &mut pending, replace)?;
+            }
         }
         if let Some(newest) = append.records.last() {
             self.forget(&append.log, &mut pending, append.records.len() * 2 + 16, newest.ts)?;

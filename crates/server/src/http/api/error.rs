@@ -10,7 +10,7 @@ use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use outspoke_hub::protocol::InvalidRoomName;
 use outspoke_hub::store::StoreError;
-use outspoke_hub::{AnalyticsError, ErrorCode, PublishError, PushError, Refusal};
+use outspoke_hub::{AnalyticsError, AttachError, ErrorCode, PublishError, PushError, Refusal, TenantError};
 use serde::Serialize;
 
 /// Seconds after which a temporary refusal is worth another try, where nothing else is known.
@@ -96,9 +96,10 @@ fn status_of(code: ErrorCode) -> StatusCode {
     match code {
         ErrorCode::Unauthorized => StatusCode::UNAUTHORIZED,
         ErrorCode::Forbidden => StatusCode::FORBIDDEN,
-        ErrorCode::ClientNotFound | ErrorCode::UserNotFound | ErrorCode::MessageNotFound => {
-            StatusCode::NOT_FOUND
-        }
+        ErrorCode::ClientNotFound
+        | ErrorCode::UserNotFound
+        | ErrorCode::MessageNotFound
+        | ErrorCode::TenantNotFound => StatusCode::NOT_FOUND,
         ErrorCode::QuotaExceeded => StatusCode::TOO_MANY_REQUESTS,
         ErrorCode::Internal => StatusCode::INTERNAL_SERVER_ERROR,
         code if code.is_temporary() => StatusCode::SERVICE_UNAVAILABLE,
@@ -179,5 +180,27 @@ impl From<AnalyticsError> for ApiError {
                 format!("{error}: set analytics.enabled to true"),
             ),
         }
+    }
+}
+
+impl From<TenantError> for ApiError {
+    fn from(error: TenantError) -> Self {
+        let code = match &error {
+            TenantError::Unknown(_) => ErrorCode::TenantNotFound,
+            TenantError::Unavailable(_) => ErrorCode::Unavailable,
+            _ => ErrorCode::BadRequest,
+        };
+        Self::new(code, error.to_string())
+    }
+}
+
+/// Of a tenant that the request names.
+impl From<AttachError> for ApiError {
+    fn from(error: AttachError) -> Self {
+        let code = match &error {
+            AttachError::UnknownTenant { .. } => ErrorCode::TenantNotFound,
+            _ => ErrorCode::Unavailable,
+        };
+        Self::new(code, error.to_string())
     }
 }

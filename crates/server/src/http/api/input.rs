@@ -140,8 +140,26 @@ impl What for bool {
     const WHAT: &'static str = "true or false";
 }
 
-impl What for u64 {
-    const WHAT: &'static str = "a whole number, not negative";
+/// A whole number that every JSON parser reads exactly; `5.0` is one, too.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Whole(pub(super) u64);
+
+const WHOLE_MAX: u64 = (1 << 53) - 1;
+
+impl<'de> serde::Deserialize<'de> for Whole {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let number = serde_json::Number::deserialize(deserializer)?;
+        let float = || {
+            number.as_f64().filter(|float| float.fract() == 0.0 && (0.0..=WHOLE_MAX as f64).contains(float))
+        };
+        let whole = number.as_u64().or_else(|| float().map(|float| float as u64));
+        let in_range = whole.filter(|whole| *whole <= WHOLE_MAX);
+        in_range.map(Self).ok_or_else(|| serde::de::Error::custom("no whole number"))
+    }
+}
+
+impl What for Whole {
+    const WHAT: &'static str = "a whole number from 0 to 9007199254740991";
 }
 
 impl What for Vec<Box<RawValue>> {

@@ -15,6 +15,7 @@ mod openapi;
 mod publish;
 mod rooms;
 mod said;
+mod tenants;
 mod users;
 
 use std::sync::Arc;
@@ -81,6 +82,7 @@ fn table() -> Vec<Route> {
         route("/broadcast", &["post"], post(messages::broadcast)),
         route("/rooms", &["get"], get(rooms::list)),
         route("/rooms/{room}", &["get"], get(rooms::one)),
+        route("/rooms/{room}/presence", &["get"], get(rooms::presence)),
         route("/rooms/{room}/history", &["get", "delete"], get(history::page).delete(history::clear)),
         route("/clients", &["get"], get(clients::list)),
         route("/clients/{client}/messages", &["post"], post(messages::to_client)),
@@ -88,6 +90,12 @@ fn table() -> Vec<Route> {
         route("/users/{user}/messages", &["post"], post(messages::to_user)),
         route("/users/{user}/data", &["get", "delete"], get(users::export).merge(delete(users::erase))),
         route("/disconnect", &["post"], post(clients::disconnect)),
+        route("/tenants", &["get"], get(tenants::list)),
+        route(
+            "/tenants/{tenant}",
+            &["get", "put", "delete"],
+            get(tenants::one).put(tenants::put).delete(tenants::remove),
+        ),
         route("/analytics", &["get"], get(analytics::tenant)),
         route("/analytics/rooms", &["get"], get(analytics::top)),
         route("/analytics/rooms/{room}", &["get"], get(analytics::room)),
@@ -110,7 +118,7 @@ pub(crate) fn routes(api: Api) -> Router {
 async fn unknown_path(uri: Uri) -> ApiError {
     let path: String = uri.path().chars().take(200).collect();
     ApiError::not_found(format!(
-        "there is nothing at {path} in the API; {BASE}{} lists what there is",
+        "there is nothing at {BASE}{path}; {BASE}{} lists what there is",
         openapi::PATH
     ))
 }
@@ -141,17 +149,17 @@ impl FromRequestParts<Api> for Of {
         }
         let name = tenant.to_str().unwrap_or_default();
         if !is_tenant_name(name) {
-            return Err(ApiError::bad_request(
-                "the header X-Tenant must be 1 to 64 letters, digits, - and _",
-            ));
+            let message =
+                "the header X-Tenant must be 1 to 64 letters, digits, -, _ and ., and begin with no dot";
+            return Err(ApiError::bad_request(message));
         }
-        Ok(Self(api.hub.in_tenant(name)))
+        Ok(Self(api.hub.known_tenant(name)?))
     }
 }
 
 fn is_tenant_name(name: &str) -> bool {
-    (1..=64).contains(&name.len())
-        && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_".contains(&byte))
+    let fits = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte);
+    (1..=64).contains(&name.len()) && name.bytes().all(fits) && !name.starts_with('.')
 }
 
 /// A room's name, checked as the hub would.

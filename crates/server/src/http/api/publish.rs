@@ -113,11 +113,12 @@ pub(super) async fn batch(Of(hub): Of, body: Body) -> Result<Json<BatchAnswer>, 
         let message = format!("a batch has 1 to {BATCH_MAX} messages, this one {}", messages.len());
         return Err(ApiError::bad_request(message));
     }
-    let read = |(index, message): (usize, &Box<RawValue>)| {
+    let read = |(index, message): (usize, &RawValue)| {
         let order = Fields::read(message.get(), FIELDS).and_then(|fields| Order::read(&fields, &hub));
         order.map_err(|error| error.within(&format!("messages[{index}]")))
     };
-    let orders: Vec<Order> = messages.iter().enumerate().map(read).collect::<Result<_, _>>()?;
+    let orders: Vec<Order> =
+        messages.iter().map(|message| &**message).enumerate().map(read).collect::<Result<_, _>>()?;
     // All are on their way before the first is waited for: they become durable together.
     let publishing: Vec<_> = orders.into_iter().map(|order| order.publish(&hub)).collect();
     let mut results = Vec::with_capacity(publishing.len());

@@ -1,13 +1,15 @@
 //! Rooms: which there are, and what each has.
 
 use axum::Json;
-use outspoke_hub::protocol::Durability;
-use outspoke_hub::{Hub, Listing, RoomInfo};
+use axum::response::Response;
+use outspoke_hub::protocol::{Durability, Event, Presence, UserId};
+use outspoke_hub::{ErrorCode, Hub, Listing, RoomInfo};
 use serde::Serialize;
 
-use super::Of;
 use super::error::ApiError;
+use super::history::{encoded, json};
 use super::input::{Named, Query};
+use super::{Of, room_name};
 
 /// A room.
 #[derive(Debug, Serialize)]
@@ -61,6 +63,27 @@ pub(super) async fn one(Of(hub): Of, Named(name): Named, query: Query) -> Result
     query.only(&[])?;
     let info = hub.room(&name).await?.ok_or_else(unknown)?;
     Ok(Json(info.into()))
+}
+
+/// Who is in a room, in the form that clients of the native dialect get.
+pub(super) async fn presence(Of(hub): Of, Named(name): Named, query: Query) -> Result<Response, ApiError> {
+    query.only(&["after", "limit"])?;
+    exists(&hub, &name).await?;
+    let after = query.text("after").map(UserId::new);
+    let limit = query.limit()?;
+    let presence = match hub.presence(&name, after.as_ref(), limit) {
+        Some(presence) => presence,
+        None if hub.config().rooms.of(&name).presence => Presence {
+            request: None,
+            room: room_name(&hub, &name)?,
+            users: 0,
+            members: 0,
+            page: Vec::new(),
+            next: None,
+        },
+        None => return Err(ApiError::new(ErrorCode::Forbidden, "this room does not tell who is in it")),
+    };
+    Ok(json(encoded(&hub, &Event::Presence(Box::new(presence)))?))
 }
 
 /// Refuses what neither is nor was.
