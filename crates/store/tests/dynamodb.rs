@@ -2,6 +2,7 @@
 #![cfg(feature = "dynamodb-stand-in")]
 #![allow(clippy::unwrap_used)]
 
+#[allow(dead_code)] // The stand-in runs in this process: it cannot be killed or paused.
 mod faults;
 
 use std::net::SocketAddr;
