@@ -123,11 +123,11 @@ async fn named_store_and_data_folder_are_found() {
     let (code, stdout, _) = place.store(&["verify", "--data", "elsewhere", "--set", "store.backend=memory"]);
     assert_eq!((code, stdout.as_str()), (0, ""), "what was in memory is not looked for");
 
-    let (code, _, stderr) = place.store(&["verify", "--store", "archiv", "--set", stores]);
+    let (code, _, stderr) = place.store(&["verify", "--store", "achive", "--set", stores]);
     assert_eq!(code, 1);
     assert_eq!(
         stderr,
-        "error: there is no store \"archiv\"; the settings describe default, archive, scratch\n"
+        "error: there is no store \"achive\"; the settings describe default, archive, scratch\n"
     );
 }
 

@@ -45,6 +45,8 @@ use crate::sync::Arc;
 const CURSORS_MAX: usize = 10_000;
 /// So many more are let in before the ones who are behind are let go, so that not every newcomer costs a search.
 const CURSORS_SLACK: usize = CURSORS_MAX / 4;
+/// How long is waited for more of what people have read by saying something.
+const OWN_WORDS: Duration = Duration::from_secs(1);
 /// What is told of one user waits for so long for what comes next.
 const TELL_EVERY: Duration = Duration::from_millis(100);
 /// Users on a page at most.
@@ -105,6 +107,8 @@ pub(super) struct Receipts {
     wanted: BTreeMap<UserId, Wanted>,
     /// Somebody is writing what is wanted.
     writing: bool,
+    /// Somebody will, in a while.
+    later: bool,
     untold: BTreeMap<UserId, Untold>,
     counts_untold: bool,
     /// Somebody will look at what is untold.
@@ -391,7 +395,7 @@ impl Room {
         let receipts = state.receipts.get_or_insert_default();
         if self.keeper.is_some() {
             receipts.want(user).raise(Receipt::Seen, position.offset, Some(ordinal));
-            self.write_receipts_soon(hub, receipts);
+            self.write_own_words_later(hub, receipts);
         } else {
             receipts.advance(user, Marks::read_up_to(position.offset, ordinal), head.max(position.offset));
         }
@@ -413,6 +417,25 @@ impl Room {
         receipts.writing = true;
         let room = Arc::clone(self);
         keeper.spawn(async move { room.write_receipts(&hub).await });
+    }
+
+    /// Writes what people have read by saying something, together, in a while. Nobody waits for it, and what a crash
+    /// takes is found again in the log.
+    fn write_own_words_later(self: &Arc<Self>, hub: &Inner, receipts: &mut Receipts) {
+        let hub = hub.myself.get().and_then(Weak::upgrade);
+        let (Some(keeper), Some(hub), false) = (&self.keeper, hub, receipts.writing || receipts.later) else {
+            return;
+        };
+        receipts.later = true;
+        let room = Arc::clone(self);
+        keeper.spawn(async move {
+            tokio::time::sleep(OWN_WORDS).await;
+            let mut state = room.lock();
+            if let Some(receipts) = &mut state.receipts {
+                receipts.later = false;
+                room.write_receipts_soon(&hub, receipts);
+            }
+        });
     }
 
     async fn write_receipts(self: Arc<Self>, hub: &Inner) {

@@ -99,6 +99,7 @@ async fn after_thousands_of_lives_the_server_is_as_it_was() {
     let settings = Settings::default()
         .set("limits.rooms_max", &(WORKERS * 4).to_string())
         .set("rooms.durability", "none")
+        .set("rooms.leave_grace", "0s")
         .set("store.backend", "memory");
     let server = Arc::new(settings.start().await);
     let descriptors = server.usage().descriptors;

@@ -95,8 +95,10 @@ async fn client_too_many_is_refused_before_the_upgrade_until_a_place_is_free() {
 /// A full queue is the slow client's affair: it is closed with its code, and nobody else notices.
 #[tokio::test]
 async fn client_that_does_not_read_is_closed_and_the_others_get_everything() {
-    let settings =
-        Settings::default().set("limits.outbox_bytes_max", "64KiB").set("server.tcp_send_buffer", "16KiB");
+    let settings = Settings::default()
+        .set("limits.outbox_bytes_max", "64KiB")
+        .set("server.tcp_send_buffer", "16KiB")
+        .set("rooms.leave_grace", "0s");
     let server = settings.start().await;
     let slow = Connect::to(server.addr, "/ws?userId=slow&username=slow&join=r").receive_buffer_bytes(4096);
     let mut slow = slow.open().await.unwrap();
