@@ -135,7 +135,7 @@ impl Case {
                     load,
                     connections,
                     rooms: connections,
-                    keys: true,
+                    keys: false,
                     durability,
                 })
             }
