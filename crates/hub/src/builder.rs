@@ -249,6 +249,7 @@ impl HubBuilder {
             overdue: Overdue::default(),
             last_seen: LastSeen::default(),
             history_cache: Arc::default(),
+            history_memory: Arc::default(),
             congestion,
             on_connect,
             on_disconnect,

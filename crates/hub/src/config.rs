@@ -121,6 +121,9 @@ pub struct HubConfig {
     /// Memory for the newest messages of rooms whose history is stored, so that most recoveries read no store. Default
     /// 64 MiB for all rooms together; above it rooms keep none.
     pub history_cache_bytes_max: usize,
+    /// Memory for the messages of all rooms that keep them in memory. Default 256 MiB; above it a room that gets a
+    /// message lets its oldest ones go, down to the newest.
+    pub history_memory_bytes_max: usize,
     /// Messages that may wait for the store. Default 64 MiB; more is refused with `unavailable`.
     pub store_queue_bytes_max: usize,
     /// How long a publish may wait for the store before it is refused with `unavailable`. Default 5 s.
@@ -167,6 +170,7 @@ impl Default for HubConfig {
             replay_bytes_max: 0,
             history_page_max: 500,
             history_cache_bytes_max: 64 * 1024 * 1024,
+            history_memory_bytes_max: 256 * 1024 * 1024,
             store_queue_bytes_max: 64 * 1024 * 1024,
             store_timeout: Duration::from_secs(5),
             typing_timeout: Duration::from_secs(6),

@@ -80,6 +80,8 @@ pub(crate) struct Inner {
     pub(crate) last_seen: LastSeen,
     /// What the newest messages of stored rooms take.
     pub(crate) history_cache: Arc<CacheBudget>,
+    /// What the messages of rooms that keep them in memory take.
+    pub(crate) history_memory: Arc<CacheBudget>,
     pub(crate) congestion: Arc<Congestion>,
     pub(crate) on_connect: Option<OnConnect>,
     pub(crate) on_disconnect: Option<OnDisconnect>,

@@ -79,6 +79,24 @@ impl Tail {
         Self(Some(held))
     }
 
+    /// Lets its bytes count in `budget` from the first message on.
+    pub(crate) fn count_in(&mut self, budget: &Arc<CacheBudget>) {
+        if self.len() == 0 {
+            self.0.get_or_insert_default().budget.get_or_insert_with(|| Arc::clone(budget));
+        }
+    }
+
+    /// Drops the oldest messages while more than `bytes_max` is in use where they count; the newest stays.
+    pub(crate) fn relieve(&mut self, bytes_max: usize) {
+        let Some(held) = &mut self.0 else { return };
+        let over = |held: &Held| held.budget.as_ref().is_some_and(|budget| budget.used() > bytes_max);
+        while held.messages.len() > 1 && over(held) {
+            if let Some(oldest) = held.messages.pop_front() {
+                held.release(oldest.weight());
+            }
+        }
+    }
+
     /// Messages here.
     pub(crate) fn len(&self) -> usize {
         self.0.as_ref().map_or(0, |held| held.messages.len())

@@ -252,8 +252,10 @@ impl Room {
         let publication = Arc::new(Publication::message(message, hub.dialects.len()));
         self.hand_out(hub, state, &publication);
         if self.class.keeps() {
+            state.tail.count_in(&hub.history_memory);
             state.tail.push(Arc::clone(&publication));
             state.tail.trim(&self.class.history, now.as_millis());
+            state.tail.relieve(hub.config.history_memory_bytes_max);
             state.first = state.head + 1 - state.tail.len() as u64;
         } else {
             state.first = state.head + 1;

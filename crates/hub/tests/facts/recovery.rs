@@ -311,6 +311,27 @@ async fn history_is_for_members_of_rooms_that_keep_it() {
     assert_eq!(alice.expect("error").await["error"], "forbidden");
 }
 
+/// However many rooms there are, and whatever their classes allow each of them.
+#[tokio::test(start_paused = true)]
+async fn rooms_in_memory_share_what_they_may_take() {
+    let hub = hub(|config| {
+        config.history_memory_bytes_max = 64 * 1024;
+        config.rooms.default_mut().durability = Durability::Memory;
+    });
+    let mut kept = 0;
+    for room in 0..50 {
+        let room = format!("room{room}");
+        for number in 1..=100 {
+            publish(&hub, &room, number);
+        }
+        let page = hub.history(&room, outspoke_hub::protocol::PageFrom::Newest, 500).await.unwrap();
+        assert!(page.head == 100 && page.messages.last().is_some(), "the newest stays");
+        assert_eq!(page.first, 101 - page.messages.len() as u64, "what is gone is said");
+        kept += page.messages.len();
+    }
+    assert!((100..=64 * 1024 / 256 + 50).contains(&kept), "{kept} messages of 5,000");
+}
+
 #[tokio::test(start_paused = true)]
 async fn messages_in_memory_outlive_the_last_member_until_they_are_too_old() {
     let hub = remembering(|class| class.history.age_max = Duration::from_secs(60));

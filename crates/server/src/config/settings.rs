@@ -269,6 +269,12 @@ section! {
             at_limit: Some("further rooms are recovered from the store"),
         }
 
+        /// Memory for the messages of all rooms that keep them in memory (durability memory).
+        history_memory_bytes_max: usize as Size = "256MiB" {
+            range: Some(("1MiB", "64GiB")),
+            at_limit: Some("a room that gets a message lets its oldest ones go"),
+        }
+
         /// Bytes of messages that may wait for the stores.
         store_queue_bytes_max: usize as Size = "64MiB" {
             range: Some(("64KiB", "16GiB")),

@@ -44,6 +44,7 @@ pub(super) fn config(settings: &Config, descriptors: DescriptorLimit) -> anyhow:
         rooms: classes(rooms),
         replay_bytes_max: limits.replay_bytes_max,
         history_cache_bytes_max: limits.history_cache_bytes_max,
+        history_memory_bytes_max: limits.history_memory_bytes_max,
         store_queue_bytes_max: limits.store_queue_bytes_max,
         store_timeout: store.timeout,
         typing_timeout: rooms.typing_timeout,
