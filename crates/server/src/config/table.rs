@@ -232,7 +232,7 @@ macro_rules! block {
         pub struct $name {
             $(
                 $(#[doc = $doc])*
-                $(#[doc = concat!("As [`", stringify!($base), "::", stringify!($field), "`], for this entry.")])?
+                $(#[doc = concat!("As `", stringify!($base), "::", stringify!($field), "`, for this entry.")])?
                 pub $field: $ty,
             )*
         }
