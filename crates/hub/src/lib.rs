@@ -29,7 +29,6 @@ mod direct;
 mod dispatcher;
 mod erasure;
 mod error;
-#[allow(dead_code)] // used as the features come
 mod facts;
 mod hub;
 mod keeper;

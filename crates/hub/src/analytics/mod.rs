@@ -4,8 +4,8 @@
 //! ([`tally`]): an addition, and a look-up of the user in a short list. The flusher collects what rooms have counted every 15
 //! seconds, adds it up and writes it to the hub's first store as [facts](records), or keeps it in memory where there is
 //! no store. Without analytics a message costs one comparison; with it, besides a cache line of a room that is in use, 27 ns
-//! where one user speaks, 44 ns where 16 do, 56 ns with 200, and 28 ns with 100,000, who are estimated (the ignored test
-//! `counting_costs_this_much`, optimised, on two busy virtual cores).
+//! where one user speaks, 44 ns where 16 do, 56 ns with 200, and 28 ns with 100,000, who are estimated (a loop over this
+//! counting alone, optimised, on a busy machine; the ignored test below measures it again).
 //!
 //! What a count means: messages are those *said* ([`Kind::is_said`](outspoke_protocol::Kind::is_said)), once each,
 //! whoever received them; users are those who said them, by [`distinct`]; connections are all of a tenant's. Hours, days
