@@ -31,8 +31,8 @@ unsafe impl GlobalAlloc for Counting {
 static ALLOCATOR: Counting = Counting;
 
 /// The bar is 2 KiB of process memory: what the allocator and the kernel keep beside this (about 450 bytes were measured)
-/// must fit too.
-const BYTES_MAX: usize = 1312;
+/// must fit too. Hash tables that double while the connections come make the figure vary by some 60 bytes.
+const BYTES_MAX: usize = 1536;
 
 #[tokio::test]
 async fn idle_connection_in_its_own_room_takes_little_heap() {

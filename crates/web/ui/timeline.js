@@ -126,6 +126,7 @@ function welcomeCard(chat) {
 /** @param {Chat} chat */
 export function timeline(chat) {
   const atBottom = signal(true);
+  let shownTop = 0;
   const items = h('ol', { class: 'items' });
   const unsent = h('ol', { class: 'items pending', 'aria-label': 'Messages not confirmed yet' });
   const mine = computed(() => chat.outbox.entries.value
@@ -139,7 +140,12 @@ export function timeline(chat) {
   const log = h('div', {
     class: 'log', id: 'log', role: 'log', 'aria-live': 'off', tabIndex: 0,
     'aria-label': () => `Messages in ${chat.room.name}`,
-    onscroll: () => { atBottom.value = log.scrollHeight - log.scrollTop - log.clientHeight < NEAR_BOTTOM_PX; },
+    onscroll: () => {
+      const near = log.scrollHeight - log.scrollTop - log.clientHeight < NEAR_BOTTOM_PX;
+      // Only who moves up leaves the bottom: the event of our own jump comes a frame later, when rows may have followed it.
+      if (near || log.scrollTop < shownTop) atBottom.value = near;
+      shownTop = log.scrollTop;
+    },
     onkeydown: (event) => moveFocus(event, log),
   }, inner);
   // Once per frame: measuring after each of many messages would lay the page out as often.
