@@ -322,6 +322,12 @@ pub trait Store: fmt::Debug + Send + Sync + 'static {
     /// The back end's name, as configuration writes it.
     fn name(&self) -> &'static str;
 
+    /// Whether several hubs may have the same data open at once, each with a store of its own kind and settings. What
+    /// such a store promises, it promises to all of them together.
+    fn is_shared(&self) -> bool {
+        false
+    }
+
     /// Makes a batch durable and answers when it is. Each [`Append`] is done as a whole or not at all.
     ///
     /// A record whose id or key is in its log already is a duplicate: it is not appended, and answered with the first

@@ -23,6 +23,7 @@ use crate::{
 #[derive(Debug, Default)]
 pub struct MemoryStore {
     kept: Mutex<Kept>,
+    is_shared: bool,
 }
 
 impl MemoryStore {
@@ -30,6 +31,12 @@ impl MemoryStore {
     #[must_use]
     pub fn new() -> Self {
         Self::default()
+    }
+
+    /// An empty store that says it [is shared](Store::is_shared), for several hubs in one process: each is given the same `Arc`.
+    #[must_use]
+    pub fn shared() -> Self {
+        Self { is_shared: true, ..Self::default() }
     }
 
     /// Nothing panics while the lock is held, and half a change is never visible: a poisoned lock is as good as new.
@@ -291,6 +298,10 @@ fn now<'a, T: Send + 'a>(result: Result<T, StoreError>) -> Answer<'a, T> {
 impl Store for MemoryStore {
     fn name(&self) -> &'static str {
         "memory"
+    }
+
+    fn is_shared(&self) -> bool {
+        self.is_shared
     }
 
     fn commit<'a>(&'a self, batch: &'a Batch) -> Answer<'a, Vec<Appended>> {

@@ -60,6 +60,10 @@ impl Store for DynamoStore {
         "dynamodb"
     }
 
+    fn is_shared(&self) -> bool {
+        true
+    }
+
     fn commit<'a>(&'a self, batch: &'a Batch) -> Answer<'a, Vec<Appended>> {
         Box::pin(commit::commit(&self.table, batch))
     }

@@ -73,6 +73,10 @@ impl Store for PostgresStore {
         "postgresql"
     }
 
+    fn is_shared(&self) -> bool {
+        true
+    }
+
     fn commit<'a>(&'a self, batch: &'a Batch) -> Answer<'a, Vec<Appended>> {
         Box::pin(commit::commit(&self.pool, batch))
     }
