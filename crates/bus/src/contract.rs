@@ -31,14 +31,14 @@ pub enum Arrival {
         payload: Bytes,
     },
     /// The bus was away, or this node too slow for it: of every topic that the feed has, messages may be missing before what
-    /// comes next. Every subscription works again.
+    /// comes next. Every subscription works again. A bus that has come back and knows that nothing is missing does not say so.
     Interrupted,
 }
 
 /// How a bus is.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct BusState {
-    /// Whether the service answers.
+    /// Whether the service answers, and what is subscribed to is heard.
     pub connected: bool,
     /// What is wrong, and what to do about it, without secrets; empty when all is well.
     pub detail: String,
@@ -146,6 +146,11 @@ impl Outlet {
     #[must_use]
     pub fn is_closed(&self) -> bool {
         self.0.is_closed()
+    }
+
+    #[cfg(feature = "suite")]
+    pub(crate) fn is_full(&self) -> bool {
+        self.0.capacity() == 0
     }
 
     /// Whether it is the same outlet.
