@@ -15,6 +15,7 @@ pub struct MemoryHub(Arc<Shared>);
 struct Shared {
     ends: Mutex<Vec<Weak<End>>>,
     away: AtomicBool,
+    loses: AtomicBool,
 }
 
 /// One node's end.
@@ -71,6 +72,11 @@ impl MemoryHub {
         }
     }
 
+    /// Takes what it is given and gives it to nobody, or carries again: as a service that loses messages without a word.
+    pub fn lose(&self, loses: bool) {
+        self.0.loses.store(loses, Ordering::Release);
+    }
+
     fn ends(&self) -> Vec<Arc<End>> {
         let mut ends = self.0.ends.lock().unwrap_or_else(PoisonError::into_inner);
         ends.retain(|end| end.strong_count() > 0);
@@ -98,6 +104,9 @@ impl MessageBus for MemoryBus {
             self.check()?;
             if let Some(large) = batch.iter().find(|outgoing| outgoing.payload.len() > PAYLOAD_BYTES_MAX) {
                 return Err(BusError::TooLarge { bytes: large.payload.len(), max: PAYLOAD_BYTES_MAX });
+            }
+            if self.hub.0.loses.load(Ordering::Acquire) {
+                return Ok(());
             }
             for outgoing in batch {
                 for end in self.hub.ends() {

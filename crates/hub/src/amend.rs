@@ -46,6 +46,19 @@ impl Change {
         }
     }
 
+    /// What a message that tells of a change says.
+    pub(crate) fn told_by(message: &Message) -> Option<Self> {
+        match (&message.kind, &message.body) {
+            (Kind::Edit, body) => Some(Self::Edit(body.clone())),
+            (Kind::Delete, _) => Some(Self::Delete),
+            (Kind::Reaction, Body::Text(reaction)) => {
+                let withdraw = message.details.as_ref().is_some_and(|details| details.withdrawn);
+                Some(Self::React { reaction: reaction.clone(), withdraw })
+            }
+            _ => None,
+        }
+    }
+
     /// The message after it; `None` when nothing changes.
     ///
     /// # Errors

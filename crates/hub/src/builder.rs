@@ -6,8 +6,10 @@
 use std::fmt;
 use std::sync::atomic::{AtomicBool, AtomicUsize};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::time::Duration;
 
 use ecow::EcoString;
+use outspoke_bus::MessageBus;
 use outspoke_protocol::{Dialect, Durability};
 use outspoke_store::Store;
 use outspoke_websocket::Limits;
@@ -17,6 +19,7 @@ use crate::analytics::Analytics;
 use crate::auth::{Authenticator, OpenMode};
 use crate::client::Client;
 use crate::client::registry::Registry;
+use crate::cluster::{Cluster, ClusterOptions};
 use crate::commands::{CommandHandler, CommandSpec, Commands, Doer};
 use crate::config::HubConfig;
 use crate::dispatcher::{Dispatcher, Handler};
@@ -42,6 +45,7 @@ pub struct HubBuilder {
     tenants: Vec<(EcoString, Quotas)>,
     authenticator: Option<Arc<dyn Authenticator>>,
     stores: Vec<(EcoString, Arc<dyn Store>)>,
+    cluster: Option<(Arc<dyn MessageBus>, ClusterOptions)>,
     on_connect: Option<OnConnect>,
     on_disconnect: Option<OnDisconnect>,
 }
@@ -62,6 +66,7 @@ impl HubBuilder {
             tenants: Vec::new(),
             authenticator: None,
             stores: Vec::new(),
+            cluster: None,
             on_connect: None,
             on_disconnect: None,
         }
@@ -117,6 +122,13 @@ impl HubBuilder {
         self
     }
 
+    /// Makes the hub a node of a cluster: what happens on the others is told here, and the other way round, over `bus`. Stores
+    /// must then be [shared](Store::is_shared) by all nodes. The hub closes the bus when it stops.
+    pub fn cluster(mut self, bus: Arc<dyn MessageBus>, options: ClusterOptions) -> Self {
+        self.cluster = Some((bus, options));
+        self
+    }
+
     /// Called in a shard for every new client, after its welcome is queued. It must not block.
     pub fn on_connect(mut self, callback: impl Fn(&Arc<Client>) + Send + Sync + 'static) -> Self {
         self.on_connect = Some(Box::new(callback));
@@ -151,6 +163,14 @@ impl HubBuilder {
             inner.threads.lock().unwrap_or_else(PoisonError::into_inner).push(thread);
         }
         Tenants::read_soon(&inner);
+        if inner.cluster.is_some() {
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+            let hub = Arc::clone(&inner);
+            let thread = std::thread::Builder::new()
+                .name("outspoke-cluster".to_owned())
+                .spawn(move || runtime.block_on(crate::cluster::run(hub)))?;
+            inner.threads.lock().unwrap_or_else(PoisonError::into_inner).push(thread);
+        }
         for (index, shard) in shards.into_iter().enumerate() {
             let counts = (index == 0 && inner.keepers.is_empty()).then(|| Arc::clone(&inner));
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
@@ -189,6 +209,9 @@ impl HubBuilder {
             });
         }
         Tenants::read_soon(&inner);
+        if inner.cluster.is_some() {
+            drop(tokio::spawn(crate::cluster::run(Arc::clone(&inner))));
+        }
         if inner.keepers.is_empty() {
             drop(tokio::spawn(Analytics::run(Arc::clone(&inner), true)));
         }
@@ -211,11 +234,19 @@ impl HubBuilder {
             tenants,
             authenticator,
             stores,
+            cluster,
             on_connect,
             on_disconnect,
         } = self;
         config.validate()?;
         check_stores(&config, &stores)?;
+        let cluster = match cluster {
+            Some((bus, options)) => {
+                check_cluster(&options, &stores)?;
+                Some(Cluster::new(bus, options))
+            }
+            None => None,
+        };
         let commands = commands.finish()?;
         let keeper = |(name, store)| Arc::new(Keeper::new(name, store, config.store_queue_bytes_max));
         let keepers: Vec<_> = stores.into_iter().map(keeper).collect();
@@ -242,6 +273,7 @@ impl HubBuilder {
             shards: (0..count).map(|_| mailbox()).collect(),
             registry: Arc::new(Registry::new(config.connections_max)),
             tenants: known,
+            cluster,
             keeping: watch::Sender::new(keepers.len()),
             keepers,
             analytics: Analytics::new(config.analytics),
@@ -255,6 +287,7 @@ impl HubBuilder {
             on_disconnect,
             next_shard: AtomicUsize::new(0),
             stopping: AtomicBool::new(false),
+            draining: AtomicBool::new(false),
             running: watch::Sender::new(count),
             threads: Mutex::default(),
             timers: OnceLock::new(),
@@ -266,6 +299,18 @@ impl HubBuilder {
             (0..count).map(|index| Shard::new(index, Arc::clone(&inner))).collect();
         Ok((inner, shards?))
     }
+}
+
+/// What a cluster needs.
+fn check_cluster(options: &ClusterOptions, stores: &[(EcoString, Arc<dyn Store>)]) -> Result<(), StartError> {
+    if let Some((name, store)) = stores.iter().find(|(_, store)| !store.is_shared()) {
+        return Err(StartError::StoreNotShared { store: name.to_string(), backend: store.name() });
+    }
+    let heartbeat = Duration::from_millis(100)..=Duration::from_secs(60);
+    if options.name.is_empty() || !heartbeat.contains(&options.heartbeat) {
+        return Err(StartError::InvalidCluster);
+    }
+    Ok(())
 }
 
 /// Every class that is stored must have where.

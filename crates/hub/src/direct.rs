@@ -202,7 +202,7 @@ impl Conversations {
         *self.held.lock().unwrap_or_else(PoisonError::into_inner) = Held::default();
     }
 
-    fn use_it(&self) {
+    pub(crate) fn use_it(&self) {
         self.any.store(SOME, Ordering::Release);
     }
 
@@ -339,6 +339,12 @@ pub(crate) fn facts(hub: &Inner, room: &Room, message: &Message) -> Vec<FactWrit
 }
 
 impl Room {
+    /// Sees to it that the devices here get what follows `before` of a conversation that was just opened for them.
+    pub(crate) fn bring_devices(self: &Arc<Self>, hub: &Inner, before: u64) {
+        let _state = self.lock();
+        self.reach(hub, before, None);
+    }
+
     /// Sees to it that every connected device of a conversation's users gets what follows `before`. Under the room's lock and
     /// after the message was handed out: so a shard learns of the devices in the room's order, and no later message overtakes.
     pub(crate) fn reach(self: &Arc<Self>, hub: &Inner, before: u64, said: Option<Timestamp>) {

@@ -178,6 +178,20 @@ pub enum StartError {
         /// What is wrong with that.
         error: crate::tenant::InvalidTenantName,
     },
+    /// A hub of a cluster was given a store that only it can use.
+    #[error(
+        "the store \"{store}\" ({backend}) belongs to one hub alone, and a cluster's nodes must share what is stored: \
+         use PostgreSQL or Redis, or run without a cluster"
+    )]
+    StoreNotShared {
+        /// What classes call it.
+        store: String,
+        /// What it is.
+        backend: &'static str,
+    },
+    /// A node's options cannot be.
+    #[error("a node of a cluster has a name, and a heartbeat of 100 ms to 60 s")]
+    InvalidCluster,
     /// A room class wants its messages stored, and the hub was given no store of that name.
     #[error(
         "the room class `{pattern}` keeps its messages in the store \"{store}\", and the hub has none of that name: \

@@ -24,6 +24,7 @@ use crate::builder::HubBuilder;
 use crate::class::RoomClass;
 use crate::client::Client;
 use crate::client::registry::{Place, Registry};
+use crate::cluster::Cluster;
 use crate::commands::{CommandSpec, Commands};
 use crate::config::HubConfig;
 use crate::conn::WsConn;
@@ -70,6 +71,8 @@ pub(crate) struct Inner {
     pub(crate) shards: Box<[Mailbox]>,
     pub(crate) registry: Arc<Registry>,
     pub(crate) tenants: Tenants,
+    /// The other nodes, if there may be any.
+    pub(crate) cluster: Option<Cluster>,
     /// The first is for every class that names none.
     pub(crate) keepers: Vec<Arc<Keeper>>,
     pub(crate) analytics: Analytics,
@@ -87,6 +90,8 @@ pub(crate) struct Inner {
     pub(crate) on_disconnect: Option<OnDisconnect>,
     pub(crate) next_shard: AtomicUsize,
     pub(crate) stopping: AtomicBool,
+    /// No new clients are taken, and those that are here are sent away.
+    pub(crate) draining: AtomicBool,
     /// Shards that have not ended.
     pub(crate) running: watch::Sender<usize>,
     /// Keepers that have not closed their stores.
@@ -305,7 +310,7 @@ impl Hub {
 
     /// Takes a place for a connection that is about to be upgraded.
     pub(crate) fn place(&self, tenant: &Arc<Tenant>) -> Result<Place, AttachError> {
-        if self.inner.stopping.load(Ordering::Acquire) {
+        if !self.is_accepting() {
             return Err(AttachError::Stopping);
         }
         let max = self.inner.config.connections_max;
@@ -377,10 +382,10 @@ impl Hub {
         self.tenant.directory.count()
     }
 
-    /// Members of a room on this hub; 0 when there is no such room.
+    /// Members of a room, on every node that is heard of; 0 when there is no such room here.
     #[must_use]
     pub fn member_count(&self, room: &str) -> usize {
-        self.tenant.directory.get(room).map_or(0, |room| room.members())
+        self.tenant.directory.get(room).map_or(0, |room| room.members_everywhere())
     }
 
     /// Every room that [counts](Self::room_count), and how many members it has, in no order. Costs a look at each: for operators.
@@ -402,11 +407,21 @@ impl Hub {
         self.inner.registry.all()
     }
 
-    /// Sends a frame to one client, and forgets it.
+    /// Sends a frame to one client, and forgets it. One that is not connected to this node is looked for on the others, in a
+    /// cluster; whether one has it, [`push_anywhere`](Self::push_anywhere) tells.
     ///
     /// # Errors
     /// See [`PushError`]: nothing was queued.
     pub fn push(&self, id: ClientId, frame: &Frame) -> Result<(), PushError> {
+        let here = self.push_here(id, frame);
+        if let (Err(PushError::ClientNotFound), Some(cluster)) = (&here, &self.inner.cluster) {
+            cluster.push(id, frame, 0);
+            return Ok(());
+        }
+        here
+    }
+
+    pub(crate) fn push_here(&self, id: ClientId, frame: &Frame) -> Result<(), PushError> {
         self.push_bytes(id, |_| Ok(encoded(frame)), None)
     }
 
@@ -486,6 +501,9 @@ impl Hub {
         self.check_open()?;
         let publication = Arc::new(Publication::frame(frame.kind, &frame.bytes));
         self.tenant.everyone.tell(&self.inner, &publication);
+        if let Some(cluster) = &self.inner.cluster {
+            cluster.tell_broadcast(&self.tenant.name, frame);
+        }
         Ok(())
     }
 
@@ -498,6 +516,9 @@ impl Hub {
         let draft = Draft { kind, from: None, body, details: None, key: None };
         let message = self.tenant.everyone.message(draft, self.inner.now());
         let id = message.id;
+        if let Some(cluster) = &self.inner.cluster {
+            cluster.tell_announcement(&self.tenant.name, &message);
+        }
         let publication = Publication::message(message, self.inner.dialects.len());
         self.tenant.everyone.tell(&self.inner, &Arc::new(publication));
         Ok(id)
@@ -585,10 +606,10 @@ impl Hub {
         stats
     }
 
-    /// Whether the hub takes connections and messages.
+    /// Whether the hub takes connections: it neither stops nor [drains](Self::drain).
     #[must_use]
     pub fn is_accepting(&self) -> bool {
-        !self.inner.stopping.load(Ordering::Acquire)
+        !self.inner.stopping.load(Ordering::Acquire) && !self.inner.draining.load(Ordering::Acquire)
     }
 
     /// Stops the hub: no new connections, what clients publish is refused, what was acknowledged is delivered, then

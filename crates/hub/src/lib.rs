@@ -22,11 +22,13 @@ mod auth;
 mod builder;
 mod class;
 mod client;
+mod cluster;
 mod commands;
 mod config;
 mod conn;
 mod direct;
 mod dispatcher;
+mod drain;
 mod erasure;
 mod error;
 mod facts;
@@ -59,6 +61,7 @@ pub use crate::{
     builder::HubBuilder,
     class::{Publishers, RoomClass, RoomClasses},
     client::Client,
+    cluster::{ClusterCounts, ClusterOptions, NodeChecks, NodeInfo, Route},
     commands::{Argument, ArgumentKind, CommandHandler, CommandSpec, Invocation},
     config::{CompressionConfig, HeartbeatConfig, HubConfig, InvalidConfig, Rename, SlowClient, TcpConfig},
     conn::{MemoryConn, MemoryPeer, StreamConn, TcpConn, WsConn},
@@ -74,6 +77,7 @@ pub use crate::{
     tenant::{InvalidTenantName, TenantData, TenantError, TenantInfo, TenantPolicy},
     upgrade::{TenantFrom, UpgradeOptions, UpgradeService},
 };
+pub use outspoke_bus as bus;
 pub use outspoke_protocol::{
     self as protocol, Body, ClientId, Dialect, Disconnect, Durability, Epoch, ErrorCode, FrameKind, Kind,
     Message, MessageId, Position, Publisher, Refusal, RequestId, RoomName, StartFrom, Timestamp, UserId,

@@ -135,6 +135,12 @@ macro_rules! disconnects {
                 self as u16
             }
 
+            /// The code of that number, if it is one.
+            #[must_use]
+            pub fn from_code(code: u16) -> Option<Self> {
+                Self::ALL.iter().copied().find(|known| known.code() == code)
+            }
+
             /// The name in logs and metrics.
             #[must_use]
             pub const fn name(self) -> &'static str {

@@ -19,6 +19,9 @@ use crate::auth::Identity;
 use crate::shard::Key;
 use crate::tenant::Tenant;
 
+/// No shard has this number.
+const ELSEWHERE: u16 = u16::MAX;
+
 /// One connected client.
 #[derive(Debug)]
 pub struct Client {
@@ -48,6 +51,16 @@ impl Client {
             key: std::sync::OnceLock::new(),
             queue: Budget::default(),
         }
+    }
+
+    /// A client on another node, as a member of rooms.
+    pub(crate) fn elsewhere(id: ClientId, identity: Identity, tenant: Arc<Tenant>) -> Self {
+        Self { id, ..Self::new(identity, tenant, 0, ELSEWHERE) }
+    }
+
+    /// Whether it is connected to this hub.
+    pub(crate) fn is_here(&self) -> bool {
+        self.shard != ELSEWHERE
     }
 
     /// The connection's id.

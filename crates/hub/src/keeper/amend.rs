@@ -10,9 +10,11 @@ use tokio::time::Instant;
 
 use super::commit::Answers;
 use super::{Keeper, Origin, refusal_of_store};
+use crate::cluster::PlacedRecord;
 use crate::hub::Inner;
 use crate::publish::record_of;
 use crate::room::amend::{Amending, unchanged};
+use crate::room::follow::{Placed, Source};
 use crate::room::{Published, Room};
 
 /// An amendment on its way into a store.
@@ -65,11 +67,11 @@ impl Keeper {
             appends: vec![Append {
                 log: room.log_key(),
                 epoch: room.epoch().as_u64(),
-                records: vec![record],
+                records: vec![record.clone()],
                 replaces: vec![Replace {
                     offset: amending.target,
                     author: rewritten.author,
-                    payload: rewritten.payload,
+                    payload: rewritten.payload.clone(),
                 }],
             }],
             facts: Vec::new(),
@@ -91,8 +93,14 @@ impl Keeper {
         // Not refused for want of space: what is taken away must be.
         room.meter.stored_changed(before, after);
         told.position = published.position;
-        room.replace_in_memory(hub, amended);
-        let members = room.committed(hub, appended, std::iter::once(told));
+        let epoch = room.epoch();
+        let placed = Placed { message: told, ordinal: outcome.ordinal, amended: Some(Box::new(amended)) };
+        let members = room.place(hub, Source::Keeper(appended), epoch, vec![placed]);
+        if let Some(cluster) = &hub.cluster {
+            let told =
+                PlacedRecord::new(&outcome, &record.payload).amending(amending.target, &rewritten.payload);
+            cluster.tell_placed(room, epoch, vec![told]);
+        }
         Ok(Published { members, ..published })
     }
 

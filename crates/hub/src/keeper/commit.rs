@@ -13,8 +13,10 @@ use tokio::sync::oneshot;
 use tokio::time::Instant;
 
 use super::{Job, Keeper, Origin, Submission, is_empty, refusal_of_store};
+use crate::cluster::PlacedRecord;
 use crate::error::PublishError;
 use crate::hub::Inner;
+use crate::room::follow::{Placed, Source};
 use crate::room::{Published, Room, RoomId};
 use crate::shard::Key;
 use crate::shard::command::Command;
@@ -173,20 +175,25 @@ impl Keeper {
         let mut due = Vec::new();
         for ((room, submissions), appended) in rooms.into_iter().zip(appended) {
             let epoch = Epoch::from_u64(appended.epoch);
-            let mut messages = Vec::with_capacity(submissions.len());
+            let mut placed = Vec::with_capacity(submissions.len());
+            let mut told = Vec::new();
             let mut origins = Vec::with_capacity(submissions.len());
             for (submission, outcome) in submissions.into_iter().zip(appended.outcomes) {
-                let Submission { mut message, origin, charge, .. } = *submission;
+                let Submission { mut message, record, origin, charge, .. } = *submission;
                 let published = published(&outcome, epoch, message.id);
                 if !published.duplicate {
                     message.position = published.position;
                     charge.keep();
-                    messages.push(message);
+                    told.push(PlacedRecord::new(&outcome, &record.payload));
+                    placed.push(Placed { message, ordinal: outcome.ordinal, amended: None });
                 }
                 origins.push((origin, published));
             }
-            self.counters.committed.fetch_add(messages.len() as u64, Ordering::Relaxed);
-            let members = room.committed(hub, appended.state, messages.into_iter());
+            self.counters.committed.fetch_add(placed.len() as u64, Ordering::Relaxed);
+            let members = room.place(hub, Source::Keeper(appended.state), epoch, placed);
+            if let Some(cluster) = &hub.cluster {
+                cluster.tell_placed(&room, epoch, told);
+            }
             for (origin, published) in origins {
                 answers.accepted(&room, origin, Published { members, ..published });
             }

@@ -69,12 +69,16 @@ impl Keeper {
 
     pub(super) async fn do_erasure(&self, hub: &Arc<Inner>, erasure: Erasure) {
         let Erasure { log, room, what, done } = erasure;
+        let of = log.clone();
         let outcome = match what {
             Erase::All => self.forget_all(&log, room.as_deref()).await,
             Erase::User(user, offsets) => {
                 self.erase_records(hub, log, room.as_deref(), &user, &offsets).await
             }
         };
+        if let Some(cluster) = hub.cluster.as_ref().filter(|_| outcome.is_ok()) {
+            cluster.tell_void(&of);
+        }
         // Whoever asked may have stopped waiting.
         let _ = done.send(outcome);
     }

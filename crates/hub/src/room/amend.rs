@@ -51,6 +51,27 @@ impl Room {
         Ok(self.publish_now(hub, &mut state, amending.draft(), now))
     }
 
+    /// Does to the message of that id what another node's message says. Returns whether it is here.
+    pub(super) fn amend_relayed(
+        &self,
+        hub: &Inner,
+        state: &mut State,
+        message: &mut Message,
+        target: MessageId,
+    ) -> bool {
+        let held = state.tail.iter().filter_map(|publication| publication.message_ref());
+        let Some(target) = held.rev().find(|held| held.id == target).cloned() else { return false };
+        let (Some(change), Some(position)) = (Change::told_by(message), target.position) else {
+            return false;
+        };
+        message.details.get_or_insert_default().target = Some(position.offset);
+        // Judged where it was said.
+        if let Ok(Some(amended)) = change.apply(&target, message.from.as_ref(), message.ts) {
+            self.put_back(hub, state, amended);
+        }
+        true
+    }
+
     /// The message at an offset, if it is in memory.
     pub(crate) fn message_in_memory(&self, offset: u64) -> Option<Message> {
         message_at(&self.lock(), offset)
@@ -61,7 +82,7 @@ impl Room {
         self.put_back(hub, &mut self.lock(), message);
     }
 
-    fn put_back(&self, hub: &Inner, state: &mut State, message: Message) {
+    pub(super) fn put_back(&self, hub: &Inner, state: &mut State, message: Message) {
         let Some(Position { offset, .. }) = message.position else { return };
         let head = state.head;
         state.tail.replace(offset, head, Arc::new(Publication::message(message, hub.dialects.len())));

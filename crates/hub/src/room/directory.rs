@@ -130,9 +130,13 @@ impl Directory {
             class,
             Arc::clone(&self.meter),
             keeper,
+            hub.cluster.as_ref().and_then(|cluster| cluster.topic_of(&self.tenant, name)),
             self.shards,
         ));
         bucket.insert(name.clone(), Arc::clone(&room));
+        if let (Some(cluster), Some(topic)) = (&hub.cluster, &room.bus_topic) {
+            cluster.listen_to(topic);
+        }
         Ok(room)
     }
 
@@ -190,37 +194,41 @@ impl Directory {
             drop(bucket);
             hub.idle.put(room, room.lingers());
         } else {
-            self.end(&mut bucket, name);
+            self.end(hub, &mut bucket, name);
         }
     }
 
     /// Ends a room that nobody has use for. Returns whether it did.
-    pub(crate) fn end_if_unused(&self, room: &Arc<Room>, now: Instant) -> bool {
+    pub(crate) fn end_if_unused(&self, hub: &Inner, room: &Arc<Room>, now: Instant) -> bool {
         let Some(name) = &room.name else { return false };
         let mut bucket = self.bucket(name.as_str());
         let here = bucket.get(name).is_some_and(|held| held.id == room.id);
         // Ours and the directory's: whoever else holds it is about to do something with it.
         let unused = here && Arc::strong_count(room) <= 2 && room.is_over(now);
         if unused {
-            self.end(&mut bucket, name);
+            self.end(hub, &mut bucket, name);
         }
         unused
     }
 
     /// Ends every room that nobody is in, whatever it keeps: the tenant is being erased.
-    pub(crate) fn end_all(&self) {
+    pub(crate) fn end_all(&self, hub: &Inner) {
         for bucket in &self.buckets {
             let mut bucket = bucket.lock().unwrap_or_else(PoisonError::into_inner);
             let unused: Vec<RoomName> =
                 bucket.iter().filter(|(_, room)| room.members() == 0).map(|(name, _)| name.clone()).collect();
             for name in unused {
-                self.end(&mut bucket, &name);
+                self.end(hub, &mut bucket, &name);
             }
         }
     }
 
-    fn end(&self, bucket: &mut HashMap<RoomName, Arc<Room>>, name: &RoomName) {
-        bucket.remove(name.as_str());
+    fn end(&self, hub: &Inner, bucket: &mut HashMap<RoomName, Arc<Room>>, name: &RoomName) {
+        let room = bucket.remove(name.as_str());
+        if let (Some(cluster), Some(topic)) = (&hub.cluster, room.and_then(|room| room.bus_topic.clone())) {
+            // With the bucket held, so that a room that begins anew is listened to after this.
+            cluster.stop_listening_to(&topic);
+        }
         self.count.fetch_sub(1, Ordering::AcqRel);
         self.all.fetch_sub(1, Ordering::AcqRel);
         if bucket.capacity() > 64 && bucket.len() * 8 < bucket.capacity() {

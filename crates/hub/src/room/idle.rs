@@ -10,8 +10,8 @@ use tokio::time::Instant;
 
 use super::Room;
 use super::timed::Timed;
+use crate::hub::Inner;
 use crate::sync::Arc;
-use crate::tenant::Tenants;
 
 /// Rooms looked at per tick: more wait for the next one.
 const PER_SWEEP: usize = 4096;
@@ -44,7 +44,7 @@ impl Idle {
     }
 
     /// Ends the rooms whose time has come.
-    pub(crate) fn sweep(&self, tenants: &Tenants, now: Instant) {
+    pub(crate) fn sweep(&self, hub: &Inner, now: Instant) {
         for _ in 0..PER_SWEEP {
             let Some((_, room)) = self.0.take_due(now) else { return };
             let Some(room) = room.upgrade() else { continue };
@@ -52,7 +52,9 @@ impl Idle {
                 // It comes back when they leave, or never.
                 Due::InUse => continue,
                 Due::Later(at) => at,
-                Due::Over if tenants.get(&room.tenant).directory.end_if_unused(&room, now) => continue,
+                Due::Over if hub.tenants.get(&room.tenant).directory.end_if_unused(hub, &room, now) => {
+                    continue;
+                }
                 Due::Over => now + AGAIN,
             };
             room.lock().stay.listed = true;

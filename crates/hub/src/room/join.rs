@@ -29,6 +29,8 @@ pub(crate) struct Newcomer {
     pub(crate) user: Option<UserId>,
     /// ... and waits until that is read, should it not be in memory.
     pub(crate) insists: bool,
+    /// The store was asked for what other nodes have written, as far as it seemed that they have.
+    pub(crate) looked: bool,
 }
 
 /// Whether it came in.
@@ -77,13 +79,14 @@ impl Room {
             return Admission::Once(Need::Cursors);
         }
         let members_max = self.class.members_max;
-        if members_max > 0 && state.total >= members_max {
+        if members_max > 0 && state.everybody() >= members_max {
             return Admission::Full;
         }
-        let Start { after, recovered, missed } = match self.start(hub, &mut state, newcomer.from) {
-            Ok(start) => start,
-            Err(need) => return Admission::Once(need),
-        };
+        let Start { after, recovered, missed } =
+            match self.start(hub, &mut state, newcomer.from, newcomer.looked) {
+                Ok(start) => start,
+                Err(need) => return Admission::Once(need),
+            };
         if let Some(user) = newcomer.user.as_ref().filter(|_| newcomer.insists)
             && self.lacks_cursor_of(&mut state, user)
         {
@@ -105,7 +108,7 @@ impl Room {
             head: state.head,
             first: self.oldest(&state),
             recovered,
-            members: state.total,
+            members: state.everybody(),
             unread,
             topic: state.topic.text(),
             missed,
@@ -120,21 +123,23 @@ impl Room {
             head: state.head,
             first: self.oldest(&state),
             recovered: None,
-            members: state.total,
+            members: state.everybody(),
             unread: user.and_then(|user| self.unread_of(&state, user)),
             topic: state.topic.text(),
             missed: Vec::new(),
         }
     }
 
-    fn start(&self, hub: &Inner, state: &mut State, from: StartFrom) -> Result<Start, Need> {
+    fn start(&self, hub: &Inner, state: &mut State, from: StartFrom, looked: bool) -> Result<Start, Need> {
         let now = Start { after: state.head, recovered: None, missed: Vec::new() };
         match from {
             StartFrom::Now => Ok(now),
             StartFrom::After(position) => {
                 let refused = Start { recovered: Some(false), ..now };
                 if position.epoch != self.epoch() || position.offset > state.head {
-                    return Ok(refused);
+                    // Another node may have told the client of what has not arrived here.
+                    let elsewhere = self.bus_topic.is_some() && self.keeper.is_some() && !looked;
+                    return if elsewhere { Err(Need::Newest) } else { Ok(refused) };
                 }
                 if self.keeper.is_none() {
                     self.forget_old(hub, state);

@@ -34,6 +34,8 @@ pub(crate) enum Need {
     Last(u32),
     /// Who has read how much, beside what is known of the log already.
     Cursors,
+    /// What others have written since, beside what is known of the log already.
+    Newest,
 }
 
 impl Need {
@@ -69,6 +71,14 @@ impl State {
     /// Whether everything that may be sent at once is in memory.
     pub(super) fn is_exhausted(&self) -> bool {
         self.loading.as_ref().is_none_or(|loading| loading.exhausted)
+    }
+
+    /// What is in memory may be less than what may be sent at once.
+    pub(super) fn not_exhausted(&mut self) {
+        if let Some(loading) = &mut self.loading {
+            loading.exhausted = false;
+            loading.thorough = false;
+        }
     }
 
     /// It is known now.
@@ -136,11 +146,14 @@ impl Room {
             let cursors = self.read_cursors(hub, keeper, Some(self.epoch()));
             return tokio::try_join!(cursors, self.read_topic(keeper)).map(drop);
         }
+        if need == Need::Newest && self.is_known() {
+            return self.look(hub).await;
+        }
         let (records_max, bytes_max) = (CACHED_MAX as usize, hub.config.replay_bytes());
         let newest = |records_max| Range { direction: Direction::Before(u64::MAX), records_max, bytes_max };
         let range = match need {
             _ if thorough => newest(records_max),
-            Need::State | Need::Cursors => newest(FIRST_READ),
+            Need::State | Need::Cursors | Need::Newest => newest(FIRST_READ),
             Need::Last(count) => newest((count as usize).clamp(FIRST_READ, records_max)),
             Need::After(offset) => Range { direction: Direction::After(offset), records_max, bytes_max },
         };
@@ -167,7 +180,7 @@ impl Room {
             self.epoch.store(epoch.as_u64(), Ordering::Release);
             state.head = log.head;
             state.ordinal = log.ordinal;
-            state.found();
+            self.found(hub, &mut state);
         }
         state.first = state.first.max(log.first.max(1));
         let begin = state.head + 1 - state.tail.len() as u64;

@@ -9,6 +9,8 @@
 
 pub(crate) mod amend;
 pub(crate) mod directory;
+pub(crate) mod follow;
+mod guests;
 pub(crate) mod history;
 pub(crate) mod idle;
 pub(crate) mod join;
@@ -61,6 +63,8 @@ pub(crate) struct Room {
     pub(crate) meter: Arc<Meter>,
     /// Whose private conversation this is, if it is one.
     pub(crate) pair: Option<Box<Pair>>,
+    /// Where other nodes hear of it, if there are any.
+    pub(crate) bus_topic: Option<outspoke_bus::Topic>,
     /// Keeps the log of a room that is stored.
     pub(crate) keeper: Option<Arc<Keeper>>,
     /// Zero until a stored room's is known.
@@ -94,6 +98,10 @@ pub(crate) struct State {
     tally: Option<Box<Tally>>,
     /// Of a stored room: what is read of it.
     loading: Option<Box<Loading>>,
+    /// Of a stored room: what is known to be missing.
+    ahead: Option<Box<follow::Ahead>>,
+    /// Members on other nodes.
+    guests: Option<Box<guests::Guests>>,
     /// The named clients, by user.
     roster: Option<Box<Roster>>,
     /// Who has read how much. In a stored room `None` until that is read, elsewhere until somebody says so.
@@ -138,6 +146,7 @@ impl Room {
         class: Arc<RoomClass>,
         meter: Arc<Meter>,
         keeper: Option<(Arc<Keeper>, Arc<CacheBudget>)>,
+        bus_topic: Option<outspoke_bus::Topic>,
         shards: usize,
     ) -> Self {
         let mut state = State::new(shards);
@@ -150,7 +159,7 @@ impl Room {
         }
         let (state, keeper) = (Mutex::new(state), keeper.map(|(keeper, _)| keeper));
         let (pair, epoch) = (Pair::parse(name.as_str()).map(Box::new), AtomicU64::new(epoch));
-        Self { id, name: Some(name), tenant, class, meter, pair, keeper, epoch, state }
+        Self { id, name: Some(name), tenant, class, meter, pair, bus_topic, keeper, epoch, state }
     }
 
     /// The room that everybody is in.
@@ -162,6 +171,7 @@ impl Room {
             class,
             meter,
             pair: None,
+            bus_topic: None,
             keeper: None,
             epoch: AtomicU64::new(Epoch::random().as_u64()),
             state: Mutex::new(State::new(shards)),
@@ -177,14 +187,24 @@ impl Room {
         Epoch::from_u64(self.epoch.load(Ordering::Acquire))
     }
 
+    fn set_epoch(&self, epoch: Epoch) {
+        self.epoch.store(epoch.as_u64(), Ordering::Release);
+    }
+
+    /// Members on this hub.
     pub(crate) fn members(&self) -> usize {
         self.lock().total
+    }
+
+    /// Members on every node.
+    pub(crate) fn members_everywhere(&self) -> usize {
+        self.lock().everybody()
     }
 
     /// Members, the oldest message's offset and the newest one's.
     pub(crate) fn extent(&self) -> (usize, u64, u64) {
         let state = self.lock();
-        (state.total, self.oldest(&state), state.head)
+        (state.everybody(), self.oldest(&state), state.head)
     }
 
     /// Every message in memory, the oldest first.
@@ -236,7 +256,46 @@ impl Room {
         now: Timestamp,
     ) -> Published {
         let key = draft.key.clone();
-        let mut message = self.message(draft, now);
+        let message = self.message(draft, now);
+        if let Some(cluster) = &hub.cluster {
+            // Offsets of rooms that are not stored are each node's own.
+            let amended = message.details.as_ref().and_then(|details| details.target);
+            let amended = amended.and_then(|offset| state.tail.at(offset, state.head)?.message_ref());
+            cluster.tell_said(self, &message, amended.map(|amended| amended.id.as_u128()));
+        }
+        let published = self.append(hub, state, message, true);
+        if let Some(key) = key {
+            state.tail.remember(key, published.clone());
+        }
+        published
+    }
+
+    /// Takes in a message that another node has taken for a room that is not stored. `target`: the id of the one that it amends.
+    pub(crate) fn relay(self: &Arc<Self>, hub: &Inner, mut message: Message, target: Option<u128>) {
+        if self.keeper.is_some() {
+            return;
+        }
+        let mut state = self.lock();
+        if state.total == 0 && !self.class.keeps() {
+            return;
+        }
+        if let Some(target) = target
+            && !self.amend_relayed(hub, &mut state, &mut message, MessageId::from_u128(target))
+        {
+            return;
+        }
+        self.append(hub, &mut state, message, false);
+    }
+
+    /// Puts a message behind the others of a room that is not stored, and hands it out. `own`: this hub took it.
+    fn append(
+        self: &Arc<Self>,
+        hub: &Inner,
+        state: &mut State,
+        mut message: Message,
+        own: bool,
+    ) -> Published {
+        let now = message.ts;
         state.head += 1;
         state.ordinal += u64::from(message.kind.is_said());
         message.position = Some(Position { epoch: self.epoch(), offset: state.head });
@@ -248,7 +307,9 @@ impl Room {
             members: state.total,
             duplicate: false,
         };
-        hub.analytics.count(self, &mut state.tally, hub, &message);
+        if own {
+            hub.analytics.count(self, &mut state.tally, hub, &message);
+        }
         let publication = Arc::new(Publication::message(message, hub.dialects.len()));
         self.hand_out(hub, state, &publication);
         if self.class.keeps() {
@@ -261,11 +322,8 @@ impl Room {
             state.first = state.head + 1;
         }
         if let Some(message) = publication.message_ref() {
-            self.note_own_words(hub, state, message, state.ordinal);
+            self.note_own_words(hub, state, message, state.ordinal, own);
             self.reach(hub, state.head - 1, message.kind.is_said().then_some(now));
-        }
-        if let Some(key) = key {
-            state.tail.remember(key, published.clone());
         }
         published
     }
@@ -285,49 +343,6 @@ impl Room {
             body: draft.body,
             details: draft.details,
         }
-    }
-
-    /// Hands out messages that the room's store has made durable, in the order of their offsets.
-    pub(crate) fn committed(
-        self: &Arc<Self>,
-        hub: &Inner,
-        log: LogState,
-        messages: impl Iterator<Item = Message>,
-    ) -> usize {
-        let mut state = self.lock();
-        let messages: Vec<_> = messages.collect();
-        let said = messages.iter().filter(|message| message.kind.is_said()).count() as u64;
-        let mut ordinal = log.ordinal.saturating_sub(said);
-        let mut before = None;
-        for message in messages {
-            state.topic.follow(&message);
-            let Some(Position { epoch, offset }) = message.position else { continue };
-            ordinal += u64::from(message.kind.is_said());
-            if !state.is_known() {
-                self.epoch.store(epoch.as_u64(), Ordering::Release);
-                state.head = offset - 1;
-                state.found();
-            }
-            if offset <= state.head {
-                // Read from the store meanwhile: whoever is here came in behind it.
-                continue;
-            }
-            state.head = offset;
-            before.get_or_insert(offset - 1);
-            self.note_own_words(hub, &mut state, &message, ordinal);
-            hub.analytics.count(self, &mut state.tally, hub, &message);
-            let publication = Arc::new(Publication::message(message, hub.dialects.len()));
-            self.hand_out(hub, &state, &publication);
-            state.tail.push(publication);
-        }
-        // The log may have been read since, further on.
-        state.ordinal = state.ordinal.max(log.ordinal);
-        state.first = state.first.max(log.first);
-        if let Some(before) = before {
-            self.reach(hub, before, None);
-        }
-        self.trim_cache(hub, &mut state);
-        state.total
     }
 
     /// Tells every member something that is no part of the log.
@@ -390,6 +405,8 @@ impl State {
             topic: Topic::default(),
             tally: None,
             loading: None,
+            ahead: None,
+            guests: None,
             roster: None,
             receipts: None,
             stay: idle::Stay::default(),

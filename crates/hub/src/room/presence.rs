@@ -27,6 +27,7 @@ use super::roster::{Coming, Gathering, Roster, Shown};
 use super::timed::Timed;
 use super::{Draft, Room, State};
 use crate::client::Client;
+use crate::cluster::ExitWord;
 use crate::direct;
 use crate::hub::{Departure, Inner};
 use crate::last_seen;
@@ -102,7 +103,7 @@ impl Overdue {
 
 impl Room {
     /// Whether the room knows who is in it.
-    fn keeps_roster(&self) -> bool {
+    pub(super) fn keeps_roster(&self) -> bool {
         !self.is_everyone() && (self.class.presence || self.class.announce)
     }
 
@@ -111,8 +112,23 @@ impl Room {
         if client.name().is_empty() || !self.keeps_roster() {
             return;
         }
+        let now = hub.now();
+        if let Some(cluster) = &hub.cluster {
+            cluster.tell_arrived(self, client, now.as_millis(), state.total + 1);
+        }
+        self.seat(hub, state, client, now);
+    }
+
+    /// A client, of whichever node, has come.
+    pub(super) fn seat(
+        self: &Arc<Self>,
+        hub: &Inner,
+        state: &mut State,
+        client: &Arc<Client>,
+        since: Timestamp,
+    ) {
         let roster = state.roster.get_or_insert_default();
-        if roster.arrive(client, hub.now()) == Coming::First {
+        if roster.arrive(client, since) == Coming::First {
             self.announce(hub, state, Kind::Join, client);
         }
     }
@@ -126,18 +142,33 @@ impl Room {
         let roster = state.roster.get_or_insert_default();
         if !roster.seats(client) {
             roster.arrive(client, hub.now());
+            if let Some(cluster) = &hub.cluster {
+                cluster.tell_arrived(self, client, hub.now().as_millis(), state.total);
+            }
         }
     }
 
     /// A client goes, and is not counted any more.
     pub(super) fn part(self: &Arc<Self>, hub: &Inner, state: &mut State, client: &Arc<Client>, exit: Exit) {
-        let nobody_left = state.total == 0;
+        if let (Some(cluster), Some(word)) = (&hub.cluster, ExitWord::of(exit))
+            && state.roster.as_ref().is_some_and(|roster| roster.seats(client))
+        {
+            cluster.tell_parted(self, client, word, state.total);
+        }
+        self.unseat(hub, state, client, exit);
+    }
+
+    /// A client, of whichever node, has gone.
+    pub(super) fn unseat(self: &Arc<Self>, hub: &Inner, state: &mut State, client: &Arc<Client>, exit: Exit) {
+        let nobody_left = state.everybody() == 0;
         let Some(roster) = &mut state.roster else { return };
         if !roster.part(client) {
             return;
         }
         let now = hub.now();
-        self.note_last_seen(hub, client, now);
+        if client.is_here() {
+            self.note_last_seen(hub, client, now);
+        }
         let grace = self.grace(hub, client, exit, nobody_left);
         if let Some(until) = Instant::now().checked_add(grace).filter(|_| !grace.is_zero()) {
             roster.hold(client.user(), now, until);
@@ -187,7 +218,7 @@ impl Room {
         if !self.class.announce || state.cancels_out(&kind, who.user()) {
             return;
         }
-        if state.total > self.class.announce_members_max {
+        if state.everybody() > self.class.announce_members_max {
             self.gather(hub, state, &kind, who);
         } else if state.total > 0 {
             let from = Some(who.publisher());
@@ -250,7 +281,7 @@ impl Room {
         let crowd = Crowd {
             room,
             users,
-            members: state.total,
+            members: state.everybody(),
             joined_count: joined.len(),
             left_count: left.len(),
             joined: joined.into_iter().take(CROWD_NAMES).collect(),
@@ -263,7 +294,7 @@ impl Room {
     /// Tells the members that somebody is typing, or no longer, unless they are too many to care.
     pub(crate) fn tell_typing(self: &Arc<Self>, hub: &Inner, typing: Typing) {
         let state = self.lock();
-        if state.total > 1 && state.total <= self.class.announce_members_max {
+        if state.everybody() > 1 && state.everybody() <= self.class.announce_members_max {
             let publication = Publication::event(Event::Typing(typing), hub.dialects.len());
             self.hand_out(hub, &state, &Arc::new(publication));
         }
@@ -283,7 +314,7 @@ impl Room {
             let state = self.lock();
             let roster = state.roster.as_ref();
             let page = roster.map(|roster| roster.page(after, users_max.min(PAGE_MAX), DEVICES_SHOWN_MAX));
-            (roster.map_or(0, |roster| roster.len()), state.total, page.unwrap_or_default())
+            (roster.map_or(0, |roster| roster.len()), state.everybody(), page.unwrap_or_default())
         };
         let mut page = Vec::with_capacity(shown.len());
         let mut bytes = 0;

@@ -357,6 +357,27 @@ impl Room {
         Ok(None)
     }
 
+    /// Another node has made durable how far a user has come.
+    pub(crate) fn hear_read(
+        self: &Arc<Self>,
+        hub: &Inner,
+        epoch: Epoch,
+        user: &UserId,
+        (delivered, seen, ordinal): (u64, u64, u64),
+    ) {
+        let mut state = self.lock();
+        // Rooms that are not stored have offsets of their own on each node.
+        if self.keeper.is_none() || epoch != self.epoch() || !self.keeps_receipts() {
+            return;
+        }
+        let head = state.head;
+        let Some(receipts) = &mut state.receipts else { return };
+        let marks = Marks { delivered, ..Marks::default() }.raised(Marks::read_up_to(seen, ordinal));
+        let moved = receipts.advance(user, marks, head);
+        self.note_untold(&mut state, user, moved);
+        self.tell_receipts(hub, &mut state);
+    }
+
     /// Messages said up to an offset, if the end of the log tells. What is trimmed in memory counts as read.
     fn ordinal_at(&self, state: &State, offset: u64) -> Option<u64> {
         let behind = usize::try_from(state.head - offset).ok()?;
@@ -370,13 +391,15 @@ impl Room {
         Some(state.ordinal.saturating_sub(unread))
     }
 
-    /// Own words are no news. `ordinal`: messages said up to this one.
+    /// Own words are no news. `ordinal`: messages said up to this one; `own`: this hub took them from their author, and keeps
+    /// what becomes of it.
     pub(super) fn note_own_words(
         self: &Arc<Self>,
         hub: &Inner,
         state: &mut State,
         message: &Message,
         ordinal: u64,
+        own: bool,
     ) {
         let (Some(from), Some(position)) = (&message.from, message.position) else { return };
         if !self.keeps_receipts() || !message.kind.is_said() || self.lacks_cursors(state) {
@@ -393,7 +416,7 @@ impl Room {
         }
         let head = state.head;
         let receipts = state.receipts.get_or_insert_default();
-        if self.keeper.is_some() {
+        if self.keeper.is_some() && own {
             receipts.want(user).raise(Receipt::Seen, position.offset, Some(ordinal));
             self.write_own_words_later(hub, receipts);
         } else {
@@ -542,6 +565,9 @@ impl Room {
                     }
                     let moved = receipts.advance(&going.user, marks, head);
                     let now = receipts.known(&going.user).unwrap_or(marks);
+                    if let Some(cluster) = hub.cluster.as_ref().filter(|_| going.said) {
+                        cluster.tell_read(self, &going.user, (now.delivered, now.seen, now.ordinal));
+                    }
                     answers.extend(going.waiting.into_iter().map(|waiter| (waiter, now)));
                     if going.said {
                         self.note_untold(&mut state, &going.user, moved);

@@ -178,6 +178,12 @@ impl Roster {
         self.users.get(user).is_some_and(|present| !matches!(present.devices, Devices::Away(_)))
     }
 
+    /// Every connection like that, and when it came.
+    pub(super) fn seats_where(&self, wanted: impl Fn(&Client) -> bool) -> Vec<Seat> {
+        let seats = self.users.after(None).flat_map(|present| present.shown(usize::MAX).devices);
+        seats.filter(|(client, _)| wanted(client)).collect()
+    }
+
     /// Whether the connection is here already.
     pub(super) fn seats(&self, client: &Arc<Client>) -> bool {
         self.users.get(client.user()).is_some_and(|present| match &present.devices {

@@ -42,6 +42,9 @@ impl Shard {
     pub(super) fn attach(&mut self, mut arrival: Box<Arrival>) {
         if !arrival.claimed && !self.is_stopping() {
             arrival.claimed = true;
+            if let Some(cluster) = &self.hub.cluster {
+                cluster.tell_claim(&arrival.client);
+            }
             if let Some(former) = self.hub.registry.claim(&arrival.client) {
                 let hub = Arc::clone(&self.hub);
                 let eviction = Command::Evict { client: former.id(), then: arrival };
@@ -101,6 +104,9 @@ impl Shard {
             // Known from here on: whoever finds the client by its id finds its place too.
             let _ = client.key.set(key);
             self.hub.registry.insert(&client);
+            if let Some(cluster) = &self.hub.cluster {
+                cluster.client_came(client.id());
+            }
         }
         entry.insert(Box::new(Connection {
             conn,
@@ -166,6 +172,7 @@ impl Shard {
             client: None,
             user: None,
             insists: false,
+            looked: true,
         };
         everyone.admit(&hub, newcomer);
         let connection = &mut self.connections[key.slot as usize];
@@ -211,6 +218,9 @@ impl Shard {
         let introduced = connection.introduced;
         self.give_up_waiting(key);
         self.hub.registry.remove(&client);
+        if let Some(cluster) = &self.hub.cluster {
+            cluster.client_went(client.id());
+        }
         self.hot[key.slot as usize].direct = -1;
         while !self.connections[key.slot as usize].memberships.is_empty() {
             self.leave_because(key, 0, departure.exit());

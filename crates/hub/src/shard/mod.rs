@@ -172,7 +172,7 @@ impl Shard {
             if Instant::now() >= alarm.deadline() {
                 self.ring();
                 if self.index == 0 {
-                    self.hub.idle.sweep(&self.hub.tenants, Instant::now());
+                    self.hub.idle.sweep(&self.hub, Instant::now());
                     self.hub.overdue.sweep(&self.hub, Instant::now());
                     self.hub.last_seen.flush();
                 }

@@ -94,7 +94,11 @@ impl Shard {
         let told = told && !self.is_stopping() && !self.hub.congestion.is_congested();
         if let Some(name) = room.name.clone().filter(|_| told) {
             let expires = self.hub.config.typing_timeout;
-            room.tell_typing(&self.hub, Typing { room: name, from: client.publisher(), active, expires });
+            let typing = Typing { room: name, from: client.publisher(), active, expires };
+            if let Some(cluster) = &self.hub.cluster {
+                cluster.tell_typing(&room, &typing);
+            }
+            room.tell_typing(&self.hub, typing);
         }
         Ok(Flow::Continue)
     }

@@ -231,6 +231,9 @@ impl Shard {
                 membership.room.named(&self.hub, &client);
             }
             membership.room.renamed(&self.hub, client.publisher(), &former);
+            if let Some(cluster) = &self.hub.cluster {
+                cluster.tell_renamed(&membership.room, client.id().as_u128(), name, &former);
+            }
         }
     }
 }

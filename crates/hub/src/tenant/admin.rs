@@ -122,6 +122,9 @@ impl Hub {
             keeper.write(vec![FactWrite::Set(key_of(name), Bytes::from(value))]).await?;
         }
         self.inner.tenants.put(name, quotas);
+        if let Some(cluster) = &self.inner.cluster {
+            cluster.tell_tenant(name);
+        }
         let tenant = self.inner.tenants.get(name);
         if quotas.stored_bytes_max > 0 {
             count_soon(&self.inner.keepers, &tenant.name, &tenant.meter);
@@ -153,11 +156,14 @@ impl Hub {
         if let Some(keeper) = self.inner.keepers.first() {
             keeper.write(vec![FactWrite::Delete(key_of(name))]).await?;
         }
+        if let Some(cluster) = &self.inner.cluster {
+            cluster.tell_tenant(name);
+        }
         let _closed = Closed::new(&tenant.meter);
         tenant.known.store(false, Ordering::Release);
         self.disconnect_all(&tenant).await;
         if data == TenantData::Erase {
-            tenant.directory.end_all();
+            tenant.directory.end_all(&self.inner);
             tenant.conversations.clear();
             for keeper in &self.inner.keepers {
                 erase(keeper, &tenant.name).await?;
@@ -192,6 +198,36 @@ impl Hub {
             }
             let _ = tokio::time::timeout(LOOK, tenant.meter.somebody_left()).await;
         }
+    }
+}
+
+impl Inner {
+    /// Another node has put or removed a tenant: what is stored of it counts here, too.
+    pub(crate) fn read_tenant_again(self: &Arc<Self>, name: &str) {
+        let Some(keeper) = self.keepers.first() else { return };
+        if self.tenants.is_declared(name) || (check_name(name).is_err() && !name.is_empty()) {
+            return;
+        }
+        let (hub, name) = (Arc::clone(self), EcoString::from(name));
+        keeper.spawn(async move {
+            let Some(keeper) = hub.keepers.first() else { return };
+            let stored = keeper.facts(vec![key_of(&name)]).await;
+            match stored.map(|facts| facts.into_iter().next().flatten()) {
+                Ok(Some(value)) => match serde_json::from_slice(&value) {
+                    Ok(quotas) => hub.tenants.put(&name, quotas),
+                    Err(_) => tracing::error!(%name, "a tenant's stored quotas are damaged: put it again"),
+                },
+                Ok(None) => {
+                    let Some(tenant) = hub.tenants.find(&name).filter(|_| !name.is_empty()) else { return };
+                    let _closed = Closed::new(&tenant.meter);
+                    tenant.known.store(false, Ordering::Release);
+                    Hub::from(Arc::clone(&hub)).disconnect_all(&tenant).await;
+                }
+                Err(error) => {
+                    tracing::warn!(%name, %error, "a tenant that another node has changed was not read")
+                }
+            }
+        });
     }
 }
 

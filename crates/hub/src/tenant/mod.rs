@@ -119,7 +119,8 @@ impl Tenants {
         Arc::clone(by_name.entry(EcoString::from(name)).or_insert_with(make))
     }
 
-    fn find(&self, name: &str) -> Option<Arc<Tenant>> {
+    /// The tenant of that name, if it exists on this hub.
+    pub(crate) fn find(&self, name: &str) -> Option<Arc<Tenant>> {
         if name.is_empty() {
             return Some(Arc::clone(&self.nameless));
         }
@@ -138,6 +139,11 @@ impl Tenants {
             false if *self.read.borrow() => Err(NotAdmitted::Unknown),
             false => Err(NotAdmitted::NotYet),
         }
+    }
+
+    /// Rooms of all tenants.
+    pub(crate) fn rooms(&self) -> usize {
+        self.rooms.load(Ordering::Relaxed)
     }
 
     /// Every tenant, the nameless one first.

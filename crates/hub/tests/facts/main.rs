@@ -5,6 +5,7 @@ mod admin;
 mod amendments;
 mod analytics;
 mod chat;
+mod cluster;
 mod commands;
 mod delivery;
 mod direct;

@@ -1,0 +1,280 @@
+//! Questions to other nodes and their answers; what an operator asks of the whole cluster.
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use outspoke_bus::NodeId;
+use outspoke_protocol::{ClientId, Disconnect, UserId};
+use tokio::sync::mpsc;
+use tokio::time::Instant;
+
+use super::envelope::{Envelope, Question, Reply, RouteWord};
+use super::{Cluster, NodeInfo};
+use crate::error::PushError;
+use crate::hub::{Frame, Hub, Inner};
+
+/// How long an answer may take.
+const PATIENCE: Duration = Duration::from_secs(2);
+/// How long a node that pings all others may take.
+const CHECK_PATIENCE: Duration = Duration::from_secs(5);
+/// Questions without an answer so far: more are not asked.
+const OPEN_MAX: usize = 10_000;
+
+/// Questions that wait for answers.
+#[derive(Debug, Default)]
+pub(super) struct Asks {
+    next: AtomicU64,
+    open: Mutex<HashMap<u64, mpsc::UnboundedSender<(NodeId, Answered)>>>,
+}
+
+/// An answer, as it is kept.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) enum Answered {
+    Pong(i64),
+    Checked(Vec<RouteWord>),
+    Done,
+    Count(u64),
+    Refused(String),
+}
+
+impl From<Reply<'_>> for Answered {
+    fn from(reply: Reply<'_>) -> Self {
+        match reply {
+            Reply::Pong(at) => Self::Pong(at),
+            Reply::Checked(routes) => Self::Checked(routes),
+            Reply::Done => Self::Done,
+            Reply::Count(count) => Self::Count(count),
+            Reply::Refused(why) => Self::Refused(why.to_owned()),
+        }
+    }
+}
+
+/// How one node reaches another over the bus.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Route {
+    /// The other node.
+    pub to: NodeId,
+    /// There and back; `None`: there was no answer within two seconds.
+    pub round_trip: Option<Duration>,
+    /// How far its clock is ahead of the asking node's, in milliseconds, as exactly as half of the round trip.
+    pub clock_ahead: i64,
+}
+
+/// What one node found when it pinged every other.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct NodeChecks {
+    /// The node that pinged.
+    pub from: NodeId,
+    /// What it found; `None`: it did not answer.
+    pub routes: Option<Vec<Route>>,
+}
+
+/// A question that is forgotten when nobody waits for its answers any more.
+struct Open<'a> {
+    asks: &'a Asks,
+    id: u64,
+    answers: mpsc::UnboundedReceiver<(NodeId, Answered)>,
+}
+
+impl Drop for Open<'_> {
+    fn drop(&mut self) {
+        self.asks.lock().remove(&self.id);
+    }
+}
+
+impl Asks {
+    fn open(&self) -> Option<Open<'_>> {
+        let id = self.next.fetch_add(1, Ordering::Relaxed) + 1;
+        // At most one answer of each node that is listened to.
+        let (sender, answers) = mpsc::unbounded_channel();
+        let mut open = self.lock();
+        if open.len() >= OPEN_MAX {
+            return None;
+        }
+        open.insert(id, sender);
+        drop(open);
+        Some(Open { asks: self, id, answers })
+    }
+
+    /// An answer has come; nobody may wait for it any more.
+    pub(super) fn answer(&self, id: u64, node: NodeId, reply: Reply<'_>) {
+        if let Some(sender) = self.lock().get(&id) {
+            let _ = sender.send((node, reply.into()));
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, HashMap<u64, mpsc::UnboundedSender<(NodeId, Answered)>>> {
+        self.open.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Cluster {
+    async fn ask(&self, node: NodeId, question: Question<'_>, patience: Duration) -> Option<Answered> {
+        let mut open = self.asks.open()?;
+        self.say_to_node(node, &Envelope::Ask(open.id, question));
+        let answer = tokio::time::timeout(patience, async {
+            // Only the node that was asked is believed.
+            while let Some((from, answer)) = open.answers.recv().await {
+                if from == node {
+                    return Some(answer);
+                }
+            }
+            None
+        });
+        answer.await.ok().flatten()
+    }
+
+    /// Asks every node that is known; those that do not answer in time are left out.
+    async fn ask_all(&self, question: Question<'_>, patience: Duration) -> Vec<(NodeId, Answered)> {
+        let asks =
+            self.nodes.ids().into_iter().map(|node| async move {
+                self.ask(node, question, patience).await.map(|answer| (node, answer))
+            });
+        futures_util::future::join_all(asks).await.into_iter().flatten().collect()
+    }
+
+    /// Pings every node.
+    pub(super) async fn check(&self, hub: &Inner) -> Vec<RouteWord> {
+        let pings = self.nodes.ids().into_iter().map(|node| async move {
+            let (begun, sent) = (Instant::now(), hub.now().as_millis());
+            let answer = self.ask(node, Question::Ping, PATIENCE).await;
+            let took = begun.elapsed();
+            match answer {
+                Some(Answered::Pong(at)) => RouteWord {
+                    to: node.as_u128(),
+                    round_trip: u64::try_from(took.as_micros()).ok(),
+                    clock: at - sent - (took / 2).as_millis() as i64,
+                },
+                _ => RouteWord { to: node.as_u128(), round_trip: None, clock: 0 },
+            }
+        });
+        futures_util::future::join_all(pings).await
+    }
+
+    pub(super) fn reply(&self, to: NodeId, id: u64, reply: Reply<'_>) {
+        self.say_to_node(to, &Envelope::Answer(id, reply));
+    }
+}
+
+impl Hub {
+    /// Lets every node of the cluster ping every other over the bus. Empty for a hub that is on its own.
+    ///
+    /// # Cancel safety
+    /// Dropping the future gives up the answers.
+    pub async fn check_cluster(&self) -> Vec<NodeChecks> {
+        let Some(cluster) = &self.inner.cluster else { return Vec::new() };
+        let own = async { cluster.check(&self.inner).await };
+        let (own, others) = tokio::join!(own, cluster.ask_all(Question::Check, CHECK_PATIENCE));
+        let mut checks =
+            vec![NodeChecks { from: cluster.node(), routes: Some(own.iter().map(Route::from).collect()) }];
+        for node in cluster.nodes.ids() {
+            let found = others.iter().find(|(from, _)| *from == node);
+            let routes = match found {
+                Some((_, Answered::Checked(routes))) => Some(routes.iter().map(Route::from).collect()),
+                _ => None,
+            };
+            checks.push(NodeChecks { from: node, routes });
+        }
+        checks
+    }
+
+    /// The node of that name or id.
+    #[must_use]
+    pub fn node(&self, name_or_id: &str) -> Option<NodeInfo> {
+        let named = |node: &NodeInfo| node.name == name_or_id || node.id.to_string() == name_or_id;
+        self.nodes().into_iter().find(named)
+    }
+
+    /// Lets a node take no new clients and send those it has away, or take clients again. Returns whether it has
+    /// understood; `false` for a hub that is on its own and asked for another node than itself.
+    ///
+    /// # Cancel safety
+    /// The order is given when this is first polled.
+    pub async fn drain_node(&self, node: NodeId, drain: bool) -> bool {
+        let Some(cluster) = &self.inner.cluster else { return false };
+        if node == cluster.node() {
+            self.drain(drain);
+            return true;
+        }
+        let answer = cluster.ask(node, Question::Drain(drain), PATIENCE).await;
+        answer == Some(Answered::Done)
+    }
+
+    /// Connections of a user on all nodes.
+    ///
+    /// # Cancel safety
+    /// Cancel safe.
+    pub async fn devices_everywhere(&self, user: &UserId) -> usize {
+        self.devices(user, None, "").await
+    }
+
+    /// Ends every connection of a user, on all nodes. Returns how many there were, as far as nodes answered within two seconds.
+    ///
+    /// # Cancel safety
+    /// The order is given when this is first polled.
+    pub async fn disconnect_everywhere(&self, user: &UserId, disconnect: Disconnect, reason: &str) -> usize {
+        self.devices(user, Some(disconnect), reason).await
+    }
+
+    async fn devices(&self, user: &UserId, disconnect: Option<Disconnect>, reason: &str) -> usize {
+        let here = self.devices_here(user, disconnect, reason);
+        let Some(cluster) = &self.inner.cluster else { return here };
+        let tenant = &*self.tenant.name;
+        let code = disconnect.map(|disconnect| disconnect.code());
+        let question = Question::Devices { tenant, user: user.as_str(), disconnect: code, reason };
+        let answers = cluster.ask_all(question, PATIENCE).await;
+        let counts = answers.iter().map(|(_, answer)| match answer {
+            Answered::Count(count) => *count as usize,
+            _ => 0,
+        });
+        here + counts.sum::<usize>()
+    }
+
+    /// Connections of a user on this node, which end if a reason is given.
+    pub(super) fn devices_here(&self, user: &UserId, disconnect: Option<Disconnect>, reason: &str) -> usize {
+        let devices = self.inner.registry.devices(&self.tenant.name, user);
+        if let Some(disconnect) = disconnect {
+            for client in &devices {
+                self.disconnect_because(client.id(), disconnect, reason);
+            }
+        }
+        devices.len()
+    }
+
+    /// Sends a frame to one client, on whichever node it is, and waits until that node has queued it.
+    ///
+    /// # Errors
+    /// See [`PushError`]; a client that no node has, or whose node does not answer within two seconds, is not found.
+    ///
+    /// # Cancel safety
+    /// The frame is on its way when this is first polled.
+    pub async fn push_anywhere(&self, id: ClientId, frame: &Frame) -> Result<(), PushError> {
+        let here = self.push_here(id, frame);
+        let (Err(PushError::ClientNotFound), Some(cluster)) = (&here, &self.inner.cluster) else {
+            return here;
+        };
+        let Some(mut open) = cluster.asks.open() else { return Err(PushError::Overloaded) };
+        cluster.push(id, frame, open.id);
+        match tokio::time::timeout(PATIENCE, open.answers.recv()).await {
+            Ok(Some((_, Answered::Done))) => Ok(()),
+            Ok(Some((_, Answered::Refused(_)))) => {
+                Err(PushError::SendBufferFull { queued: self.inner.config.outbox_bytes_max })
+            }
+            _ => Err(PushError::ClientNotFound),
+        }
+    }
+}
+
+impl From<&RouteWord> for Route {
+    fn from(word: &RouteWord) -> Self {
+        Self {
+            to: NodeId::from_u128(word.to),
+            round_trip: word.round_trip.map(Duration::from_micros),
+            clock_ahead: word.clock,
+        }
+    }
+}

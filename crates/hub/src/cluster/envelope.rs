@@ -1,0 +1,229 @@
+//! What nodes say to each other, as bytes.
+//!
+//! Neutral: messages travel as records, as stores keep them, never as a dialect's frames, since the far side may speak another one. The
+//! order of the variants and of their fields is the format (postcard); what does not decode is counted and forgotten. A
+//! change that older nodes cannot read raises the version of the link's frames.
+
+use outspoke_bus::NodeId;
+use serde::{Deserialize, Serialize};
+
+/// One thing said.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub(crate) enum Envelope<'a> {
+    // ---- on a room's topic ----
+    /// Messages of a stored room that are durable now.
+    Placed(#[serde(borrow)] Vec<PlacedRef<'a>>, u64),
+    /// The log of a stored room has come up to there; what it says is in the store.
+    Head { epoch: u64, head: u64 },
+    /// What is in memory of the room's log is not what is stored any more.
+    Void,
+    /// A message of a room that is not stored, and the id of the earlier message that it amends.
+    Said(&'a [u8], Option<u128>),
+    /// A client has come.
+    Arrived(#[serde(borrow)] SeatRef<'a>, u32),
+    /// A client has gone; so many are left there.
+    Parted { client: u128, exit: ExitWord, members: u32 },
+    /// Everybody of this node that is in the room, in one or several parts.
+    Seats {
+        begin: bool,
+        end: bool,
+        members: u32,
+        #[serde(borrow)]
+        seats: Vec<SeatRef<'a>>,
+    },
+    /// Tell me who of you is in the room.
+    Who,
+    /// Somebody is typing, or no longer.
+    Typing { user: &'a str, name: &'a str, client: u128, active: bool },
+    /// How far a user has come, which is durable where the room is stored.
+    Read { user: &'a str, epoch: u64, delivered: u64, seen: u64, ordinal: u64 },
+    /// A member has another name.
+    Renamed { client: u128, name: &'a str, former: &'a str },
+    // ---- to every node ----
+    /// A frame for every client of a tenant.
+    Broadcast { tenant: &'a str, binary: bool, bytes: &'a [u8] },
+    /// A message for every client of a tenant, outside any room.
+    Announce { tenant: &'a str, record: &'a [u8] },
+    /// Messages of a private conversation that are durable now: whoever has a device of one of the two opens it.
+    Direct {
+        tenant: &'a str,
+        room: &'a str,
+        #[serde(borrow)]
+        placed: Vec<PlacedRef<'a>>,
+        epoch: u64,
+    },
+    /// Somebody has connected with this identity: whoever was there with it before goes.
+    Claim { tenant: &'a str, user: &'a str, device: &'a str, client: u128 },
+    /// What is known of the tenant is to be read again.
+    Tenant(&'a str),
+    // ---- to one client ----
+    /// A frame for the client that the topic names.
+    Push { binary: bool, bytes: &'a [u8], ask: u64 },
+    // ---- to one node, or to all ----
+    /// A question; the answer goes to the asker's own topic.
+    Ask(u64, #[serde(borrow)] Question<'a>),
+    /// An answer.
+    Answer(u64, #[serde(borrow)] Reply<'a>),
+}
+
+/// A durable message and its place.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub(crate) struct PlacedRef<'a> {
+    pub(crate) offset: u64,
+    pub(crate) ordinal: u64,
+    pub(crate) record: &'a [u8],
+    /// The offset of the message that it amends, and that message's record from now on.
+    #[serde(borrow)]
+    pub(crate) amended: Option<(u64, &'a [u8])>,
+}
+
+/// A client in a room.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub(crate) struct SeatRef<'a> {
+    pub(crate) client: u128,
+    pub(crate) user: &'a str,
+    pub(crate) name: &'a str,
+    pub(crate) device: &'a str,
+    pub(crate) anonymous: bool,
+    /// What the credential says of the user for others to see, as JSON; empty for nothing.
+    pub(crate) info: &'a [u8],
+    /// Milliseconds since 1970.
+    pub(crate) since: i64,
+}
+
+/// Why a client has gone.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) enum ExitWord {
+    Goodbye,
+    Lost,
+    Replaced,
+}
+
+/// What may be asked.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub(crate) enum Question<'a> {
+    /// Are you there, and what is the time?
+    Ping,
+    /// Ping every node that you know, and tell.
+    Check,
+    /// Take no new clients and let those you have go; or take clients again.
+    Drain(bool),
+    /// How many clients does this user have with you? They are disconnected, if a code says so.
+    Devices { tenant: &'a str, user: &'a str, disconnect: Option<u16>, reason: &'a str },
+}
+
+/// What is answered.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub(crate) enum Reply<'a> {
+    /// At this time, in milliseconds since 1970.
+    Pong(i64),
+    /// What was found from there to each node.
+    Checked(Vec<RouteWord>),
+    Done,
+    /// So many.
+    Count(u64),
+    /// It could not be done.
+    Refused(&'a str),
+}
+
+/// How another node is reached from one.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub(crate) struct RouteWord {
+    pub(crate) to: u128,
+    /// Microseconds there and back; `None`: no answer.
+    pub(crate) round_trip: Option<u64>,
+    /// How far the other clock is ahead, in milliseconds, about.
+    pub(crate) clock: i64,
+}
+
+/// What a node says of itself with each beat.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct BeatWord {
+    pub(crate) name: String,
+    pub(crate) version: String,
+    pub(crate) advertise: String,
+    /// Milliseconds since 1970.
+    pub(crate) started: i64,
+    pub(crate) clients: u64,
+    pub(crate) rooms: u64,
+    /// Milliseconds within which it is to be heard of again.
+    pub(crate) interval: u64,
+    pub(crate) draining: bool,
+    /// This is its last one.
+    pub(crate) leaving: bool,
+    /// Whom it has heard of; a node that is not among them has not been heard.
+    pub(crate) hears: Vec<u128>,
+}
+
+impl<'a> Envelope<'a> {
+    pub(crate) fn encode(&self) -> Vec<u8> {
+        postcard::to_allocvec(self).expect("writing to memory does not fail")
+    }
+
+    /// What was said; `None` for anything that is no envelope.
+    pub(crate) fn decode(bytes: &'a [u8]) -> Option<Self> {
+        postcard::from_bytes(bytes).ok()
+    }
+}
+
+impl BeatWord {
+    pub(crate) fn encode(&self) -> Vec<u8> {
+        postcard::to_allocvec(self).expect("writing to memory does not fail")
+    }
+
+    pub(crate) fn decode(bytes: &[u8]) -> Option<Self> {
+        postcard::from_bytes(bytes).ok()
+    }
+
+    pub(crate) fn hears(&self, node: NodeId) -> bool {
+        self.hears.contains(&node.as_u128())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn envelopes_come_back_as_they_were() {
+        let seat = SeatRef {
+            client: 7,
+            user: "анна",
+            name: "Анна",
+            device: "",
+            anonymous: false,
+            info: b"{}",
+            since: -1,
+        };
+        let placed = PlacedRef { offset: 9, ordinal: 4, record: b"abc", amended: Some((3, b"def")) };
+        for envelope in [
+            Envelope::Placed(vec![placed, PlacedRef { amended: None, ..placed }], 5),
+            Envelope::Head { epoch: 1, head: 2 },
+            Envelope::Void,
+            Envelope::Said(b"x", Some(u128::MAX)),
+            Envelope::Arrived(seat, 3),
+            Envelope::Parted { client: 1, exit: ExitWord::Lost, members: 0 },
+            Envelope::Seats { begin: true, end: false, members: 9, seats: vec![seat, seat] },
+            Envelope::Direct { tenant: "t", room: "@a~b", placed: vec![placed], epoch: 5 },
+            Envelope::Ask(4, Question::Devices { tenant: "", user: "u", disconnect: None, reason: "" }),
+            Envelope::Answer(4, Reply::Checked(vec![RouteWord { to: 1, round_trip: None, clock: -3 }])),
+        ] {
+            assert_eq!(Envelope::decode(&envelope.encode()), Some(envelope));
+        }
+    }
+
+    /// What a length says is believed only as far as there are bytes.
+    #[test]
+    fn bytes_of_any_kind_neither_panic_nor_take_memory() {
+        let mut random = fastrand::Rng::with_seed(7);
+        for _ in 0..50_000 {
+            let mut bytes: Vec<u8> = (0..random.usize(..64)).map(|_| random.u8(..)).collect();
+            if let Some(first) = bytes.first_mut() {
+                *first %= 20;
+            }
+            let _ = Envelope::decode(&bytes);
+            let _ = BeatWord::decode(&bytes);
+        }
+        assert_eq!(Envelope::decode(&[0, 0xff, 0xff, 0xff, 0xff, 0x0f]), None);
+    }
+}

@@ -1,0 +1,468 @@
+//! What this node hears of the others, and what it does about it.
+//!
+//! One task for everything that is heard, so that what one node says of a room keeps its order; nothing in it waits. What
+//! takes time (reading a store, asking others) is done beside it.
+
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, Weak};
+use std::time::Duration;
+
+use bytes::Bytes;
+use ecow::EcoString;
+use outspoke_bus::{LinkEvent, LinkEvents, NodeId, Topic};
+use outspoke_protocol::{
+    ClientId, Disconnect, Epoch, FrameKind, Position, Publisher, RoomName, Typing, UserId, decode_record,
+};
+use outspoke_store::LogKey;
+use tokio::time::{Instant, MissedTickBehavior};
+
+use super::envelope::{BeatWord, Envelope, PlacedRef, Question, Reply};
+use super::{Cluster, NodeInfo};
+use crate::direct::Pair;
+use crate::error::PushError;
+use crate::hub::{Frame, Hub, Inner};
+use crate::keeper::Keeper;
+use crate::publication::Publication;
+use crate::room::Room;
+use crate::room::follow::{Placed, Source};
+use crate::room::load::Need;
+
+/// Rooms compared with their store at once.
+const COMPARED: usize = 256;
+/// How long the last words may take.
+const FAREWELL: Duration = Duration::from_secs(1);
+/// How long subscriptions of one batch are waited for before the next batch is told to the bus.
+const SUBSCRIBING: Duration = Duration::from_millis(50);
+
+/// Runs a hub's part in its cluster until the hub has ended.
+pub(crate) async fn run(hub: Arc<Inner>) {
+    let Some(cluster) = &hub.cluster else { return };
+    let Some(events) = cluster.take_events() else { return };
+    for topic in [&cluster.everybody, &cluster.direct, &cluster.own] {
+        cluster.topics.want(topic, true);
+    }
+    cluster.topics.want(&Topic::new("nodes").expect("it is a topic"), true);
+    let working = async {
+        tokio::join!(
+            cluster.link.run(),
+            hear(&hub, cluster, events),
+            subscribe(&hub, cluster),
+            beat(&hub, cluster)
+        );
+    };
+    tokio::select! {
+        () = working => {}
+        () = ended(&hub) => {}
+    }
+    cluster.beat(&hub, true);
+    cluster.link.close();
+    // What is queued goes out, if the bus takes it.
+    let last_words = async {
+        cluster.link.run().await;
+        let _ = cluster.link.bus().close().await;
+    };
+    drop(tokio::time::timeout(FAREWELL, last_words).await);
+}
+
+/// Waits until no client is left and everything is written.
+async fn ended(hub: &Inner) {
+    let (mut running, mut keeping) = (hub.running.subscribe(), hub.keeping.subscribe());
+    // Whoever changes them is the hub, which is here.
+    let _ = running.wait_for(|count| *count == 0).await;
+    let _ = keeping.wait_for(|count| *count == 0).await;
+}
+
+/// Says that this node is there, and notices who is not any more.
+async fn beat(hub: &Inner, cluster: &Cluster) {
+    let every = cluster.options.heartbeat;
+    let mut look = tokio::time::interval(every / 4);
+    look.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut next = Instant::now();
+    loop {
+        look.tick().await;
+        let now = Instant::now();
+        if now >= next {
+            cluster.beat(hub, false);
+            next = now + every;
+        }
+        for (node, name) in cluster.nodes.take_silent(now) {
+            tracing::warn!(%node, name, "a node is not heard of any more: its clients are in no room now");
+            everywhere(hub, |room| room.node_gone(hub, node, false));
+        }
+    }
+}
+
+/// Tells the bus what this node listens to, and repairs what was missed until the bus has understood.
+async fn subscribe(hub: &Arc<Inner>, cluster: &Cluster) {
+    loop {
+        let (wanted, unwanted) = cluster.topics.take().await;
+        // Fails only when the bus is closed, and the hub with it.
+        let _ = cluster.link.unsubscribe(&unwanted).await;
+        if wanted.is_empty() {
+            continue;
+        }
+        let (link, me) = (cluster.link.clone(), Arc::downgrade(hub));
+        let mut subscribing = tokio::spawn(async move {
+            if link.subscribe(&wanted).await.is_ok()
+                && let Some(hub) = me.upgrade()
+            {
+                listened(&hub, &wanted);
+            }
+        });
+        // One after the other where the bus is quick, and without waiting for one that is away.
+        drop(tokio::time::timeout(SUBSCRIBING, &mut subscribing).await);
+    }
+}
+
+/// From here on everything on these topics is heard.
+fn listened(hub: &Arc<Inner>, topics: &[Topic]) {
+    let rooms: Vec<_> = topics.iter().filter_map(|topic| room_of(hub, topic)).collect();
+    for room in &rooms {
+        room.meet(hub);
+    }
+    compare(hub, rooms);
+}
+
+async fn hear(hub: &Arc<Inner>, cluster: &Cluster, mut events: LinkEvents) {
+    while let Some(event) = events.next().await {
+        match event {
+            LinkEvent::Message { topic, origin, payload, .. } => match Envelope::decode(&payload) {
+                Some(envelope) => Hearing { hub, cluster, topic: &topic, origin }.hear(envelope),
+                None => count_garbage(cluster),
+            },
+            LinkEvent::Beat { origin, sent, payload } => match BeatWord::decode(&payload) {
+                Some(word) => hear_beat(hub, cluster, origin, sent, word),
+                None => count_garbage(cluster),
+            },
+            LinkEvent::Missed { topic, .. } => missed(hub, cluster, &topic),
+            LinkEvent::Interrupted => {
+                tracing::info!("the bus was away: rooms are compared with their stores");
+                let rooms = all_rooms(hub);
+                for room in &rooms {
+                    room.meet(hub);
+                }
+                compare(hub, rooms);
+                look_for_news(hub);
+            }
+            _ => {}
+        }
+    }
+}
+
+fn count_garbage(cluster: &Cluster) {
+    cluster.garbage.fetch_add(1, Ordering::Relaxed);
+}
+
+fn hear_beat(hub: &Arc<Inner>, cluster: &Cluster, origin: NodeId, sent: i64, word: BeatWord) {
+    if word.leaving {
+        if cluster.nodes.remove(origin) {
+            tracing::info!(node = %origin, name = word.name, "a node has left");
+            // Its clients are on their way to other nodes.
+            everywhere(hub, |room| room.node_gone(hub, origin, true));
+        }
+        return;
+    }
+    let (clients, name) = (word.clients, word.name.clone());
+    if word.name == *cluster.options.name {
+        tracing::warn!(node = %origin, name, "another node has this node's name: give each its own (cluster.name)");
+    }
+    if !cluster.nodes.hear(origin, word, sent, hub.now()) {
+        return;
+    }
+    tracing::info!(node = %origin, name, "a node is heard of");
+    // It learns of this one without waiting.
+    cluster.beat(hub, false);
+    if clients > 0 {
+        // It was there before: who is with it is not known any more.
+        everywhere(hub, |room| room.meet(hub));
+    }
+}
+
+/// Something that another node has said was not heard.
+fn missed(hub: &Arc<Inner>, cluster: &Cluster, topic: &Topic) {
+    if *topic == cluster.direct {
+        compare(hub, all_rooms(hub).into_iter().filter(|room| room.pair.is_some()).collect());
+        look_for_news(hub);
+    } else if let Some(room) = room_of(hub, topic) {
+        room.meet(hub);
+        room.doubt(hub);
+    }
+}
+
+/// Looks for private messages that nobody has told of, for everybody who is connected.
+fn look_for_news(hub: &Arc<Inner>) {
+    let Some(keeper) = hub.keeper_of(&hub.config.rooms.direct) else { return };
+    let me = Arc::clone(hub);
+    keeper.spawn(async move { me.look_for_news().await });
+}
+
+fn room_of(hub: &Inner, topic: &Topic) -> Option<Arc<Room>> {
+    let (tenant, room) = topic.as_str().strip_prefix("room/")?.split_once('/')?;
+    hub.tenants.find(tenant)?.directory.get(room)
+}
+
+fn all_rooms(hub: &Inner) -> Vec<Arc<Room>> {
+    hub.tenants.all().iter().flat_map(|tenant| tenant.directory.all()).collect()
+}
+
+fn everywhere(hub: &Inner, act: impl Fn(&Arc<Room>)) {
+    all_rooms(hub).iter().for_each(act);
+}
+
+/// Compares stored rooms with where their stores say they are; those that are behind read what they miss.
+fn compare(hub: &Arc<Inner>, rooms: Vec<Arc<Room>>) {
+    for keeper in &hub.keepers {
+        let of_keeper =
+            |room: &&Arc<Room>| room.keeper.as_ref().is_some_and(|held| Arc::ptr_eq(held, keeper));
+        let rooms: Vec<_> = rooms.iter().filter(of_keeper).map(Arc::downgrade).collect();
+        if !rooms.is_empty() {
+            let (me, with) = (Arc::downgrade(hub), Arc::clone(keeper));
+            keeper.spawn(async move { compare_with(&me, &with, rooms).await });
+        }
+    }
+}
+
+async fn compare_with(hub: &Weak<Inner>, keeper: &Keeper, rooms: Vec<Weak<Room>>) {
+    for rooms in rooms.chunks(COMPARED) {
+        let rooms: Vec<_> = rooms.iter().filter_map(Weak::upgrade).collect();
+        let logs: Vec<LogKey> = rooms.iter().map(|room| room.log_key()).collect();
+        let states = keeper.states(logs).await;
+        let Some(hub) = hub.upgrade() else { return };
+        match states {
+            Ok(states) => rooms.iter().zip(states).for_each(|(room, state)| room.compare(&hub, state)),
+            // Each tries by itself until the store can be read.
+            Err(_) => rooms.iter().for_each(|room| room.doubt(&hub)),
+        }
+    }
+}
+
+/// One envelope, and where it came from.
+struct Hearing<'a> {
+    hub: &'a Arc<Inner>,
+    cluster: &'a Cluster,
+    topic: &'a Topic,
+    origin: NodeId,
+}
+
+impl Hearing<'_> {
+    fn hear(&self, envelope: Envelope<'_>) {
+        let Self { hub, cluster, topic, origin } = *self;
+        match envelope {
+            Envelope::Broadcast { tenant, binary, bytes } => {
+                if let Some(tenant) = hub.tenants.find(tenant) {
+                    let publication = Publication::frame(kind_of(binary), &Bytes::copy_from_slice(bytes));
+                    tenant.everyone.tell(hub, &Arc::new(publication));
+                }
+            }
+            Envelope::Announce { tenant, record } => self.hear_announcement(tenant, record),
+            Envelope::Direct { tenant, room, placed, epoch } => {
+                self.hear_direct(tenant, room, &placed, epoch)
+            }
+            Envelope::Claim { tenant, user, device, client } => {
+                cluster.hear_claim(hub, tenant, user, device, client);
+            }
+            Envelope::Tenant(name) => hub.read_tenant_again(name),
+            Envelope::Push { binary, bytes, ask } => self.hear_push(binary, bytes, ask),
+            Envelope::Ask(id, question) => self.hear_question(id, question),
+            Envelope::Answer(id, reply) => cluster.asks.answer(id, origin, reply),
+            of_room => match room_of(hub, topic) {
+                Some(room) => self.hear_of_room(&room, of_room),
+                // It has just ended here.
+                None => {}
+            },
+        }
+    }
+
+    fn hear_of_room(&self, room: &Arc<Room>, envelope: Envelope<'_>) {
+        let Self { hub, cluster, origin, .. } = *self;
+        match envelope {
+            Envelope::Placed(placed, epoch) => self.place(room, &placed, epoch),
+            Envelope::Head { epoch, head } => room.hear_head(hub, Epoch::from_u64(epoch), head),
+            Envelope::Void => room.forget_what_is_read(hub),
+            Envelope::Said(record, target) => match message_of(room, record, 0, Epoch::from_u64(0)) {
+                Some(message) => room.relay(hub, message, target),
+                None => count_garbage(cluster),
+            },
+            Envelope::Arrived(seat, members) => room.guest_arrives(hub, origin, &seat, members),
+            Envelope::Parted { client, exit, members } => {
+                room.guest_parts(hub, origin, ClientId::from_u128(client), exit, members);
+            }
+            Envelope::Seats { begin, end, members, seats } => {
+                room.guests_are(hub, origin, (begin, end), members, &seats);
+            }
+            Envelope::Who => {
+                if room.members() > 0 {
+                    cluster.tell_seats(room);
+                }
+            }
+            Envelope::Typing { user, name, client, active } => {
+                let Some(room_name) = room.name.clone() else { return };
+                let from = Publisher {
+                    user: UserId::new(user),
+                    name: name.into(),
+                    client: ClientId::from_u128(client),
+                };
+                let expires = hub.config.typing_timeout;
+                room.tell_typing(hub, Typing { room: room_name, from, active, expires });
+            }
+            Envelope::Read { user, epoch, delivered, seen, ordinal } => {
+                room.hear_read(hub, Epoch::from_u64(epoch), &UserId::new(user), (delivered, seen, ordinal));
+            }
+            Envelope::Renamed { client, name, former } => {
+                room.guest_renamed(hub, origin, ClientId::from_u128(client), name, former);
+            }
+            _ => count_garbage(cluster),
+        }
+    }
+
+    fn place(&self, room: &Arc<Room>, placed: &[PlacedRef<'_>], epoch: u64) {
+        let epoch = Epoch::from_u64(epoch);
+        if room.keeper.is_none() {
+            return count_garbage(self.cluster);
+        }
+        match placed_of(room, placed, epoch) {
+            Some(placed) => drop(room.place(self.hub, Source::Bus, epoch, placed)),
+            None => count_garbage(self.cluster),
+        }
+    }
+
+    /// A private message: the conversation is opened where one of the two has a device.
+    fn hear_direct(&self, tenant: &str, name: &str, placed: &[PlacedRef<'_>], epoch: u64) {
+        let hub = self.hub;
+        let (Some(tenant), Some(pair)) = (hub.tenants.find(tenant), Pair::parse(name)) else { return };
+        let Some(first) = placed.first() else { return };
+        tenant.conversations.use_it();
+        if let Some(room) = tenant.directory.get(name).filter(|room| room.is_known()) {
+            return self.place(&room, placed, epoch);
+        }
+        if pair.users().all(|user| hub.registry.devices(&tenant.name, user).is_empty()) {
+            return;
+        }
+        let room =
+            RoomName::new(name, usize::MAX).ok().and_then(|name| tenant.directory.open(hub, &name).ok());
+        if let Some(room) = room {
+            hub.idle.put(&room, room.lingers());
+            hub.open_for_devices(&room, first.offset.saturating_sub(1));
+        }
+    }
+
+    fn hear_announcement(&self, tenant: &str, record: &[u8]) {
+        let Some(tenant) = self.hub.tenants.find(tenant) else { return };
+        let nowhere = RoomName::new("announcement", usize::MAX).expect("it is a name");
+        let position = Position { epoch: Epoch::from_u64(0), offset: 0 };
+        let Ok(mut message) = decode_record(record, nowhere, position) else {
+            return count_garbage(self.cluster);
+        };
+        (message.room, message.position) = (None, None);
+        let publication = Publication::message(message, self.hub.dialects.len());
+        tenant.everyone.tell(self.hub, &Arc::new(publication));
+    }
+
+    fn hear_push(&self, binary: bool, bytes: &[u8], ask: u64) {
+        let client = self.topic.as_str().strip_prefix("unicast/").and_then(|id| id.parse().ok());
+        let Some(client) = client else { return count_garbage(self.cluster) };
+        let frame = Frame { kind: kind_of(binary), bytes: Bytes::copy_from_slice(bytes) };
+        let outcome = Hub::from(Arc::clone(self.hub)).push_here(client, &frame);
+        if ask == 0 {
+            return;
+        }
+        match outcome {
+            Ok(()) => self.cluster.reply(self.origin, ask, Reply::Done),
+            // Not here any more; it may be somewhere else.
+            Err(PushError::ClientNotFound) => {}
+            Err(error) => self.cluster.reply(self.origin, ask, Reply::Refused(&error.to_string())),
+        }
+    }
+
+    fn hear_question(&self, id: u64, question: Question<'_>) {
+        let Self { hub, cluster, origin, .. } = *self;
+        match question {
+            Question::Ping => cluster.reply(origin, id, Reply::Pong(hub.now().as_millis())),
+            Question::Check => {
+                let hub = Arc::clone(hub);
+                tokio::spawn(async move {
+                    if let Some(cluster) = &hub.cluster {
+                        let routes = cluster.check(&hub).await;
+                        cluster.reply(origin, id, Reply::Checked(routes));
+                    }
+                });
+            }
+            Question::Drain(drain) => {
+                Hub::from(Arc::clone(hub)).drain(drain);
+                cluster.reply(origin, id, Reply::Done);
+            }
+            Question::Devices { tenant, user, disconnect, reason } => {
+                let disconnect = disconnect.and_then(Disconnect::from_code);
+                let count = hub.tenants.find(tenant).map_or(0, |tenant| {
+                    let hub = Hub { inner: Arc::clone(hub), tenant };
+                    hub.devices_here(&UserId::new(user), disconnect, reason)
+                });
+                cluster.reply(origin, id, Reply::Count(count as u64));
+            }
+        }
+    }
+}
+
+fn kind_of(binary: bool) -> FrameKind {
+    if binary { FrameKind::Binary } else { FrameKind::Text }
+}
+
+fn placed_of(room: &Room, placed: &[PlacedRef<'_>], epoch: Epoch) -> Option<Vec<Placed>> {
+    let placed = placed.iter().map(|placed| {
+        let amended = match placed.amended {
+            Some((target, record)) => Some(Box::new(message_of(room, record, target, epoch)?)),
+            None => None,
+        };
+        let message = message_of(room, placed.record, placed.offset, epoch)?;
+        Some(Placed { message, ordinal: placed.ordinal, amended })
+    });
+    placed.collect()
+}
+
+fn message_of(room: &Room, record: &[u8], offset: u64, epoch: Epoch) -> Option<outspoke_protocol::Message> {
+    decode_record(record, room.name.clone()?, Position { epoch, offset }).ok()
+}
+
+impl Inner {
+    /// Opens a conversation for the devices of its users that are here: they get what follows `before`.
+    fn open_for_devices(self: &Arc<Self>, room: &Arc<Room>, before: u64) {
+        let Some(keeper) = &room.keeper else { return };
+        let (hub, room) = (Arc::clone(self), Arc::clone(room));
+        keeper.spawn(async move {
+            match room.prepare(&hub, Need::After(before)).await {
+                Ok(()) => room.bring_devices(&hub, before),
+                Err(error) => {
+                    tracing::warn!(%error, "a conversation was not read: its news come with the next message")
+                }
+            }
+        });
+    }
+
+    /// Opens every conversation in which somebody who is connected here has something unread.
+    async fn look_for_news(self: &Arc<Self>) {
+        let mut seen = std::collections::HashSet::new();
+        for client in self.registry.all() {
+            let key: (EcoString, UserId) = (client.identity().tenant.clone(), client.user().clone());
+            if !crate::direct::is_somebody(client.identity()) || !seen.insert(key) {
+                continue;
+            }
+            let wish = crate::direct::Wish::news(client.user().clone());
+            let Ok(page) = crate::direct::page(self, &client.tenant, wish).await else { return };
+            for conversation in page.page {
+                let Ok(room) = client.tenant.directory.open(self, &conversation.room) else { continue };
+                self.idle.put(&room, room.lingers());
+                // The oldest that is unread is the earliest that may have been missed.
+                let before = conversation.head.offset.saturating_sub(conversation.unread.count);
+                self.open_for_devices(&room, before);
+            }
+        }
+    }
+}
+
+impl NodeInfo {
+    /// Whether clients can be sent to it.
+    #[must_use]
+    pub fn takes_clients(&self) -> bool {
+        !self.draining
+    }
+}

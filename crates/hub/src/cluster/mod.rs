@@ -1,0 +1,235 @@
+//! Several hubs as one: what happens on one node is told to the others, over a [`MessageBus`].
+//!
+//! The bus is a hint, the store the truth. Messages of stored rooms are told when they are durable, with their offsets; a
+//! node that misses one reads it from the store (`room/follow.rs`). Rooms that are not stored are told as they are: what the
+//! bus loses is lost, and counted. Who is where is told as it changes, and again when somebody asks or the bus was away
+//! (`room/guests.rs`); a node that is not heard of takes its clients with it (`nodes.rs`).
+//!
+//! Sending never waits, so it is done from anywhere, also under a room's lock. Hearing is one task (`hear.rs`) on a
+//! thread of its own. What is said, byte for byte, is in `envelope.rs`; topics: `broadcast`, `direct` and `nodes` for everybody,
+//! `node/<id>` for one node, `unicast/<client>` for one client, `room/<tenant>/<room>` for who has the room.
+
+mod ask;
+mod claim;
+mod envelope;
+mod hear;
+mod nodes;
+mod tell;
+mod topics;
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use ecow::{EcoString, eco_format};
+use outspoke_bus::{Link, LinkCounts, LinkEvents, LinkOptions, MessageBus, NodeId, Secret, Topic};
+use outspoke_protocol::{ClientId, RoomName, Timestamp};
+
+use self::ask::Asks;
+pub use self::ask::{NodeChecks, Route};
+use self::envelope::{BeatWord, Envelope};
+pub(crate) use self::envelope::{ExitWord, SeatRef};
+pub(crate) use self::hear::run;
+pub use self::nodes::NodeInfo;
+use self::nodes::Nodes;
+pub(crate) use self::tell::PlacedRecord;
+use self::topics::Topics;
+use crate::hub::{Hub, Inner};
+
+/// How a node takes part in a cluster.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct ClusterOptions {
+    /// The node's name, for people and for affinity: of its own, and the same after a restart.
+    pub name: EcoString,
+    /// Where clients reach this very node, if they can. Default: nothing.
+    pub advertise: EcoString,
+    /// What the nodes of the cluster know and nobody else: with it, what others put on the bus is not heard. Default: nothing.
+    pub secret: Option<Secret>,
+    /// How often the node says that it is there. One that is not heard for two of these is gone. Default: 5 s; 100 ms to 60 s.
+    pub heartbeat: Duration,
+    /// Bytes that may wait for the bus; more is dropped, and repaired where rooms are stored. Default: 16 MiB.
+    pub queue_bytes_max: usize,
+    /// What is told of the program. Default: this crate's version.
+    pub version: EcoString,
+}
+
+impl ClusterOptions {
+    /// The defaults, for a node of that name.
+    #[must_use]
+    pub fn new(name: impl Into<EcoString>) -> Self {
+        Self {
+            name: name.into(),
+            advertise: EcoString::new(),
+            secret: None,
+            heartbeat: Duration::from_secs(5),
+            queue_bytes_max: 16 * 1024 * 1024,
+            version: env!("CARGO_PKG_VERSION").into(),
+        }
+    }
+}
+
+/// This node's part in its cluster.
+#[derive(Debug)]
+pub(crate) struct Cluster {
+    options: ClusterOptions,
+    link: Link,
+    /// Taken by who listens.
+    events: Mutex<Option<LinkEvents>>,
+    nodes: Nodes,
+    topics: Topics,
+    asks: Asks,
+    started: Timestamp,
+    /// Envelopes that made no sense.
+    garbage: AtomicU64,
+    everybody: Topic,
+    direct: Topic,
+    own: Topic,
+}
+
+/// What a node counts of its cluster.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct ClusterCounts {
+    /// What its link counts.
+    pub link: LinkCounts,
+    /// Envelopes that made no sense, in frames that did.
+    pub garbage: u64,
+    /// Bytes that wait for the bus.
+    pub queued_bytes: usize,
+}
+
+impl Cluster {
+    pub(crate) fn new(bus: Arc<dyn MessageBus>, options: ClusterOptions) -> Self {
+        let mut link = LinkOptions::default();
+        link.secret = options.secret.clone();
+        link.queue_bytes_max = options.queue_bytes_max;
+        let own = topic_of_node(link.node);
+        let (link, events) = Link::new(bus, link);
+        Self {
+            options,
+            link,
+            events: Mutex::new(Some(events)),
+            nodes: Nodes::default(),
+            topics: Topics::default(),
+            asks: Asks::default(),
+            started: Timestamp::from_system_time(std::time::SystemTime::now()),
+            garbage: AtomicU64::new(0),
+            everybody: Topic::new("broadcast").expect("it is a topic"),
+            direct: Topic::new("direct").expect("it is a topic"),
+            own,
+        }
+    }
+
+    /// This life of this node.
+    pub(crate) fn node(&self) -> NodeId {
+        self.link.node()
+    }
+
+    /// Where a room's news is told; `None` for names that no topic can have.
+    pub(crate) fn topic_of(&self, tenant: &str, room: &RoomName) -> Option<Topic> {
+        Topic::new(eco_format!("room/{tenant}/{}", room.as_str())).ok()
+    }
+
+    /// A room begins to be here.
+    pub(crate) fn listen_to(&self, topic: &Topic) {
+        self.topics.want(topic, true);
+    }
+
+    /// A room is here no more.
+    pub(crate) fn stop_listening_to(&self, topic: &Topic) {
+        self.topics.want(topic, false);
+    }
+
+    /// A client is here.
+    pub(crate) fn client_came(&self, client: ClientId) {
+        self.topics.want(&topic_of_client(client), true);
+    }
+
+    /// A client is here no more.
+    pub(crate) fn client_went(&self, client: ClientId) {
+        self.topics.want(&topic_of_client(client), false);
+    }
+
+    /// Says something. What does not fit into the queue is lost, which the others notice.
+    fn say(&self, topic: &Topic, envelope: &Envelope<'_>) {
+        if self.link.send(topic, &envelope.encode()).is_err() {
+            tracing::debug!(%topic, "the queue for the bus is full");
+        }
+    }
+
+    fn say_to_node(&self, node: NodeId, envelope: &Envelope<'_>) {
+        self.say(&topic_of_node(node), envelope);
+    }
+
+    /// Says that this node is there, and how it is.
+    fn beat(&self, hub: &Inner, leaving: bool) {
+        let word = BeatWord {
+            name: self.options.name.to_string(),
+            version: self.options.version.to_string(),
+            advertise: self.options.advertise.to_string(),
+            started: self.started.as_millis(),
+            clients: hub.registry.count() as u64,
+            rooms: hub.tenants.rooms() as u64,
+            interval: self.options.heartbeat.as_millis() as u64,
+            draining: hub.draining.load(Ordering::Acquire),
+            leaving,
+            hears: self.nodes.ids().into_iter().map(NodeId::as_u128).collect(),
+        };
+        // The next one will do.
+        let _ = self.link.beat(&word.encode(), 3 * self.options.heartbeat);
+    }
+
+    fn take_events(&self) -> Option<LinkEvents> {
+        self.events.lock().unwrap_or_else(PoisonError::into_inner).take()
+    }
+}
+
+fn topic_of_node(node: NodeId) -> Topic {
+    Topic::new(eco_format!("node/{node}")).expect("it is a topic")
+}
+
+fn topic_of_client(client: ClientId) -> Topic {
+    Topic::new(eco_format!("unicast/{client}")).expect("it is a topic")
+}
+
+impl Hub {
+    /// The nodes of the cluster that this one hears of, itself first; empty for a hub that is on its own.
+    #[must_use]
+    pub fn nodes(&self) -> Vec<NodeInfo> {
+        let Some(cluster) = &self.inner.cluster else { return Vec::new() };
+        let own = NodeInfo {
+            id: cluster.node(),
+            name: cluster.options.name.to_string(),
+            version: cluster.options.version.to_string(),
+            advertise: cluster.options.advertise.to_string(),
+            started: cluster.started,
+            clients: self.inner.registry.count() as u64,
+            rooms: self.inner.tenants.rooms() as u64,
+            draining: self.inner.draining.load(Ordering::Acquire),
+            here: true,
+            silent: Duration::ZERO,
+            lag: 0,
+            hears_us: true,
+        };
+        std::iter::once(own).chain(cluster.nodes.infos(cluster.node())).collect()
+    }
+
+    /// What this node has counted of its cluster; `None` for a hub that is on its own.
+    #[must_use]
+    pub fn cluster_counts(&self) -> Option<ClusterCounts> {
+        let cluster = self.inner.cluster.as_ref()?;
+        Some(ClusterCounts {
+            link: cluster.link.counts(),
+            garbage: cluster.garbage.load(Ordering::Relaxed),
+            queued_bytes: cluster.link.queued_bytes(),
+        })
+    }
+
+    /// How the bus is; `None` for a hub that is on its own.
+    #[must_use]
+    pub fn bus_state(&self) -> Option<outspoke_bus::BusState> {
+        let cluster = self.inner.cluster.as_ref()?;
+        Some(cluster.link.bus().state().borrow().clone())
+    }
+}

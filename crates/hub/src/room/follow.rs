@@ -1,0 +1,393 @@
+//! A stored room's log, wherever its messages come from: this hub's keeper, other nodes, the store itself.
+//!
+//! Each is handed out once, in the order of the offsets. What comes too early waits here; what does not come by itself is
+//! read from the store ([`Room::look`]), which is the truth: the bus between nodes is a hint. A log that has another epoch
+//! than the room believes, or that has gone back, begins anew for the members, who are told that something is missing.
+
+use std::collections::BTreeMap;
+use std::sync::Weak;
+use std::time::Duration;
+
+use outspoke_protocol::{Epoch, Event, Gap, Message, Position};
+use outspoke_store::{Direction, LogState, Page, Range, StoreError};
+
+use super::{Room, State};
+use crate::hub::Inner;
+use crate::publication::Publication;
+use crate::sync::Arc;
+
+/// How long a message may be behind its successor before the store is asked for it: on the bus it is on its way.
+const PATIENCE: Duration = Duration::from_millis(25);
+/// How long to wait before a store that could not be read is asked again: at first, and at most.
+const RETRY: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(2));
+/// Messages, and about how many bytes of them, that may wait for those before them. More are read from the store.
+const AHEAD_MAX: (usize, usize) = (1024, 1024 * 1024);
+/// Records, and bytes of them, read at once.
+const PAGE: (usize, usize) = (1024, 1024 * 1024);
+
+/// A message with its place.
+#[derive(Debug)]
+pub(crate) struct Placed {
+    pub(crate) message: Message,
+    /// Messages said in the log up to this one.
+    pub(crate) ordinal: u64,
+    /// The earlier message that it amends, as it is from now on, where that is known.
+    pub(crate) amended: Option<Box<Message>>,
+}
+
+/// Where messages come from.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Source {
+    /// This hub has committed them.
+    Keeper(LogState),
+    /// Another node says so.
+    Bus,
+    /// They were read.
+    Store,
+}
+
+/// What the room knows to be missing, and what waits for it.
+#[derive(Debug, Default)]
+pub(super) struct Ahead {
+    waiting: BTreeMap<u64, Placed>,
+    bytes: usize,
+    /// Something may be missing that nobody has seen.
+    doubt: bool,
+    /// Somebody looks into the store, or will.
+    looking: bool,
+}
+
+impl Ahead {
+    fn hold(&mut self, offset: u64, placed: Placed) {
+        let bytes = 256 + placed.message.body.len();
+        if self.waiting.len() >= AHEAD_MAX.0 || self.bytes + bytes > AHEAD_MAX.1 {
+            self.waiting.clear();
+            self.bytes = 0;
+            self.doubt = true;
+        } else if self.waiting.insert(offset, placed).is_none() {
+            self.bytes += bytes;
+        }
+    }
+
+    fn take(&mut self, offset: u64) -> Option<Placed> {
+        let placed = self.waiting.remove(&offset)?;
+        self.bytes = self.bytes.saturating_sub(256 + placed.message.body.len());
+        Some(placed)
+    }
+}
+
+impl Room {
+    /// Takes in messages of the log that are durable. Returns how many members there are on this hub.
+    pub(crate) fn place(
+        self: &Arc<Self>,
+        hub: &Inner,
+        source: Source,
+        epoch: Epoch,
+        placed: Vec<Placed>,
+    ) -> usize {
+        let mut state = self.lock();
+        if !self.settle_epoch(hub, &mut state, source, epoch, &placed) {
+            return state.total;
+        }
+        let before = state.head;
+        for placed in placed {
+            let offset = placed.message.position.map_or(0, |position| position.offset);
+            if offset == state.head + 1 {
+                self.hand_out_placed(hub, &mut state, source, placed);
+            } else if offset > state.head {
+                state.ahead.get_or_insert_default().hold(offset, placed);
+            }
+        }
+        self.hand_out_ahead(hub, &mut state, source);
+        if let Source::Keeper(log) = source {
+            // The log may have been read since, further on.
+            state.first = state.first.max(log.first);
+        }
+        if state.head > before {
+            self.reach(hub, before, None);
+        }
+        self.trim_cache(hub, &mut state);
+        if state.ahead.as_ref().is_some_and(|ahead| !ahead.waiting.is_empty() || ahead.doubt) {
+            self.look_later(hub, &mut state, PATIENCE);
+        }
+        state.total
+    }
+
+    /// Makes the room's epoch and the messages' the same. Returns whether they can be taken in.
+    fn settle_epoch(
+        self: &Arc<Self>,
+        hub: &Inner,
+        state: &mut State,
+        source: Source,
+        epoch: Epoch,
+        placed: &[Placed],
+    ) -> bool {
+        let first = placed.first().and_then(|placed| placed.message.position);
+        if !state.is_known() {
+            return match (source, first) {
+                (Source::Keeper(_), Some(Position { offset, .. })) => {
+                    self.set_epoch(epoch);
+                    state.head = offset - 1;
+                    state.found();
+                    true
+                }
+                // Whoever reads where the log is looks again then: the read may have begun before this.
+                _ => {
+                    state.ahead.get_or_insert_default().doubt = true;
+                    false
+                }
+            };
+        }
+        if epoch == self.epoch() {
+            return true;
+        }
+        match source {
+            Source::Bus => {
+                state.ahead.get_or_insert_default().doubt = true;
+                self.look_later(hub, state, Duration::ZERO);
+                false
+            }
+            Source::Keeper(_) | Source::Store => {
+                self.begin_anew(hub, state, epoch, 0);
+                true
+            }
+        }
+    }
+
+    /// Hands out what has waited for what is here now.
+    fn hand_out_ahead(self: &Arc<Self>, hub: &Inner, state: &mut State, source: Source) {
+        let Some(ahead) = &mut state.ahead else { return };
+        let head = state.head;
+        ahead.waiting.retain(|offset, _| *offset > head);
+        while let Some(next) = state.ahead.as_mut().and_then(|ahead| ahead.take(state.head + 1)) {
+            self.hand_out_placed(hub, state, source, next);
+        }
+        let done = |ahead: &Ahead| ahead.waiting.is_empty() && !ahead.doubt && !ahead.looking;
+        if state.ahead.as_deref().is_some_and(done) {
+            state.ahead = None;
+        }
+    }
+
+    fn hand_out_placed(self: &Arc<Self>, hub: &Inner, state: &mut State, source: Source, placed: Placed) {
+        let Placed { message, ordinal, amended } = placed;
+        let Some(Position { offset, .. }) = message.position else { return };
+        state.topic.follow(&message);
+        match amended {
+            Some(amended) => self.put_back(hub, state, *amended),
+            // What it changed is in the store.
+            None if message.details.as_ref().is_some_and(|details| details.target.is_some()) => {
+                state.tail.clear();
+            }
+            None => {}
+        }
+        state.head = offset;
+        state.ordinal = state.ordinal.max(ordinal);
+        let own = matches!(source, Source::Keeper(_));
+        self.note_own_words(hub, state, &message, ordinal, own);
+        if own {
+            hub.analytics.count(self, &mut state.tally, hub, &message);
+        }
+        let publication = Arc::new(Publication::message(message, hub.dialects.len()));
+        self.hand_out(hub, state, &publication);
+        state.tail.push(publication);
+    }
+
+    /// The log is another one, or has gone back: members get it from `head` on, and are told so.
+    fn begin_anew(self: &Arc<Self>, hub: &Inner, state: &mut State, epoch: Epoch, head: u64) {
+        tracing::warn!(
+            room = self.name.as_ref().map_or("", |name| name.as_str()),
+            "the room's log is not the one it was: its history begins anew"
+        );
+        self.set_epoch(epoch);
+        state.head = head;
+        state.first = head + 1;
+        state.ordinal = 0;
+        state.tail.clear();
+        state.receipts = None;
+        state.ahead = None;
+        state.not_exhausted();
+        self.tell_gap(hub, state, 0);
+    }
+
+    /// Tells members that messages before the place where the room is now are not to be had.
+    fn tell_gap(self: &Arc<Self>, hub: &Inner, state: &State, missed: u64) {
+        let Some(room) = self.name.clone() else { return };
+        let to = Position { epoch: self.epoch(), offset: state.head };
+        let event = Event::Gap(Gap { room, to, missed });
+        self.hand_out(hub, state, &Arc::new(Publication::event(event, hub.dialects.len())));
+    }
+
+    /// Something of the log may have been missed: looks into the store, now or soon.
+    pub(crate) fn doubt(self: &Arc<Self>, hub: &Inner) {
+        let mut state = self.lock();
+        if self.keeper.is_none() {
+            return;
+        }
+        state.ahead.get_or_insert_default().doubt = true;
+        if !state.is_known() {
+            // Whoever reads it looks again.
+            return;
+        }
+        self.look_later(hub, &mut state, Duration::ZERO);
+    }
+
+    /// Another node says how far the log has come.
+    pub(crate) fn hear_head(self: &Arc<Self>, hub: &Inner, epoch: Epoch, head: u64) {
+        let behind = {
+            let state = self.lock();
+            state.is_known() && (epoch != self.epoch() || head > state.head)
+        };
+        if behind {
+            self.doubt(hub);
+        }
+    }
+
+    /// What is in memory of the log is not what is stored any more.
+    pub(crate) fn forget_what_is_read(self: &Arc<Self>, hub: &Inner) {
+        if self.keeper.is_none() {
+            return;
+        }
+        {
+            let mut state = self.lock();
+            state.tail.clear();
+            state.not_exhausted();
+        }
+        self.doubt(hub);
+    }
+
+    /// Compares the room with where its log is.
+    pub(crate) fn compare(self: &Arc<Self>, hub: &Inner, log: Option<LogState>) {
+        let here = {
+            let state = self.lock();
+            state.is_known().then_some((self.epoch().as_u64(), state.head))
+        };
+        let there = log.map(|log| (log.epoch, log.head));
+        let nothing = there.is_none() && here.is_some_and(|(_, head)| head == 0);
+        if here != there && !nothing {
+            self.doubt(hub);
+        }
+    }
+
+    /// It is known where the log is. What was said of it meanwhile may be news.
+    pub(super) fn found(self: &Arc<Self>, hub: &Inner, state: &mut State) {
+        state.found();
+        if state.ahead.is_some() {
+            self.look_later(hub, state, Duration::ZERO);
+        }
+    }
+
+    /// Lets somebody look into the store after a while, unless somebody will.
+    fn look_later(self: &Arc<Self>, hub: &Inner, state: &mut State, after: Duration) {
+        let hub = hub.myself.get().and_then(Weak::upgrade);
+        let (Some(keeper), Some(hub)) = (&self.keeper, hub) else { return };
+        let ahead = state.ahead.get_or_insert_default();
+        if std::mem::replace(&mut ahead.looking, true) {
+            return;
+        }
+        let room = Arc::downgrade(self);
+        keeper.spawn(async move {
+            tokio::time::sleep(after).await;
+            let mut pause = RETRY.0;
+            loop {
+                // A room that nobody has any more needs nothing.
+                let Some(room) = room.upgrade() else { return };
+                if room.has_all() {
+                    return;
+                }
+                match room.look(&hub).await {
+                    Ok(()) => pause = RETRY.0,
+                    Err(error) => {
+                        tracing::debug!(%error, "a room that may have missed something cannot be read");
+                        drop(room);
+                        tokio::time::sleep(pause).await;
+                        pause = (pause * 2).min(RETRY.1);
+                    }
+                }
+            }
+        });
+    }
+
+    /// Whether nothing is known to be missing; then nobody looks any more.
+    fn has_all(&self) -> bool {
+        let mut state = self.lock();
+        let Some(ahead) = &mut state.ahead else { return true };
+        if !ahead.waiting.is_empty() || ahead.doubt {
+            return false;
+        }
+        state.ahead = None;
+        true
+    }
+
+    /// Reads what follows from the store and takes it in.
+    ///
+    /// # Errors
+    /// The store cannot be read.
+    pub(super) async fn look(self: &Arc<Self>, hub: &Inner) -> Result<(), StoreError> {
+        let Some(keeper) = &self.keeper else { return Ok(()) };
+        let head = {
+            let mut state = self.lock();
+            if let Some(ahead) = &mut state.ahead {
+                // What comes to be in doubt during the read is looked for again.
+                ahead.doubt = false;
+            }
+            state.head
+        };
+        let range = Range { direction: Direction::After(head), records_max: PAGE.0, bytes_max: PAGE.1 };
+        let read = keeper.range(&self.log_key(), range).await;
+        let taken = read.and_then(|page| self.take_page(hub, head, page));
+        if taken.is_err()
+            && let Some(ahead) = &mut self.lock().ahead
+        {
+            ahead.doubt = true;
+        }
+        taken
+    }
+
+    fn take_page(self: &Arc<Self>, hub: &Inner, asked: u64, page: Page) -> Result<(), StoreError> {
+        let Page { state: log, records } = page;
+        let epoch = Epoch::from_u64(log.epoch);
+        {
+            let mut state = self.lock();
+            if !state.is_known() {
+                return Ok(());
+            }
+            if log.epoch == 0 {
+                if asked > 0 {
+                    self.begin_anew(hub, &mut state, Epoch::random(), 0);
+                }
+                return Ok(());
+            }
+            if epoch != self.epoch() {
+                self.begin_anew(hub, &mut state, epoch, 0);
+                state.ahead.get_or_insert_default().doubt = true;
+                // The next look reads it from its beginning.
+                self.look_later(hub, &mut state, Duration::ZERO);
+                return Ok(());
+            }
+            if log.head < asked {
+                self.begin_anew(hub, &mut state, epoch, log.head);
+                return Ok(());
+            }
+            if log.first > state.head + 1 {
+                let missed = log.first - 1 - state.head;
+                state.head = log.first - 1;
+                state.tail.clear();
+                self.tell_gap(hub, &state, missed);
+            }
+            state.first = state.first.max(log.first);
+        }
+        let last = records.last().map_or(asked, |record| record.offset);
+        let placed = records.into_iter().map(|record| {
+            let ordinal = record.ordinal;
+            self.message_of(record, epoch).map(|message| Placed { message, ordinal, amended: None })
+        });
+        let placed = placed.collect::<Result<Vec<_>, _>>()?;
+        self.place(hub, Source::Store, epoch, placed);
+        if last < log.head
+            && let Some(ahead) = &mut self.lock().ahead
+        {
+            ahead.doubt = true;
+        }
+        Ok(())
+    }
+}
