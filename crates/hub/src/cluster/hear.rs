@@ -3,6 +3,7 @@
 //! One task for everything that is heard, so that what one node says of a room keeps its order; nothing in it waits. What
 //! takes time (reading a store, asking others) is done beside it.
 
+use std::collections::HashSet;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Weak};
 use std::time::Duration;
@@ -440,7 +441,9 @@ impl Inner {
 
     /// Opens every conversation in which somebody who is connected here has something unread.
     async fn look_for_news(self: &Arc<Self>) {
-        let mut seen = std::collections::HashSet::new();
+        // That there were no conversations was known before this.
+        self.tenants.all().iter().for_each(|tenant| tenant.conversations.use_it());
+        let mut seen = HashSet::new();
         for client in self.registry.all() {
             let key: (EcoString, UserId) = (client.identity().tenant.clone(), client.user().clone());
             if !crate::direct::is_somebody(client.identity()) || !seen.insert(key) {

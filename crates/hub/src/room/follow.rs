@@ -11,6 +11,7 @@ use std::time::Duration;
 use outspoke_protocol::{Epoch, Event, Gap, Message, Position};
 use outspoke_store::{Direction, LogState, Page, Range, StoreError};
 
+use super::receipts::Receipts;
 use super::{Room, State};
 use crate::hub::Inner;
 use crate::publication::Publication;
@@ -194,19 +195,26 @@ impl Room {
 
     /// The log is another one, or has gone back: members get it from `head` on, and are told so.
     fn begin_anew(self: &Arc<Self>, hub: &Inner, state: &mut State, epoch: Epoch, head: u64) {
-        tracing::warn!(
-            room = self.name.as_ref().map_or("", |name| name.as_str()),
-            "the room's log is not the one it was: its history begins anew"
-        );
+        // Where nothing was said yet, nothing is lost: another node has begun the log.
+        let news = state.head > 0 || head > 0;
+        if news {
+            tracing::warn!(
+                room = self.name.as_ref().map_or("", |name| name.as_str()),
+                "the room's log is not the one it was: its history begins anew"
+            );
+        }
         self.set_epoch(epoch);
         state.head = head;
         state.first = head + 1;
         state.ordinal = 0;
         state.tail.clear();
-        state.receipts = None;
+        // Who has read how much of this one is asked of the store as it is needed.
+        state.receipts = state.receipts.take().map(|_| Box::new(Receipts::unread()));
         state.ahead = None;
         state.not_exhausted();
-        self.tell_gap(hub, state, 0);
+        if news {
+            self.tell_gap(hub, state, 0);
+        }
     }
 
     /// Tells members that messages before the place where the room is now are not to be had.

@@ -71,10 +71,10 @@ impl From<ExitWord> for Exit {
 impl Room {
     /// Tells other nodes who is here, and asks who is there.
     pub(crate) fn meet(self: &Arc<Self>, hub: &Inner) {
-        let Some(cluster) = hub.cluster.as_ref().filter(|_| self.keeps_roster() && self.members() > 0) else {
-            return;
-        };
-        cluster.tell_seats(self);
+        let Some(cluster) = hub.cluster.as_ref().filter(|_| self.keeps_roster()) else { return };
+        if self.members() > 0 {
+            cluster.tell_seats(self);
+        }
         cluster.ask_who(self);
     }
 

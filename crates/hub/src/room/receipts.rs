@@ -177,6 +177,11 @@ pub(super) struct Found {
 }
 
 impl Receipts {
+    /// Those of a log of which the store knows who has read how much, and nobody here does.
+    pub(super) fn unread() -> Self {
+        Self { partial: true, ..Self::default() }
+    }
+
     /// Moves a user forward. Returns what has moved.
     fn advance(&mut self, user: &UserId, marks: Marks, head: u64) -> Untold {
         if self.counted.offset != head {

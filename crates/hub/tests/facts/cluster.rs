@@ -64,6 +64,12 @@ fn announcing(config: &mut HubConfig) {
     config.rooms.default_mut().announce = true;
 }
 
+fn device_of(user: &str, device: &str) -> Attach {
+    let mut identity = Identity::user(user).named(user);
+    identity.device = device.into();
+    Attach::new(identity)
+}
+
 /// Lets everything happen that happens by itself within a moment.
 async fn moment() {
     tokio::time::sleep(Duration::from_millis(200)).await;
@@ -325,8 +331,7 @@ async fn presence_is_of_all_nodes_and_a_user_comes_and_goes_once() {
     let mut ana = member(&nodes.hubs[0], "ana", "s").await;
     moment().await;
     ana.received();
-    let device =
-        |name: &str| Attach::new(Identity { device: name.into(), ..Identity::user("ben").named("Ben") });
+    let device = |name: &str| device_of("ben", name);
     let (mut here, _) = attach_with(&nodes.hubs[0], device("here"), 65536);
     here.expect("welcome").await;
     here.join("s").await;
@@ -397,9 +402,7 @@ async fn clients_of_a_node_that_leaves_are_expected_on_another_for_the_grace() {
 #[tokio::test(start_paused = true)]
 async fn private_message_reaches_every_device_on_every_node() {
     let nodes = Nodes::start(3);
-    let device = |user: &str, name: &str| {
-        Attach::new(Identity { device: name.into(), ..Identity::user(user).named(user) })
-    };
+    let device = |user: &str, name: &str| device_of(user, name);
     let mut ana = welcomed(&nodes.hubs[0], "ana").await;
     let mut bens = Vec::new();
     for (index, hub) in nodes.hubs.iter().enumerate() {
@@ -492,7 +495,7 @@ async fn garbage_foreign_and_forged_bytes_are_counted_and_do_nothing() {
 #[tokio::test(start_paused = true)]
 async fn user_is_disconnected_on_every_node() {
     let nodes = Nodes::start(2);
-    let device = |name: &str| Attach::new(Identity { device: name.into(), ..Identity::user("ben") });
+    let device = |name: &str| device_of("ben", name);
     let (mut here, _) = attach_with(&nodes.hubs[0], device("a"), 65536);
     let (mut there, _) = attach_with(&nodes.hubs[1], device("b"), 65536);
     beats(1).await;
@@ -507,7 +510,11 @@ async fn user_is_disconnected_on_every_node() {
 async fn tenant_put_and_removed_on_one_node_is_so_on_the_other() {
     let nodes = Nodes::start_with(2, |config| config.tenants = TenantPolicy::Known);
     moment().await;
-    let of_acme = || Attach::new(Identity { tenant: "acme".into(), ..Identity::user("ana") });
+    let of_acme = || {
+        let mut identity = Identity::user("ana");
+        identity.tenant = "acme".into();
+        Attach::new(identity)
+    };
     let (conn, _peer) = outspoke_hub::MemoryConn::pair(65536);
     assert!(nodes.hubs[1].attach(conn, of_acme()).is_err());
     nodes.hubs[0].put_tenant("acme", Quotas::default()).await.unwrap();
