@@ -9,9 +9,10 @@ use std::io;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
 
+use outspoke_bus::BusError;
 use outspoke_store::StoreError;
 
-use crate::config::{Backend, ListenAddr, Source};
+use crate::config::{Backend, Bus, ListenAddr, Source};
 use crate::limits::{CURE, DescriptorLimit};
 use crate::storage::Plan;
 
@@ -75,6 +76,14 @@ pub enum StartError {
         error: StoreError,
         /// Who has its folder, if it is embedded and that can be seen.
         holder: Option<Holder>,
+    },
+    /// The settings of the bus between servers cannot be used.
+    #[error("the bus {}: {error}", bus.name())]
+    Bus {
+        /// Which.
+        bus: Bus,
+        /// What is wrong with them.
+        error: BusError,
     },
     /// Nothing was ever kept where it was looked for.
     #[error("there is no store {} in {}", plan.name, plan.place())]
@@ -142,6 +151,11 @@ impl StartError {
         }
     }
 
+    /// The error for a bus whose settings cannot be used.
+    pub fn bus(bus: Bus, error: BusError) -> Self {
+        Self::Bus { bus, error }
+    }
+
     /// The error for a store that could not be opened. Looks up who has its folder.
     pub fn storage(plan: &Plan, error: StoreError) -> Self {
         let locked = plan.backend == Backend::Embedded && matches!(error, StoreError::Unavailable(_));
@@ -195,6 +209,9 @@ impl StartError {
                 "run the command where the server runs, with the same settings, or name the folder \
                                      of its data with --data"
                     .to_owned()
+            }
+            Self::Bus { bus, .. } => {
+                format!("correct it in the section cluster.{} of the configuration", bus.name())
             }
             Self::TooFewDescriptors(_) => CURE.to_owned(),
         }

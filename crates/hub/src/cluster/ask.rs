@@ -22,11 +22,14 @@ const CHECK_PATIENCE: Duration = Duration::from_secs(5);
 /// Questions without an answer so far: more are not asked.
 const OPEN_MAX: usize = 10_000;
 
+/// Answers to one question that wait to be looked at: one is wanted.
+const ANSWERS_MAX: usize = 16;
+
 /// Questions that wait for answers.
 #[derive(Debug, Default)]
 pub(super) struct Asks {
     next: AtomicU64,
-    open: Mutex<HashMap<u64, mpsc::UnboundedSender<(NodeId, Answered)>>>,
+    open: Mutex<HashMap<u64, mpsc::Sender<(NodeId, Answered)>>>,
 }
 
 /// An answer, as it is kept.
@@ -77,7 +80,7 @@ pub struct NodeChecks {
 struct Open<'a> {
     asks: &'a Asks,
     id: u64,
-    answers: mpsc::UnboundedReceiver<(NodeId, Answered)>,
+    answers: mpsc::Receiver<(NodeId, Answered)>,
 }
 
 impl Drop for Open<'_> {
@@ -89,8 +92,7 @@ impl Drop for Open<'_> {
 impl Asks {
     fn open(&self) -> Option<Open<'_>> {
         let id = self.next.fetch_add(1, Ordering::Relaxed) + 1;
-        // At most one answer of each node that is listened to.
-        let (sender, answers) = mpsc::unbounded_channel();
+        let (sender, answers) = mpsc::channel(ANSWERS_MAX);
         let mut open = self.lock();
         if open.len() >= OPEN_MAX {
             return None;
@@ -103,11 +105,12 @@ impl Asks {
     /// An answer has come; nobody may wait for it any more.
     pub(super) fn answer(&self, id: u64, node: NodeId, reply: Reply<'_>) {
         if let Some(sender) = self.lock().get(&id) {
-            let _ = sender.send((node, reply.into()));
+            // More than fit are more than were asked for.
+            let _ = sender.try_send((node, reply.into()));
         }
     }
 
-    fn lock(&self) -> MutexGuard<'_, HashMap<u64, mpsc::UnboundedSender<(NodeId, Answered)>>> {
+    fn lock(&self) -> MutexGuard<'_, HashMap<u64, mpsc::Sender<(NodeId, Answered)>>> {
         self.open.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

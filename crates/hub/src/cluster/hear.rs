@@ -266,11 +266,12 @@ impl Hearing<'_> {
             Envelope::Push { binary, bytes, ask } => self.hear_push(binary, bytes, ask),
             Envelope::Ask(id, question) => self.hear_question(id, question),
             Envelope::Answer(id, reply) => cluster.asks.answer(id, origin, reply),
-            of_room => match room_of(hub, topic) {
-                Some(room) => self.hear_of_room(&room, of_room),
-                // It has just ended here.
-                None => {}
-            },
+            // A room that has just ended here needs no news.
+            of_room => {
+                if let Some(room) = room_of(hub, topic) {
+                    self.hear_of_room(&room, of_room);
+                }
+            }
         }
     }
 

@@ -101,9 +101,11 @@ pub struct ClusterCounts {
 
 impl Cluster {
     pub(crate) fn new(bus: Arc<dyn MessageBus>, options: ClusterOptions) -> Self {
-        let mut link = LinkOptions::default();
-        link.secret = options.secret.clone();
-        link.queue_bytes_max = options.queue_bytes_max;
+        let link = LinkOptions {
+            secret: options.secret.clone(),
+            queue_bytes_max: options.queue_bytes_max,
+            ..LinkOptions::default()
+        };
         let own = topic_of_node(link.node);
         let (link, events) = Link::new(bus, link);
         Self {

@@ -12,9 +12,9 @@ use ecow::EcoString;
 use outspoke_protocol::RoomName;
 use tokio::time::Instant;
 
-use super::Room;
 use super::join::{Admission, Newcomer};
 use super::presence::Exit;
+use super::{Home, Room};
 use crate::client::Client;
 use crate::error::{JoinError, PublishError};
 use crate::hub::Inner;
@@ -126,12 +126,10 @@ impl Directory {
         let room = Arc::new(Room::new(
             id,
             name.clone(),
-            self.tenant.clone(),
+            &Home { tenant: &self.tenant, meter: &self.meter, shards: self.shards },
             class,
-            Arc::clone(&self.meter),
             keeper,
             hub.cluster.as_ref().and_then(|cluster| cluster.topic_of(&self.tenant, name)),
-            self.shards,
         ));
         bucket.insert(name.clone(), Arc::clone(&room));
         if let (Some(cluster), Some(topic)) = (&hub.cluster, &room.bus_topic) {

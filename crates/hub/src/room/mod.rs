@@ -27,6 +27,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use ecow::EcoString;
+use outspoke_bus::Topic as BusTopic;
 use outspoke_protocol::{
     Body, Details, Durability, Epoch, Kind, Message, MessageId, Position, Publisher, RoomName, Timestamp,
 };
@@ -64,7 +65,7 @@ pub(crate) struct Room {
     /// Whose private conversation this is, if it is one.
     pub(crate) pair: Option<Box<Pair>>,
     /// Where other nodes hear of it, if there are any.
-    pub(crate) bus_topic: Option<outspoke_bus::Topic>,
+    pub(crate) bus_topic: Option<BusTopic>,
     /// Keeps the log of a room that is stored.
     pub(crate) keeper: Option<Arc<Keeper>>,
     /// Zero until a stored room's is known.
@@ -75,6 +76,14 @@ pub(crate) struct Room {
 /// How long a room whose messages are stored, or that has none, stays when nobody is in it any more: whoever lost a
 /// connection comes back within this time.
 const CACHE_LINGERS: Duration = Duration::from_secs(10);
+
+/// Where a room is made.
+#[derive(Debug)]
+pub(crate) struct Home<'a> {
+    pub(crate) tenant: &'a EcoString,
+    pub(crate) meter: &'a Arc<Meter>,
+    pub(crate) shards: usize,
+}
 
 /// A room's number in this process.
 pub(crate) type RoomId = u64;
@@ -138,17 +147,16 @@ pub struct Published {
 }
 
 impl Room {
-    /// A room without messages so far, or with those that its store has.
+    /// A room without messages so far, or with those that its store has. `bus_topic`: where other nodes hear of it.
     pub(crate) fn new(
         id: RoomId,
         name: RoomName,
-        tenant: EcoString,
+        home: &Home<'_>,
         class: Arc<RoomClass>,
-        meter: Arc<Meter>,
         keeper: Option<(Arc<Keeper>, Arc<CacheBudget>)>,
-        bus_topic: Option<outspoke_bus::Topic>,
-        shards: usize,
+        bus_topic: Option<BusTopic>,
     ) -> Self {
+        let (tenant, meter, shards) = (home.tenant.clone(), Arc::clone(home.meter), home.shards);
         let mut state = State::new(shards);
         let mut epoch = Epoch::random().as_u64();
         if let Some((_, budget)) = &keeper {

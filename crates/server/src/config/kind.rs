@@ -718,7 +718,45 @@ choice! {
     }
 }
 
+choice! {
+    /// What carries messages between servers.
+    Bus("bus", "etcd, redis or nats") {
+        /// An etcd cluster.
+        Etcd = "etcd",
+        /// A Redis or Valkey server, a cluster of them, or one behind sentinels.
+        Redis = "redis",
+        /// A NATS server or cluster.
+        Nats = "nats",
+    }
+}
+
+impl Bus {
+    /// The word that chooses it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Etcd => "etcd",
+            Self::Redis => "redis",
+            Self::Nats => "nats",
+        }
+    }
+
+    /// The cargo feature without which it is no part of the program, if this build lacks it.
+    pub fn missing_feature(self) -> Option<&'static str> {
+        let (built_in, feature) = match self {
+            Self::Etcd => (cfg!(feature = "etcd"), "etcd"),
+            Self::Redis => (cfg!(feature = "redis"), "redis"),
+            Self::Nats => (cfg!(feature = "nats"), "nats"),
+        };
+        (!built_in).then_some(feature)
+    }
+}
+
 impl Backend {
+    /// Whether several servers can use it together.
+    pub fn is_shared(self) -> bool {
+        matches!(self, Self::Postgresql | Self::Redis | Self::Dynamodb)
+    }
+
     /// The word that chooses it.
     pub fn name(self) -> &'static str {
         match self {

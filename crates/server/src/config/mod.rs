@@ -28,7 +28,7 @@ use std::sync::Arc;
 pub use address::{Host, ListenAddr};
 pub use entry::EntrySetting;
 pub use error::{ConfigError, Fault, Problem, Warning};
-pub use kind::{Backend, Durability, LogFormat, Publishers, SlowClient};
+pub use kind::{Backend, Bus, Durability, LogFormat, Publishers, SlowClient};
 pub use layers::{FILE_VARIABLE, FileChoice, FlagValue, IMPLICIT_FILE, Sources, variable_name};
 pub use resolve::Setting;
 pub use settings::Config;

@@ -83,13 +83,26 @@ impl Rules<'_> {
     }
 
     fn cluster(&mut self, config: &Config) {
-        if config.cluster.enabled {
-            let what = "cluster.enabled is true, but this build has no cluster back end yet".to_owned();
-            self.broken(
-                &["cluster.enabled"],
-                what,
-                "set cluster.enabled to false to run this server on its own",
+        if !config.cluster.enabled {
+            return;
+        }
+        let bus = config.cluster.bus;
+        if let Some(feature) = bus.missing_feature() {
+            let what = format!("cluster.bus is {}, which is not part of this build", bus.name());
+            let hint = format!("build the server with the cargo feature {feature}, or choose another bus");
+            self.broken(&["cluster.bus", "cluster.enabled"], what, &hint);
+        }
+        let named = config.stores.iter().enumerate();
+        let named =
+            named.map(|(index, store)| (format!("{}.backend", entry_path("stores", index)), store.backend));
+        let stores = std::iter::once(("store.backend".to_owned(), config.store.backend)).chain(named);
+        for (key, backend) in stores.filter(|(_, backend)| !backend.is_shared()) {
+            let what = format!(
+                "cluster.enabled is true, but {key} is {}, which one server has for itself",
+                backend.name()
             );
+            let hint = "set it to postgresql or redis, which all servers of a cluster share, or set cluster.enabled to false";
+            self.broken(&[&key, "cluster.enabled"], what, hint);
         }
     }
 

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use super::address::ListenAddr;
 use super::kind::{
-    Address, Backend, Count, Durability, Flag, Folder, FolderOrUsual, HostName, Level, LogFormat, Name,
+    Address, Backend, Bus, Count, Durability, Flag, Folder, FolderOrUsual, HostName, Level, LogFormat, Name,
     Pattern, Prefix, Publishers, Room, Secrets, Size, SlowClient, StoreName, Text, Time, Url, Urls,
 };
 use super::resolve::Resolver;
@@ -818,14 +818,46 @@ section! {
 }
 
 section! {
-    /// Several servers acting as one.
+    /// Several servers acting as one: what is said on one reaches the clients of all. Their stores must be shared
+    /// (PostgreSQL or Redis); see docs/operating/cluster.md.
     Cluster at "cluster" {
-        /// Join the other servers. This build has no cluster back end yet and refuses to start with true.
+        /// Join the other servers.
         enabled: bool as Flag = "false" {}
+
+        /// What carries messages between the servers: etcd, redis or nats. Its own settings are in the section of that
+        /// name.
+        bus: Bus as Bus = "etcd" {}
+
+        /// This server's name: of its own, and the same after a restart. Empty: the machine's host name and the port.
+        name: String as Text = "" {}
+
+        /// Address at which clients reach this very server, as wss://hub-1.example.com/ws, for those that ask which one
+        /// to prefer. Empty: clients come through a load balancer only.
+        advertise: String as Text = "" {}
+
+        /// What the servers of a cluster know and nobody else. With it, what others put on the bus is not heard; without
+        /// it, whoever can write to the bus can speak for any server.
+        secret: String as Text = "" { secret: true }
+
+        /// How often a server says that it is there.
+        heartbeat: Duration as Time = "5s" {
+            range: Some(("100ms", "60s")),
+            at_limit: Some("after two without a word the server counts as gone, and its clients with it"),
+        }
+
+        /// Bytes that may wait for the bus.
+        queue_bytes_max: usize as Size = "16MiB" {
+            range: Some(("64KiB", "16GiB")),
+            at_limit: Some("more is not sent; what was for stored rooms the other servers read from the store"),
+        }
     }
     with {
         /// The etcd cluster that connects the servers.
         etcd: Etcd,
+        /// The Redis that connects the servers.
+        redis: RedisBus,
+        /// The NATS that connects the servers.
+        nats: Nats,
     }
 }
 
@@ -843,5 +875,40 @@ section! {
 
         /// What the names of all keys in etcd begin with. Servers with different prefixes do not see each other.
         key_prefix: String as Text = "/gohub" {}
+
+        /// User, where etcd asks for one. Empty: nobody.
+        username: String as Text = "" {}
+
+        /// The user's password.
+        password: String as Text = "" { secret: true }
+    }
+}
+
+section! {
+    /// The Redis that connects the servers, version 6.2 or later, or Valkey. Not contacted unless cluster.bus is redis.
+    RedisBus at "cluster.redis" {
+        /// Address: redis://user:password@host:6379, rediss:// with TLS. Of a cluster, or of sentinels, several with commas
+        /// between.
+        url: String as Url = "redis://redis:6379" { secret: true }
+
+        /// Whether the address is that of a cluster: then channels are sharded (Redis 7).
+        cluster: bool as Flag = "false" {}
+
+        /// Name of the master that sentinels watch; the address is then the sentinels'. Empty: there are none.
+        sentinel_master: String as Text = "" {}
+
+        /// What the names of all channels begin with. Servers with different prefixes do not see each other.
+        prefix: String as Prefix = "outspoke" {}
+    }
+}
+
+section! {
+    /// The NATS that connects the servers. Not contacted unless cluster.bus is nats.
+    Nats at "cluster.nats" {
+        /// Address: nats://user:password@host:4222, tls:// for TLS. Several with commas between.
+        url: String as Url = "nats://nats:4222" { secret: true }
+
+        /// What the subjects begin with. Servers with different prefixes do not see each other.
+        prefix: String as Prefix = "outspoke" {}
     }
 }

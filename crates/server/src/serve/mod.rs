@@ -4,6 +4,7 @@
 //! the listener closes, requests in flight are answered, and the hub says goodbye to every client.
 
 mod accept;
+mod cluster;
 mod hub;
 mod listen;
 mod signals;
@@ -58,10 +59,10 @@ async fn serve(loaded: &Loaded, style: Style, descriptors: DescriptorLimit) -> a
     let stores = storage::open(loaded).await?;
     let builder = outspoke_hub::Hub::builder().config(hub::config(config, descriptors)?);
     let builder = tenants::declare(builder, &config.tenants);
-    let hub = stores
+    let builder = stores
         .iter()
-        .fold(builder, |builder, open| builder.store(open.plan.name.as_str(), Arc::clone(&open.store)))
-        .start()?;
+        .fold(builder, |builder, open| builder.store(open.plan.name.as_str(), Arc::clone(&open.store)));
+    let hub = cluster::join(builder, loaded, bound)?.start()?;
     let (stop, stopping) = watch::channel(false);
     let routes = http::routes(&hub, config);
     let acceptor = accept::Acceptor {

@@ -1,0 +1,55 @@
+//! This server's place among others: the bus between them, and what it says of itself there.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use outspoke_bus::{BusError, MessageBus, Secret};
+use outspoke_hub::{ClusterOptions, HubBuilder};
+
+use crate::config::Loaded;
+use crate::config::settings::Cluster;
+use crate::startup::StartError;
+
+/// Makes the hub a node of a cluster, if the settings say so.
+///
+/// # Errors
+/// The bus's settings cannot be used. One that does not answer is no error: it is waited for while everything else goes on.
+pub(super) fn join(
+    builder: HubBuilder,
+    loaded: &Loaded,
+    bound: SocketAddr,
+) -> Result<HubBuilder, StartError> {
+    let settings = &loaded.config.cluster;
+    if !settings.enabled {
+        return Ok(builder);
+    }
+    let bus = open(settings).map_err(|error| StartError::bus(settings.bus, error))?;
+    let mut options = ClusterOptions::new(name(settings, bound));
+    options.advertise = settings.advertise.as_str().into();
+    options.secret = (!settings.secret.is_empty()).then(|| Secret::new(&settings.secret));
+    options.heartbeat = settings.heartbeat;
+    options.queue_bytes_max = settings.queue_bytes_max;
+    options.version = env!("CARGO_PKG_VERSION").into();
+    if options.secret.is_none() {
+        tracing::warn!("cluster.secret is empty: whoever can write to the bus can speak for any server");
+    }
+    tracing::info!(name = %options.name, bus = bus.name(), "one of several servers");
+    Ok(builder.cluster(bus, options))
+}
+
+fn open(settings: &Cluster) -> Result<Arc<dyn MessageBus>, BusError> {
+    match settings.bus {
+        // Refused with the configuration already, where the feature is named.
+        #[allow(unreachable_patterns)]
+        _ => Err(BusError::Invalid("the bus is not part of this build".to_owned())),
+    }
+}
+
+/// The configured name, or one that stays the same as long as the machine's name and the port do.
+fn name(settings: &Cluster, bound: SocketAddr) -> String {
+    if !settings.name.is_empty() {
+        return settings.name.clone();
+    }
+    let uname = rustix::system::uname();
+    format!("{}:{}", uname.nodename().to_string_lossy(), bound.port())
+}
