@@ -26,7 +26,7 @@ impl Place {
         let place = Self::empty();
         let store = place.open("data/store");
         let appends = ["lobby", "chat:rust"].map(|room| append(room, records)).into();
-        store.commit(&Batch { appends, facts: Vec::new() }).await.unwrap();
+        store.commit(&Batch { appends, ..Batch::default() }).await.unwrap();
         store.close().await.unwrap();
         place
     }
@@ -75,6 +75,7 @@ fn append(room: &str, records: u32) -> Append {
         epoch: 7,
         records: (1..=records).map(record).collect(),
         replaces: Vec::new(),
+        fence: None,
     }
 }
 

@@ -32,9 +32,9 @@ fn batch(from: u64, rooms: u64, rng: &mut fastrand::Rng) -> Batch {
             counted: true,
             payload: Bytes::from(vec![b'x'; 128]),
         };
-        Append { log: log(room), epoch: 1, records: vec![record], replaces: vec![] }
+        Append { log: log(room), epoch: 1, records: vec![record], replaces: vec![], fence: None }
     });
-    Batch { appends: appends.collect(), facts: vec![] }
+    Batch { appends: appends.collect(), ..Batch::default() }
 }
 
 fn memory() -> String {

@@ -49,8 +49,9 @@ impl Writer for Stored {
             epoch: 1,
             records,
             replaces: Vec::new(),
+            fence: None,
         });
-        let batch = Batch { appends: appends.collect(), facts: Vec::new() };
+        let batch = Batch { appends: appends.collect(), ..Batch::default() };
         Box::pin(async move { drop(self.0.commit(&batch).await.unwrap()) })
     }
 }

@@ -70,6 +70,9 @@ pub struct Replace {
     pub author: EcoString,
     /// What it says from now on.
     pub payload: Bytes,
+    /// What it must say so far, or the whole batch is a [`StoreError::Conflict`]; `None`: whatever it says. Looked at
+    /// before anything of the batch is done, and only if the replace is to be done.
+    pub was: Option<Bytes>,
 }
 
 /// What to append to one log, all of it or nothing.
@@ -84,9 +87,18 @@ pub struct Append {
     /// Done in the same step; not done when there are records and all of them are duplicates, since then they were
     /// done with the first ones.
     pub replaces: Vec<Replace>,
+    /// The epoch that the log must have, never 0. If it has another or does not exist, this append is not done and is
+    /// answered as [fenced](Appended::is_fenced); the others of the batch go on.
+    pub fence: Option<u64>,
 }
 
 impl Append {
+    /// Whether a log of this epoch (0: none) is not the one that is meant.
+    #[must_use]
+    pub fn is_fenced_by(&self, epoch: u64) -> bool {
+        self.fence.is_some_and(|fence| fence != epoch)
+    }
+
     /// Whether the replaces are to be done, given what became of the records.
     #[must_use]
     pub fn replaces_count(&self, outcomes: &[Outcome]) -> bool {
@@ -97,12 +109,26 @@ impl Append {
 /// What became of an [`Append`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Appended {
-    /// The log's epoch.
+    /// The log's epoch; 0 when there is no log.
     pub epoch: u64,
-    /// For each record, in their order.
+    /// For each record, in their order. None at all if the append was fenced.
     pub outcomes: Vec<Outcome>,
     /// The log now.
     pub state: LogState,
+}
+
+impl Appended {
+    /// What an append is answered with that was not done: the log is as it was.
+    #[must_use]
+    pub fn undone(state: LogState) -> Self {
+        Self { epoch: state.epoch, outcomes: Vec::new(), state }
+    }
+
+    /// Whether `append` was not done because the log is another than was meant.
+    #[must_use]
+    pub fn is_fenced(&self, append: &Append) -> bool {
+        append.is_fenced_by(self.epoch)
+    }
 }
 
 /// What became of a [`Record`].
@@ -226,6 +252,24 @@ pub struct Batch {
     pub appends: Vec<Append>,
     /// Facts, done in their order, after the appends.
     pub facts: Vec<FactWrite>,
+    /// Nothing of it is written when the store's own clock (milliseconds since 1970) is past this: the fence against a
+    /// writer that was stopped for a while and does not know it. A batch keeps it when it is committed again. See
+    /// [`StoreError::TooLate`].
+    pub not_after: Option<i64>,
+}
+
+impl Batch {
+    /// Whether it has records: if all of those are there already, its facts were done with the first ones.
+    #[must_use]
+    pub fn has_records(&self) -> bool {
+        self.appends.iter().any(|append| !append.records.is_empty())
+    }
+
+    /// Whether it may no longer be written at `now` by the store's clock.
+    #[must_use]
+    pub fn is_late(&self, now: i64) -> bool {
+        self.not_after.is_some_and(|not_after| now > not_after)
+    }
 }
 
 /// Facts read from a family.
@@ -305,6 +349,19 @@ pub enum StoreError {
     /// What is kept is not what was written. Nothing of it is served.
     #[error("stored data is damaged: {0}")]
     Damaged(String),
+    /// [`Batch::not_after`] is over. What of the batch is not there yet was not written and never will be, not by an
+    /// earlier try either, as long as ids are remembered. Where a batch takes several steps (Redis, DynamoDB) some of its
+    /// appends may be there; committing one alone, with the same time, tells. Of facts and replaces without records nobody can tell
+    /// whether an earlier try that was in doubt wrote them.
+    #[error("the time to write this is over: the storage's clock says {now}")]
+    TooLate {
+        /// The store's clock, in milliseconds since 1970.
+        now: i64,
+    },
+    /// A record that was to be replaced no longer says what [`Replace::was`] expects. Nothing of the batch was written (of that append,
+    /// where a batch takes several steps): read it again.
+    #[error("what was to be replaced has changed meanwhile")]
+    Conflict,
     /// The request breaks a limit of the contract.
     #[error("the store refuses: {0}")]
     Invalid(String),
@@ -334,9 +391,12 @@ pub trait Store: fmt::Debug + Send + Sync + 'static {
     /// one's outcome; the id is looked for before the key. Keys and ids are remembered for at least 5 minutes *and* 10,000 records of their log, across
     /// restarts, whether or not the record itself was trimmed meanwhile.
     ///
+    /// After [`Batch::not_after`] a batch all of whose records are duplicates is still answered, its facts are passed over
+    /// then; anything else that would write is [`StoreError::TooLate`].
+    ///
     /// # Errors
-    /// After [`StoreError::InDoubt`] the caller commits the same batch again until it knows. With any other error
-    /// nothing of the batch was done.
+    /// After [`StoreError::InDoubt`] the caller commits the same batch again until it knows. [`StoreError::TooLate`] and
+    /// [`StoreError::Conflict`] say themselves what they mean after that. With any other error nothing of the batch was done.
     fn commit<'a>(&'a self, batch: &'a Batch) -> Answer<'a, Vec<Appended>>;
 
     /// Reads a part of a log. What is not committed is not read.

@@ -39,6 +39,9 @@ fn check_append(append: &Append) -> Result<(), StoreError> {
     if append.epoch == 0 && !append.records.is_empty() {
         return Err(StoreError::Invalid("an epoch is never 0".to_owned()));
     }
+    if append.fence == Some(0) {
+        return Err(StoreError::Invalid("a fence is an epoch, and never 0".to_owned()));
+    }
     limit("a tenant's name", append.log.tenant.len(), NAME_BYTES_MAX)?;
     limit("a room's name", append.log.room.len(), NAME_BYTES_MAX)?;
     append.records.iter().try_for_each(|record| {
@@ -61,6 +64,13 @@ fn limit(what: &str, len: usize, max: usize) -> Result<(), StoreError> {
         return Ok(());
     }
     Err(StoreError::Invalid(format!("{what} of {len} bytes is longer than {max}")))
+}
+
+/// The local clock, in milliseconds since 1970: the store's own for back ends without another.
+#[must_use]
+pub fn local_clock() -> i64 {
+    let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
+    i64::try_from(since.as_millis()).unwrap_or(i64::MAX)
 }
 
 /// Whether [`Store::restore`](crate::Store::restore) may do what it is asked, the log being as `found`.

@@ -12,7 +12,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use bytes::Bytes;
 use ecow::EcoString;
 
-use crate::limits::{check, is_forgotten};
+use crate::limits::{check, is_forgotten, local_clock};
 use crate::{
     Answer, Append, Appended, AuthoredPage, Batch, Direction, Fact, FactKey, FactPage, FactWrite, Health,
     Log, LogKey, LogState, LogsPage, Outcome, Page, Place, Range, Record, Replace, Retention, Space, Store,
@@ -140,6 +140,16 @@ impl MemoryLog {
         }
     }
 
+    fn knows(&self, record: &Record) -> bool {
+        self.ids.contains_key(&record.id)
+            || record.key.as_ref().is_some_and(|key| self.keys.contains_key(key))
+    }
+
+    fn says_otherwise(&self, replace: &Replace) -> bool {
+        let said = self.index(replace.offset).map(|index| &self.records[index].payload);
+        matches!((&replace.was, said), (Some(was), Some(said)) if was != said)
+    }
+
     fn replace(&mut self, replace: &Replace) {
         let Some(index) = self.index(replace.offset) else { return };
         let record = &mut self.records[index];
@@ -189,12 +199,43 @@ fn bounded<'a>(records: impl Iterator<Item = &'a Stored>, range: Range) -> Vec<S
 }
 
 impl Kept {
+    fn commit(&mut self, batch: &Batch, now: i64) -> Result<Vec<Appended>, StoreError> {
+        let is_late = batch.is_late(now);
+        let mut writes = !batch.has_records() && !batch.facts.is_empty();
+        let mut conflicts = false;
+        for append in &batch.appends {
+            let log = self.logs.get(&append.log);
+            if append.is_fenced_by(log.map_or(0, |log| log.epoch)) {
+                continue;
+            }
+            let is_new = |record| log.is_none_or(|log| !log.knows(record));
+            if append.records.is_empty() || append.records.iter().any(is_new) {
+                writes |= !append.records.is_empty() || (log.is_some() && !append.replaces.is_empty());
+                let differs = |replace| log.is_some_and(|log| log.says_otherwise(replace));
+                conflicts |= append.replaces.iter().any(differs);
+            }
+        }
+        if is_late && writes {
+            return Err(StoreError::TooLate { now });
+        }
+        if conflicts {
+            return Err(StoreError::Conflict);
+        }
+        let appended = batch.appends.iter().map(|append| self.append(append)).collect();
+        batch.facts.iter().filter(|_| !is_late).for_each(|write| self.write(write));
+        Ok(appended)
+    }
+
     fn append(&mut self, append: &Append) -> Appended {
+        let state = self.logs.get(&append.log).map(MemoryLog::state).unwrap_or_default();
+        if append.is_fenced_by(state.epoch) {
+            return Appended::undone(state);
+        }
         if !append.records.is_empty() && !self.logs.contains_key(&append.log) {
             self.logs.insert(append.log.clone(), MemoryLog::new(append.epoch));
         }
         let Some(log) = self.logs.get_mut(&append.log) else {
-            return Appended { epoch: 0, outcomes: Vec::new(), state: LogState::default() };
+            return Appended::undone(LogState::default());
         };
         let outcomes: Vec<_> = append.records.iter().map(|record| log.append(record)).collect();
         if append.replaces_count(&outcomes) {
@@ -305,14 +346,7 @@ impl Store for MemoryStore {
     }
 
     fn commit<'a>(&'a self, batch: &'a Batch) -> Answer<'a, Vec<Appended>> {
-        now(check(batch).map(|()| {
-            let mut kept = self.kept();
-            let appended = batch.appends.iter().map(|append| kept.append(append)).collect();
-            for write in &batch.facts {
-                kept.write(write);
-            }
-            appended
-        }))
+        now(check(batch).and_then(|()| self.kept().commit(batch, local_clock())))
     }
 
     fn range<'a>(&'a self, log: &'a LogKey, range: Range) -> Answer<'a, Page> {

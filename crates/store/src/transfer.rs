@@ -500,9 +500,14 @@ impl Import<'_> {
                 new.push(Record { id, key: None, author, ts, counted, payload });
             }
         }
-        let append =
-            Append { log: target.key.clone(), epoch: target.state.epoch, records: new, replaces: vec![] };
-        self.store.commit(&Batch { appends: vec![append], facts: vec![] }).await?;
+        let append = Append {
+            log: target.key.clone(),
+            epoch: target.state.epoch,
+            records: new,
+            replaces: vec![],
+            fence: None,
+        };
+        self.store.commit(&Batch { appends: vec![append], ..Batch::default() }).await?;
         Ok(())
     }
 
@@ -533,7 +538,7 @@ impl Import<'_> {
         let found = self.store.facts(&keys).await?;
         let missing = keys.into_iter().zip(values).zip(found).filter(|(_, found)| found.is_none());
         let facts = missing.map(|((key, value), _)| FactWrite::Set(key, value)).collect();
-        self.store.commit(&Batch { appends: vec![], facts }).await?;
+        self.store.commit(&Batch { facts, ..Batch::default() }).await?;
         Ok(())
     }
 }

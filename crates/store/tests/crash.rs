@@ -95,11 +95,11 @@ fn batch(run: u64, turn: u64, size: usize, rng: &mut fastrand::Rng) -> Batch {
             let payload = payload(id, size);
             records.push(Record { id, key, author: "ada".into(), ts: START, counted: true, payload });
         }
-        appends.push(Append { log: log(room), epoch: 5, records, replaces: vec![] });
+        appends.push(Append { log: log(room), epoch: 5, records, replaces: vec![], fence: None });
     }
     let value = Bytes::copy_from_slice(&[run.to_be_bytes(), turn.to_be_bytes()].concat());
     let facts = (0..ROOMS).map(|room| FactWrite::Max(cursor(room), value.clone())).collect();
-    Batch { appends, facts }
+    Batch { appends, facts, not_after: None }
 }
 
 /// What was acknowledged, over all runs.

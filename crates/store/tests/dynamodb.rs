@@ -13,7 +13,7 @@ use std::time::Duration;
 use dynoxide::Database;
 use faults::{assert_helpful, batch, commit, log};
 use outspoke_store::dynamodb::{DynamoOptions, DynamoStore};
-use outspoke_store::suite::{Opening, Stage};
+use outspoke_store::suite::{Opening, Second, Stage};
 use outspoke_store::{Batch, Direction, Range, Store, StoreError, store_suite};
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
@@ -73,6 +73,10 @@ impl Stage for StandIn {
         Box::pin(self.open())
     }
 
+    fn second<'a>(&'a self, _: &Arc<dyn Store>) -> Second<'a> {
+        Box::pin(async { Some(self.open().await) })
+    }
+
     fn reopen(&self, store: Arc<dyn Store>) -> Opening<'_> {
         Box::pin(async move {
             store.close().await.unwrap();
@@ -96,7 +100,7 @@ async fn dynamodb_shared_by_hubs_has_no_holes_and_no_repetitions() {
             for turn in 0..TURNS {
                 let first = (turn * HUBS + hub) * 10;
                 let appends = ["a", "b"].map(|room| faults::append(room, first..first + 2)).into();
-                commit(&store, &Batch { appends, facts: Vec::new() }).await;
+                commit(&store, &Batch { appends, ..Batch::default() }).await;
             }
         })
     });
@@ -116,7 +120,7 @@ async fn dynamodb_shared_by_hubs_has_no_holes_and_no_repetitions() {
 async fn dynamodb_append_of_many_records_is_whole_and_repeats_exactly() {
     let stand_in = StandIn::new().await;
     let store = DynamoStore::open(&stand_in.options("many")).await.unwrap();
-    let batch = Batch { appends: vec![faults::append("a", 0..250)], facts: Vec::new() };
+    let batch = Batch { appends: vec![faults::append("a", 0..250)], ..Batch::default() };
     let first = store.commit(&batch).await.unwrap();
     assert_eq!(
         first[0].outcomes.iter().map(|outcome| outcome.offset).collect::<Vec<_>>(),

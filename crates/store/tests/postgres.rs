@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Weak};
 
 use outspoke_store::postgres::{PostgresOptions, PostgresStore};
-use outspoke_store::suite::{Opening, Stage};
+use outspoke_store::suite::{Opening, Second, Stage};
 use outspoke_store::{Store, store_suite};
 use outspoke_testkit::services::{Postgres, Shared, Slot};
 
@@ -36,6 +36,10 @@ impl Stage for Schemas {
     fn fresh(&self) -> Opening<'_> {
         self.last.store(SCHEMAS.fetch_add(1, Ordering::Relaxed), Ordering::Relaxed);
         Box::pin(self.open())
+    }
+
+    fn second<'a>(&'a self, _: &Arc<dyn Store>) -> Second<'a> {
+        Box::pin(async { Some(self.open().await) })
     }
 
     fn reopen(&self, store: Arc<dyn Store>) -> Opening<'_> {

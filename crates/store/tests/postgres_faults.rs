@@ -182,7 +182,7 @@ async fn postgres_shared_by_hubs_has_no_holes_and_no_repetitions() {
                 if hub.is_multiple_of(2) {
                     appends.reverse();
                 }
-                commit(&store, &Batch { appends, facts: Vec::new() }).await;
+                commit(&store, &Batch { appends, ..Batch::default() }).await;
             }
         })
     });

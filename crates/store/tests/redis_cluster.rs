@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Weak};
 
 use outspoke_store::redis::{RedisOptions, RedisStore};
-use outspoke_store::suite::{Opening, Stage};
+use outspoke_store::suite::{Opening, Second, Stage};
 use outspoke_store::{Store, store_suite};
 use outspoke_testkit::services::{RedisCluster, Shared, Slot};
 
@@ -35,6 +35,10 @@ impl Stage for Prefixes {
     fn fresh(&self) -> Opening<'_> {
         self.last.store(PREFIXES.fetch_add(1, Ordering::Relaxed), Ordering::Relaxed);
         Box::pin(self.open())
+    }
+
+    fn second<'a>(&'a self, _: &Arc<dyn Store>) -> Second<'a> {
+        Box::pin(async { Some(self.open().await) })
     }
 
     fn reopen(&self, store: Arc<dyn Store>) -> Opening<'_> {

@@ -160,7 +160,7 @@ async fn redis_shared_by_hubs_has_no_holes_and_no_repetitions() {
             for turn in 0..TURNS {
                 let first = (turn * HUBS + hub) * 10;
                 let appends = ["a", "b", "c"].map(|room| faults::append(room, first..first + 2)).into();
-                commit(&store, &Batch { appends, facts: Vec::new() }).await;
+                commit(&store, &Batch { appends, ..Batch::default() }).await;
             }
         })
     });

@@ -35,8 +35,8 @@ fn record(n: u64) -> Record {
 
 async fn append(store: &dyn Store, log: &LogKey, numbers: std::ops::RangeInclusive<u64>) {
     let records = numbers.map(record).collect();
-    let append = Append { log: log.clone(), epoch: u64::MAX - 5, records, replaces: vec![] };
-    store.commit(&Batch { appends: vec![append], facts: vec![] }).await.unwrap();
+    let append = Append { log: log.clone(), epoch: u64::MAX - 5, records, replaces: vec![], fence: None };
+    store.commit(&Batch { appends: vec![append], ..Batch::default() }).await.unwrap();
 }
 
 async fn filled(store: &dyn Store) {
@@ -56,7 +56,7 @@ async fn filled(store: &dyn Store) {
         fact("t", SPACES[1], b"\x00\xff"),
         fact("only facts", SPACES[0], b""),
     ];
-    store.commit(&Batch { appends: vec![], facts }).await.unwrap();
+    store.commit(&Batch { facts, ..Batch::default() }).await.unwrap();
 }
 
 fn everything() -> Scope {

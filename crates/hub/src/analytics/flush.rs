@@ -79,7 +79,7 @@ impl Shelf<'_> {
     async fn write(self, facts: Vec<FactWrite>) -> Result<(), StoreError> {
         match self {
             Self::Keeper(keeper) => keeper.write(facts).await,
-            Self::Memory(store) => store.commit(&Batch { appends: Vec::new(), facts }).await.map(drop),
+            Self::Memory(store) => store.commit(&Batch { facts, ..Batch::default() }).await.map(drop),
         }
     }
 

@@ -72,9 +72,11 @@ impl Keeper {
                     offset: amending.target,
                     author: rewritten.author,
                     payload: rewritten.payload.clone(),
+                    was: None,
                 }],
+                fence: None,
             }],
-            facts: Vec::new(),
+            ..Batch::default()
         };
         let appended =
             self.commit_until_known(hub, &batch).await.map_err(|error| refusal_of_store(&error))?;

@@ -45,7 +45,8 @@ impl Group {
                 0 => Epoch::random().as_u64(),
                 epoch => epoch,
             };
-            let append = Append { log: room.log_key(), epoch, records: Vec::new(), replaces: Vec::new() };
+            let append =
+                Append { log: room.log_key(), epoch, records: Vec::new(), replaces: Vec::new(), fence: None };
             self.batch.appends.push(append);
             self.rooms.push((room, Vec::new()));
             self.rooms.len() - 1

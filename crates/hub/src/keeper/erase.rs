@@ -124,10 +124,10 @@ impl Keeper {
         }
         let replaces = rewritten.iter().map(|(offset, message)| {
             let record = record_of(message, None);
-            Replace { offset: *offset, author: record.author, payload: record.payload }
+            Replace { offset: *offset, author: record.author, payload: record.payload, was: None }
         });
-        let append = Append { log, epoch, records: Vec::new(), replaces: replaces.collect() };
-        let batch = Batch { appends: vec![append], facts: Vec::new() };
+        let append = Append { log, epoch, records: Vec::new(), replaces: replaces.collect(), fence: None };
+        let batch = Batch { appends: vec![append], ..Batch::default() };
         self.commit_until_known(hub, &batch).await?;
         if let Some(room) = room {
             rewritten.into_values().for_each(|message| room.replace_in_memory(hub, message));

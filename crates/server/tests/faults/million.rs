@@ -64,7 +64,7 @@ async fn seed(folder: &Path) {
             let records: Vec<_> = (part..=messages).take(BATCH as usize).map(|n| record(room, n)).collect();
             waiting += records.len() as u64;
             let log = LogKey { tenant: "".into(), room: format!("room-{room}").into() };
-            batch.appends.push(Append { log, epoch: room + 1, records, replaces: Vec::new() });
+            batch.appends.push(Append { log, epoch: room + 1, records, replaces: Vec::new(), fence: None });
             if waiting >= BATCH {
                 store.commit(&std::mem::take(&mut batch)).await.unwrap();
                 waiting = 0;

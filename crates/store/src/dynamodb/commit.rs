@@ -13,7 +13,7 @@ use tokio::time::timeout_at;
 use super::client::{Failure, REQUESTS, Table};
 use super::items::{self, Head, Item, Key};
 use super::read;
-use crate::limits::{check, check_restore};
+use crate::limits::{check, check_restore, local_clock};
 use crate::remote::plan::{Held, Planned};
 use crate::remote::{Change, fold};
 use crate::{Append, Appended, Batch, FactKey, LogKey, LogState, Outcome, Replace, StoreError, Stored};
@@ -29,7 +29,7 @@ pub(super) async fn commit(table: &Table, batch: &Batch) -> Result<Vec<Appended>
     let mut writer = table.writer.lock().await;
     writer.turn += 1;
     let was_in_doubt = std::mem::replace(&mut writer.in_doubt, true);
-    let turn = Turn { table, number: writer.turn };
+    let turn = Turn { table, number: writer.turn, was_in_doubt };
     let failure = match timeout_at(deadline, turn.run(batch)).await {
         Ok(Ok(appended)) => {
             writer.in_doubt = false;
@@ -40,7 +40,9 @@ pub(super) async fn commit(table: &Table, batch: &Batch) -> Result<Vec<Appended>
     };
     match failure {
         // While an earlier try may be written, "nothing was written" would be a lie, whatever became of this one.
-        Failure::Refused(error) if was_in_doubt && !matches!(error, StoreError::Invalid(_)) => {
+        Failure::Refused(error)
+            if was_in_doubt && !is_final(&error) && !matches!(error, StoreError::Invalid(_)) =>
+        {
             Err(StoreError::InDoubt(error.to_string()))
         }
         Failure::InDoubt(text) => Err(StoreError::InDoubt(text)),
@@ -55,6 +57,8 @@ pub(super) async fn commit(table: &Table, batch: &Batch) -> Result<Vec<Appended>
 struct Turn<'a> {
     table: &'a Table,
     number: u64,
+    /// Whether an earlier try may still be under way.
+    was_in_doubt: bool,
 }
 
 impl Turn<'_> {
@@ -67,14 +71,24 @@ impl Turn<'_> {
         let chains: Vec<_> = by_log.values().map(|places| self.append_in_turn(batch, places)).collect();
         let chains: Vec<_> = stream::iter(chains).buffer_unordered(REQUESTS).collect().await;
         let mut found: BTreeMap<usize, Appended> = BTreeMap::new();
-        let (mut written, mut failure) = (false, None);
-        for (done, error) in chains {
+        let (mut written, mut failures) = (false, Vec::new());
+        for (done, failure) in chains {
             written |= !done.is_empty();
             found.extend(done);
-            failure = failure.or(error);
+            failures.extend(failure);
         }
-        if let Some(failure) = failure {
+        // As long as something is unknown, only that counts.
+        failures.sort_by_key(|failure| matches!(failure, Failure::Refused(error) if is_final(error)));
+        if let Some(failure) = failures.into_iter().next() {
             return Err(judged(failure, written));
+        }
+        let now = local_clock();
+        if batch.is_late(now) && !batch.facts.is_empty() {
+            if !batch.has_records() {
+                return Err(Failure::Refused(StoreError::TooLate { now }));
+            }
+            // They were done with the records, or are lost with the hub that was stopped in between.
+            return Ok(found.into_values().collect());
         }
         let changes: Vec<_> = fold(&batch.facts).into_iter().collect();
         let facts: Vec<_> = changes.iter().map(|(key, change)| self.fact(key, change)).collect();
@@ -95,12 +109,50 @@ impl Turn<'_> {
     ) -> (Vec<(usize, Appended)>, Option<Failure>) {
         let mut done = Vec::with_capacity(places.len());
         for &place in places {
-            match append(self.table, &batch.appends[place]).await {
+            match self.append(batch, &batch.appends[place]).await {
                 Ok(appended) => done.push((place, appended)),
                 Err(failure) => return (done, Some(failure)),
             }
         }
         (done, None)
+    }
+
+    /// Appends, as often as it takes to be the only one.
+    async fn append(&self, batch: &Batch, append: &Append) -> Result<Appended, Failure> {
+        let table = self.table;
+        let mut careful = false;
+        loop {
+            let head = read::head(table, &append.log).await.map_err(Failure::Refused)?;
+            let state = head.map(|head| head.state).unwrap_or_default();
+            if append.is_fenced_by(state.epoch) || (head.is_none() && append.records.is_empty()) {
+                return Ok(Appended::undone(state));
+            }
+            let mut held = Held::new(state);
+            if careful && let Some(head) = &head {
+                look_up(table, append, head, &mut held).await.map_err(Failure::Refused)?;
+            }
+            let mut planned = held.plan(append);
+            let now = local_clock();
+            let result = if batch.is_late(now) && planned.writes() {
+                Err(Failure::Refused(StoreError::TooLate { now }))
+            } else {
+                write(table, append, head, &mut planned).await
+            };
+            match result {
+                Ok(()) => return Ok(planned.appended),
+                Err(Failure::Condition) => careful = true,
+                // Unless it was done before.
+                Err(Failure::Refused(error)) if is_final(&error) && !careful => careful = true,
+                Err(Failure::Refused(error)) if is_final(&error) && self.was_in_doubt => {
+                    match shut_out(table, &append.log, head).await {
+                        Ok(()) => return Err(Failure::Refused(error)),
+                        Err(Failure::Condition) => {}
+                        Err(failure) => return Err(failure),
+                    }
+                }
+                Err(failure) => return Err(failure),
+            }
+        }
     }
 
     async fn fact(&self, key: &FactKey, change: &Change) -> Result<(), Failure> {
@@ -147,31 +199,23 @@ impl Turn<'_> {
 /// What the first failure of a batch means, if other parts of it may be written.
 fn judged(failure: Failure, written: bool) -> Failure {
     match failure {
-        Failure::Refused(error) if written => Failure::InDoubt(error.to_string()),
+        Failure::Refused(error) if written && !is_final(&error) => Failure::InDoubt(error.to_string()),
         Failure::Condition => Failure::InDoubt("another hub writes the same all the time".into()),
         failure => failure,
     }
 }
 
-/// Appends, as often as it takes to be the only one.
-async fn append(table: &Table, append: &Append) -> Result<Appended, Failure> {
-    let mut careful = false;
-    loop {
-        let head = read::head(table, &append.log).await.map_err(Failure::Refused)?;
-        if head.is_none() && append.records.is_empty() {
-            return Ok(Appended { epoch: 0, outcomes: Vec::new(), state: LogState::default() });
-        }
-        let mut held = Held::new(head.map(|head| head.state).unwrap_or_default());
-        if careful && let Some(head) = &head {
-            look_up(table, append, head, &mut held).await.map_err(Failure::Refused)?;
-        }
-        let mut planned = held.plan(append);
-        match write(table, append, head, &mut planned).await {
-            Ok(()) => return Ok(planned.appended),
-            Err(Failure::Condition) => careful = true,
-            Err(failure) => return Err(failure),
-        }
-    }
+/// Whether it is the last word on a batch, also on one that was in doubt.
+fn is_final(error: &StoreError) -> bool {
+    matches!(error, StoreError::TooLate { .. } | StoreError::Conflict)
+}
+
+/// Makes an earlier try that is still under way find another version of the log than it expects. Where there is no log,
+/// only its signature stops it, which holds for five minutes.
+async fn shut_out(table: &Table, log: &LogKey, head: Option<Head>) -> Result<(), Failure> {
+    let Some(head) = head else { return Ok(()) };
+    let next = Head { version: head.version + 1, ..head };
+    table.transact(vec![put_if(table, next.item(log), Some(head.version))?]).await
 }
 
 /// Finds what is there already.
@@ -320,6 +364,17 @@ async fn replaced(
     let item = table.get(&Key(partition.clone(), items::record_sort(replace.offset))).await;
     let Some(item) = item.map_err(Failure::Refused)? else { return Ok(None) };
     let Some((stored, size)) = items::stored(&item) else { return Ok(None) };
+    if let Some(was) = &replace.was {
+        let whole = read::whole(table, &partition, stored.clone(), size).await;
+        // What does not fit together is being written at this moment.
+        let whole = whole.map_err(|error| match error {
+            StoreError::Damaged(_) => Failure::Condition,
+            error => Failure::Refused(error),
+        })?;
+        if whole.payload != *was {
+            return Err(Failure::Refused(StoreError::Conflict));
+        }
+    }
     let stored = Stored { author: replace.author.clone(), payload: replace.payload.clone(), ..stored };
     state.bytes = (state.bytes + stored.payload.len() as u64).saturating_sub(size as u64);
     let record = items::record(&partition, &stored, items::read_blob(&item, "k"));

@@ -108,7 +108,12 @@ async fn records(table: &Table, log: &LogKey, head: &Head, range: Range) -> Resu
 }
 
 /// The record with all of its payload.
-async fn whole(table: &Table, partition: &[u8], stored: Stored, size: usize) -> Result<Stored, StoreError> {
+pub(super) async fn whole(
+    table: &Table,
+    partition: &[u8],
+    stored: Stored,
+    size: usize,
+) -> Result<Stored, StoreError> {
     let pieces = items::pieces_of(size);
     if pieces == 0 {
         return Ok(stored);

@@ -17,7 +17,8 @@ use super::engine::{Batch as Writes, View, wrong};
 use super::layout::{self, Family, Head, Kept, Past, PastRecord, Turn, Wrong};
 use crate::limits::{REMEMBERED_RECORDS, check_restore, is_forgotten};
 use crate::{
-    Append, Appended, FactKey, FactWrite, LogKey, LogState, Outcome, Record, Replace, StoreError, Stored,
+    Append, Appended, Batch, FactKey, FactWrite, LogKey, LogState, Outcome, Record, Replace, StoreError,
+    Stored,
 };
 
 /// Heads of logs that were used lately.
@@ -107,11 +108,59 @@ impl<'a> Plan<'a> {
         Ok(true)
     }
 
-    pub(super) fn append(&mut self, append: &Append) -> Result<Appended, StoreError> {
+    /// Plans all of a batch.
+    pub(super) fn batch(&mut self, batch: &Batch, now: i64) -> Result<Vec<Appended>, StoreError> {
+        let mut writes = !batch.has_records() && !batch.facts.is_empty();
+        let mut conflicts = false;
+        let mut appended = Vec::with_capacity(batch.appends.len());
+        for append in &batch.appends {
+            let done = self.append(append)?;
+            if !done.is_fenced(append) && done.epoch != 0 && append.replaces_count(&done.outcomes) {
+                writes |= !append.records.is_empty() || !append.replaces.is_empty();
+                for replace in &append.replaces {
+                    conflicts |= self.says_otherwise(&append.log, replace)?;
+                }
+            }
+            appended.push(done);
+        }
+        if batch.is_late(now) && writes {
+            return Err(StoreError::TooLate { now });
+        }
+        if conflicts {
+            return Err(StoreError::Conflict);
+        }
+        if !batch.is_late(now) {
+            batch.facts.iter().try_for_each(|write| self.fact(write))?;
+        }
+        Ok(appended)
+    }
+
+    /// Whether a record says something else, before the batch, than is expected.
+    fn says_otherwise(&self, log: &LogKey, replace: &Replace) -> Result<bool, StoreError> {
+        let base = self.logs.get(log).and_then(|pending| pending.base);
+        let (Some(was), Some(base)) = (&replace.was, base) else { return Ok(false) };
+        if !(base.state.first..=base.state.head).contains(&replace.offset) {
+            return Ok(false);
+        }
+        Ok(self.view.record(log, base.number, replace.offset)?.stored.payload != *was)
+    }
+
+    fn append(&mut self, append: &Append) -> Result<Appended, StoreError> {
+        if append.fence.is_some() {
+            let planned = self.logs.get(&append.log).map(|pending| pending.head);
+            let head = match planned {
+                Some(head) => Some(head),
+                None => self.head(&append.log)?,
+            };
+            let state = head.map(|head| head.state).unwrap_or_default();
+            if append.is_fenced_by(state.epoch) {
+                return Ok(Appended::undone(state));
+            }
+        }
         let begin = LogState { epoch: append.epoch, ..LogState::default() };
         let begin = (!append.records.is_empty()).then_some(begin);
         if !self.enter(&append.log, begin)? {
-            return Ok(Appended { epoch: 0, outcomes: Vec::new(), state: LogState::default() });
+            return Ok(Appended::undone(LogState::default()));
         }
         let Some(mut pending) = self.logs.remove(&append.log) else { return Err(gone()) };
         let mut outcomes: Vec<Outcome> = Vec::with_capacity(append.records.len());
@@ -297,7 +346,7 @@ impl<'a> Plan<'a> {
         Ok(pending.head.state)
     }
 
-    pub(super) fn fact(&mut self, write: &FactWrite) -> Result<(), StoreError> {
+    fn fact(&mut self, write: &FactWrite) -> Result<(), StoreError> {
         let (key, value) = match write {
             FactWrite::Set(key, value) => (layout::fact_key(key), Some(value)),
             FactWrite::Delete(key) => (layout::fact_key(key), None),

@@ -35,8 +35,8 @@ fn record(n: u64) -> Record {
 
 fn batch(room: &str, numbers: std::ops::RangeInclusive<u64>) -> Batch {
     let records = numbers.map(record).collect();
-    let append = Append { log: log(room), epoch: 7, records, replaces: vec![] };
-    Batch { appends: vec![append], facts: vec![] }
+    let append = Append { log: log(room), epoch: 7, records, replaces: vec![], fence: None };
+    Batch { appends: vec![append], ..Batch::default() }
 }
 
 async fn put(store: &EmbeddedStore, room: &str, numbers: std::ops::RangeInclusive<u64>) -> Vec<Outcome> {

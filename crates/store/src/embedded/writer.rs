@@ -17,7 +17,7 @@ use super::engine::{Batch as Writes, Engine, from_engine, hole, wrong_record};
 use super::folder::{self, Folder};
 use super::layout::{self, Family, Head, Kept, Past, Turn, Wrong};
 use super::plan::{Heads, Plan, forget_record, remembered};
-use crate::limits::{check, is_forgotten};
+use crate::limits::{check, is_forgotten, local_clock};
 use crate::{Appended, Batch, LogKey, LogState, Retention, StoreError, Stored};
 
 /// Heads kept at hand; all are dropped when there are more, which is cheaper than choosing.
@@ -367,12 +367,7 @@ impl Writer {
 
     fn commit(&mut self, batch: &Batch) -> Result<Vec<Appended>, StoreError> {
         check(batch)?;
-        self.step(size_of(batch), |plan| {
-            let appended =
-                batch.appends.iter().map(|append| plan.append(append)).collect::<Result<_, _>>()?;
-            batch.facts.iter().try_for_each(|write| plan.fact(write))?;
-            Ok(appended)
-        })
+        self.step(size_of(batch), |plan| plan.batch(batch, local_clock()))
     }
 
     fn restore(&mut self, log: &LogKey, start: LogState, records: &[Stored]) -> Result<LogState, StoreError> {

@@ -22,6 +22,12 @@ pub(super) const ADVANCE: &str = "\
     FROM unnest($1::bigint[], $2::bigint[], $3::bigint[], $4::bigint[]) AS w(id, head, ordinal, bytes) \
     WHERE l.id = w.id";
 
+/// Divides by zero, and so ends the transaction, when a record says something else than is expected.
+pub(super) const UNCHANGED: &str = "\
+    SELECT 1 / (count(*) = 0)::integer \
+    FROM unnest($1::bigint[], $2::bigint[], $3::bytea[]) AS w(log, off, was) \
+    JOIN records r ON r.log = w.log AND r.off = w.off WHERE r.payload <> w.was";
+
 /// Answers with the bytes that the logs have afterwards.
 pub(super) const REPLACE: &str = "\
     WITH done AS ( \
@@ -144,22 +150,40 @@ impl Advanced {
 
 /// Rows of `records` that say something else.
 #[derive(Default)]
-pub(super) struct Replaced<'a>(BTreeMap<(i64, i64), &'a Replace>);
+pub(super) struct Replaced<'a> {
+    /// By log and offset.
+    last: BTreeMap<(i64, i64), &'a Replace>,
+    expected: Vec<((i64, i64), &'a [u8])>,
+}
 
 impl<'a> Replaced<'a> {
     /// The last word for a record is the one that counts: a statement can change a row only once.
     pub(super) fn extend(&mut self, log: i64, replaces: &[&'a Replace]) {
-        self.0.extend(replaces.iter().map(|&replace| ((log, signed(replace.offset)), replace)));
+        for replace in replaces {
+            let place = (log, signed(replace.offset));
+            self.expected.extend(replace.was.as_deref().map(|was| (place, was)));
+            self.last.insert(place, replace);
+        }
+    }
+
+    /// Fails unless the records say what is expected of them.
+    pub(super) async fn unchanged(&self, connection: &Connection) -> Result<(), Error> {
+        if self.expected.is_empty() {
+            return Ok(());
+        }
+        let (places, was): (Vec<_>, Vec<_>) = self.expected.iter().copied().unzip();
+        let (logs, offsets): (Vec<_>, Vec<_>) = places.into_iter().unzip();
+        connection.query(UNCHANGED, &[&logs, &offsets, &was]).await.map(drop)
     }
 
     /// Returns the bytes that the logs have afterwards.
     pub(super) async fn update(&self, connection: &Connection) -> Result<Vec<(i64, u64)>, Error> {
-        if self.0.is_empty() {
+        if self.last.is_empty() {
             return Ok(Vec::new());
         }
-        let (logs, offsets): (Vec<_>, Vec<_>) = self.0.keys().copied().unzip();
-        let authors: Vec<_> = self.0.values().map(|replace| replace.author.as_bytes()).collect();
-        let payloads: Vec<&[u8]> = self.0.values().map(|replace| &replace.payload[..]).collect();
+        let (logs, offsets): (Vec<_>, Vec<_>) = self.last.keys().copied().unzip();
+        let authors: Vec<_> = self.last.values().map(|replace| replace.author.as_bytes()).collect();
+        let payloads: Vec<&[u8]> = self.last.values().map(|replace| &replace.payload[..]).collect();
         let rows = connection.query(REPLACE, &[&logs, &offsets, &authors, &payloads]).await?;
         Ok(rows.iter().map(|row| (row.get(0), super::read::count(row, 1))).collect())
     }

@@ -1,7 +1,8 @@
 //! Committing a batch.
 //!
 //! First round trip: begin, lock the rows of the batch's logs in the order of their names, look which of its records are
-//! there. Then, if a log is new, its row. Last round trip: records, logs, facts, commit. Each trip is several statements
+//! there, and at the clock. Then, if a log is new, its row. Last round trip: the conditions, records, logs, facts, the
+//! clock again, commit. Each trip is several statements
 //! sent at once. Whatever goes wrong before the last trip is sent has written nothing; what the server refuses in
 //! it before the commit has written nothing either; anything else leaves the batch in doubt.
 
@@ -15,7 +16,8 @@ use tokio_postgres::{Error, Row};
 use uuid::Uuid;
 
 use super::columns::{
-    ADVANCE, Advanced, DELETE_FACTS, Facts, INSERT, RAISE_FACTS, REPLACE, Records, Replaced, SET_FACTS, names,
+    ADVANCE, Advanced, DELETE_FACTS, Facts, INSERT, RAISE_FACTS, REPLACE, Records, Replaced, SET_FACTS,
+    UNCHANGED, names,
 };
 use super::connect::{Connection, Purpose};
 use super::pool::{Pool, Writer};
@@ -49,9 +51,27 @@ const CREATE: &str = "\
     ON CONFLICT (tenant, room) DO NOTHING \
     RETURNING tenant, room, id";
 
+const CLOCK: &str = "SELECT floor(extract(epoch FROM clock_timestamp()) * 1000)::bigint";
+
+/// Divides by zero, and so ends the transaction, when the time is over.
+const IN_TIME: &str = "\
+    SELECT 1 / (floor(extract(epoch FROM clock_timestamp()) * 1000)::bigint <= $1::bigint)::integer";
+
 /// What a connection prepares before it commits anything.
-pub(super) const STATEMENTS: [&str; 9] =
-    [LOCK, FIND, CREATE, INSERT, ADVANCE, REPLACE, SET_FACTS, RAISE_FACTS, DELETE_FACTS];
+pub(super) const STATEMENTS: [&str; 12] = [
+    LOCK,
+    FIND,
+    CLOCK,
+    CREATE,
+    UNCHANGED,
+    INSERT,
+    ADVANCE,
+    REPLACE,
+    SET_FACTS,
+    RAISE_FACTS,
+    DELETE_FACTS,
+    IN_TIME,
+];
 
 /// How often a batch is begun again after a conflict with another hub.
 const TRIES_MAX: usize = 8;
@@ -94,7 +114,10 @@ pub(super) async fn commit(pool: &Pool, batch: &Batch) -> Result<Vec<Appended>, 
             }
             Err(Failure::Passing(error) | Failure::Refused(error)) => {
                 writer.connection = attempt.rolled_back().await.then_some(connection);
-                return Err(doubtful(&writer, error));
+                let error = doubtful(&writer, error);
+                // Those are the last words on a batch.
+                writer.in_doubt &= !matches!(error, StoreError::TooLate { .. } | StoreError::Conflict);
+                return Err(error);
             }
             Err(Failure::InDoubt(text)) => return Err(StoreError::InDoubt(text)),
         }
@@ -134,11 +157,7 @@ impl Attempt<'_> {
     async fn run(&self, batch: &Batch, in_doubt: &mut bool) -> Result<Vec<Appended>, Failure> {
         let changes = fold(&batch.facts);
         let mut logs = Logs::new();
-        if batch.appends.is_empty() {
-            self.before(self.connection.client.batch_execute(&self.pool.begin)).await?;
-        } else {
-            self.lock(batch, &mut logs).await?;
-        }
+        let now = self.lock(batch, &mut logs).await?;
         let mut planned = Vec::with_capacity(batch.appends.len());
         for append in &batch.appends {
             let log = logs.get_mut(&append.log).expect("every log of the batch is in the map");
@@ -146,9 +165,19 @@ impl Attempt<'_> {
             log.changed |= !plan.new.is_empty();
             planned.push(plan);
         }
+        let has_records = batch.has_records();
         // The rows are locked, so an earlier try is over, one way or the other: if anything is new, it wrote nothing.
         if planned.iter().any(|planned| !planned.new.is_empty()) {
             *in_doubt = false;
+        }
+        if batch.is_late(now) {
+            if planned.iter().any(Planned::writes) || (!has_records && !changes.is_empty()) {
+                return Err(Failure::Refused(StoreError::TooLate { now }));
+            }
+            // Everything is there already, the facts too, unless something newer is.
+            self.before(self.connection.client.batch_execute("ROLLBACK")).await?;
+            *in_doubt = false;
+            return Ok(planned.into_iter().map(|planned| planned.appended).collect());
         }
         self.create(&mut logs).await?;
         let was_in_doubt = std::mem::replace(in_doubt, true);
@@ -169,8 +198,17 @@ impl Attempt<'_> {
         }
     }
 
-    /// Locks the batch's logs and finds the records that are there already.
-    async fn lock<'b>(&self, batch: &'b Batch, logs: &mut Logs<'b>) -> Result<(), Failure> {
+    /// Locks the batch's logs, finds the records that are there already, and looks at the clock.
+    async fn lock<'b>(&self, batch: &'b Batch, logs: &mut Logs<'b>) -> Result<i64, Failure> {
+        if batch.appends.is_empty() {
+            let trip = async {
+                let begin = self.connection.client.batch_execute(&self.pool.begin);
+                let (begun, clock) = join!(begin, self.connection.query(CLOCK, &[]));
+                begun?;
+                clock
+            };
+            return Ok(self.before(trip).await?[0].get(0));
+        }
         logs.extend(batch.appends.iter().map(|append| (&append.log, Log::default())));
         let (tenants, rooms): (Vec<_>, Vec<_>) = logs.keys().map(|key| names(key)).unzip();
         let (mut ids, mut keys) = (Wanted::default(), Wanted::default());
@@ -189,12 +227,16 @@ impl Attempt<'_> {
                 [&ids.tenants, &ids.rooms, &ids.names, &keys.tenants, &keys.rooms, &keys.names];
             // Sent in this order, all at once. The second search begins after the lock is had, and sees what was
             // committed before.
-            let (begun, locked, found) =
-                join!(begin, self.connection.query(LOCK, &lock), self.connection.query(FIND, &find));
+            let (begun, locked, found, clock) = join!(
+                begin,
+                self.connection.query(LOCK, &lock),
+                self.connection.query(FIND, &find),
+                self.connection.query(CLOCK, &[])
+            );
             begun?;
-            Ok((locked?, found?))
+            Ok((locked?, found?, clock?))
         };
-        let (locked, found) = self.before(trip).await?;
+        let (locked, found, clock) = self.before(trip).await?;
         for row in &locked {
             if let Some(log) = logs.get_mut(&key(row)) {
                 (log.id, log.held) = (Some(row.get(7)), Held::new(read::state(row, 2)));
@@ -205,7 +247,7 @@ impl Attempt<'_> {
                 remember(&mut log.held, row);
             }
         }
-        Ok(())
+        Ok(clock[0].get(0))
     }
 
     /// Makes the rows of logs that begin with this batch.
@@ -251,24 +293,45 @@ impl Attempt<'_> {
         let facts = Facts::new(changes);
         let connection = self.connection;
         let trip = async {
+            let unchanged = replaced.unchanged(connection);
             let insert = records.insert(connection);
             let advance = advanced.update(connection);
             let replace = replaced.update(connection);
             let facts = facts.write(connection);
+            let in_time = self.in_time(batch);
             let commit = connection.client.batch_execute("COMMIT");
-            join!(insert, advance, replace, facts, commit)
+            join!(unchanged, insert, advance, replace, facts, in_time, commit)
         };
-        let Ok((inserted, advanced, sizes, facts, committed)) = timeout_at(self.deadline, trip).await else {
+        let Ok((unchanged, inserted, advanced, sizes, facts, in_time, committed)) =
+            timeout_at(self.deadline, trip).await
+        else {
             return Err(Failure::InDoubt(self.pool.too_slow_text()));
         };
         // In the order they were sent: what follows an error fails too, and the first tells why.
+        unchanged.map_err(|error| match errors::is_false(&error) {
+            true => Failure::Refused(StoreError::Conflict),
+            false => sent(&error),
+        })?;
         inserted.map_err(|error| sent(&error))?;
         advanced.map_err(|error| sent(&error))?;
         let sizes = sizes.map_err(|error| sent(&error))?;
         facts.map_err(|error| sent(&error))?;
+        in_time.map_err(|error| match errors::is_false(&error) {
+            // The next try finds that in its first round trip.
+            true => Failure::Passing(StoreError::Unavailable("the time to write this ended".into())),
+            false => sent(&error),
+        })?;
         committed.map_err(|error| Failure::InDoubt(errors::text(&error)))?;
         resize(batch, logs, planned, sizes);
         Ok(())
+    }
+
+    /// The last thing before the commit: whoever was stopped after the locks were had is too late.
+    async fn in_time(&self, batch: &Batch) -> Result<(), Error> {
+        match &batch.not_after {
+            Some(not_after) => self.connection.query(IN_TIME, &[not_after]).await.map(drop),
+            None => Ok(()),
+        }
     }
 
     /// Ends the transaction, so that the connection can be used again. `false`: it cannot.

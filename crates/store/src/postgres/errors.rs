@@ -42,6 +42,11 @@ pub(super) fn is_passing(error: &Error) -> bool {
     })
 }
 
+/// Whether a condition of a batch did not hold: those divide by zero then, which ends the transaction.
+pub(super) fn is_false(error: &Error) -> bool {
+    error.code() == Some(&SqlState::DIVISION_BY_ZERO)
+}
+
 /// Whether the server closes the connection with this error.
 fn ends_session(code: &SqlState) -> bool {
     *code == SqlState::ADMIN_SHUTDOWN

@@ -22,6 +22,10 @@ const STEP: usize = 1_000;
 
 /// What a script answers with instead of beginning a log or a family of facts.
 const CREATE: &[u8] = b"CREATE";
+/// ... when it is too late, followed by the server's time ...
+const LATE: &[u8] = b"LATE";
+/// ... and when a record says something else than is expected.
+const CONFLICT: &[u8] = b"CONFLICT";
 
 pub(super) async fn commit(links: &Links, batch: &Batch) -> Result<Vec<Appended>, StoreError> {
     check(batch)?;
@@ -49,7 +53,8 @@ pub(super) async fn commit(links: &Links, batch: &Batch) -> Result<Vec<Appended>
         }
         Ok(Err(Failure::Refused(error))) => {
             writer.link = Some(link);
-            if was_in_doubt {
+            // Those are the last words on a batch: what of it is still under way comes too late as well, or stale.
+            if was_in_doubt && !matches!(error, StoreError::TooLate { .. } | StoreError::Conflict) {
                 return Err(StoreError::InDoubt(error.to_string()));
             }
             writer.in_doubt = false;
@@ -76,7 +81,22 @@ enum Failure {
 }
 
 /// What became of one part of a batch.
-type Done<T> = Result<T, RedisError>;
+type Done<T> = Result<T, Miss>;
+
+/// Why a part of a batch was not done.
+#[derive(Debug)]
+enum Miss {
+    /// The server's time, past the batch's last.
+    Late(i64),
+    Conflict,
+    Error(RedisError),
+}
+
+impl From<RedisError> for Miss {
+    fn from(error: RedisError) -> Self {
+        Self::Error(error)
+    }
+}
 
 /// One commit on one connection.
 struct Turn<'a> {
@@ -94,27 +114,26 @@ impl Turn<'_> {
         let chains = by_log.values().map(|places| self.append_in_turn(batch, places));
         let chains = join_all(chains).await;
         let mut found: HashMap<usize, Appended> = HashMap::new();
-        let (mut written, mut failure) = (false, None);
-        for (done, error) in chains {
+        let (mut written, mut misses) = (false, Vec::new());
+        for (done, miss) in chains {
             written |= !done.is_empty();
             found.extend(done);
-            failure = failure.or(error);
+            misses.extend(miss);
         }
-        if let Some(error) = failure {
-            return Err(judged(&error, written));
-        }
+        worst(misses, written)?;
         let changes = fold(&batch.facts);
-        let families =
-            join_all(by_family(&changes).into_iter().map(|(family, writes)| self.facts(family, writes)));
-        for result in families.await {
+        let families = by_family(&changes);
+        let families = families.into_iter().map(|(family, writes)| self.facts(batch, family, writes));
+        let mut misses = Vec::new();
+        for result in join_all(families).await {
             match result {
                 Ok(()) => written = true,
-                Err(error) => failure = failure.or(Some(error)),
+                // They were done with the records, or are lost with the hub that was stopped in between.
+                Err(Miss::Late(_)) if batch.has_records() => {}
+                Err(miss) => misses.push(miss),
             }
         }
-        if let Some(error) = failure {
-            return Err(judged(&error, written));
-        }
+        worst(misses, written)?;
         self.replicate().await?;
         let appended =
             (0..batch.appends.len()).map(|place| found.remove(&place).expect("every append has its answer"));
@@ -126,30 +145,30 @@ impl Turn<'_> {
         &self,
         batch: &Batch,
         places: &[usize],
-    ) -> (Vec<(usize, Appended)>, Option<RedisError>) {
+    ) -> (Vec<(usize, Appended)>, Option<Miss>) {
         let mut done = Vec::with_capacity(places.len());
         for &place in places {
-            match self.append(&batch.appends[place]).await {
+            match self.append(batch, &batch.appends[place]).await {
                 Ok(appended) => done.push((place, appended)),
-                Err(error) => return (done, Some(error)),
+                Err(miss) => return (done, Some(miss)),
             }
         }
         (done, None)
     }
 
-    async fn append(&self, append: &Append) -> Done<Appended> {
-        let answer: Vec<Vec<u8>> = self.link.call(&self.append_call(append, false)).await?;
+    async fn append(&self, batch: &Batch, append: &Append) -> Done<Appended> {
+        let answer: Vec<Vec<u8>> = self.link.call(&self.append_call(batch, append, false)).await?;
         if !matches!(&answer[..], [only] if only == CREATE) {
             return appended(&answer);
         }
         // Before, so that a log that exists can be found; and after, as another hub may just have dropped it.
         self.list(&append.log).await?;
-        let answer: Vec<Vec<u8>> = self.link.call(&self.append_call(append, true)).await?;
+        let answer: Vec<Vec<u8>> = self.link.call(&self.append_call(batch, append, true)).await?;
         self.list(&append.log).await?;
         appended(&answer)
     }
 
-    fn append_call(&self, append: &Append, may_create: bool) -> Call {
+    fn append_call(&self, batch: &Batch, append: &Append, may_create: bool) -> Call {
         let (keys, log) = (&self.links.keys, &append.log);
         let keys = [
             keys.state(log),
@@ -162,6 +181,8 @@ impl Turn<'_> {
         let mut call = Call::script(&APPEND, &keys)
             .arg(self.number)
             .arg(u8::from(may_create))
+            .arg(or_nothing(batch.not_after))
+            .arg(or_nothing(append.fence))
             .arg(append.epoch)
             .arg(append.records.len());
         for record in &append.records {
@@ -171,7 +192,8 @@ impl Turn<'_> {
         }
         call = call.arg(append.replaces.len());
         for replace in &append.replaces {
-            call = call.arg(replace.offset).arg(&*replace.author).arg(&replace.payload[..]);
+            let was = replace.was.as_ref().map(|was| [b"w", &was[..]].concat()).unwrap_or_default();
+            call = call.arg(replace.offset).arg(&*replace.author).arg(&replace.payload[..]).arg(was);
         }
         call
     }
@@ -182,13 +204,14 @@ impl Turn<'_> {
         let tenant = Call::command("SADD").arg(keys.tenants()).arg(&*log.tenant);
         let room = Call::command("ZADD").arg(keys.rooms(&log.tenant)).arg(0).arg(&*log.room);
         self.link.call::<()>(&tenant).await?;
-        self.link.call::<()>(&room).await
+        Ok(self.link.call::<()>(&room).await?)
     }
 
-    async fn facts(&self, family: (&str, &str), writes: Vec<(&[u8], &Change)>) -> Done<()> {
+    async fn facts(&self, batch: &Batch, family: (&str, &str), writes: Vec<(&[u8], &Change)>) -> Done<()> {
         let keys = &self.links.keys;
         let call = |may_create: bool| {
             let call = Call::script(&FACTS, &keys.facts(family)).arg(self.number).arg(u8::from(may_create));
+            let call = call.arg(or_nothing(batch.not_after));
             writes.iter().fold(call, |call, (name, change)| match change {
                 Change::Set(value) => call.arg("S").arg(*name).arg(&value[..]),
                 Change::Max(value) => call.arg("M").arg(*name).arg(&value[..]),
@@ -197,13 +220,14 @@ impl Turn<'_> {
         };
         let answer: Vec<u8> = self.link.call(&call(false)).await?;
         if answer != CREATE {
-            return Ok(());
+            return written_in_time(&answer);
         }
         let tenant = Call::command("SADD").arg(keys.tenants()).arg(family.0);
         let space = Call::command("SADD").arg(keys.spaces(family.0)).arg(family.1);
         self.link.call::<()>(&tenant).await?;
         self.link.call::<()>(&space).await?;
-        self.link.call(&call(true)).await
+        let answer: Vec<u8> = self.link.call(&call(true)).await?;
+        written_in_time(&answer)
     }
 
     /// Waits until enough replicas have what was written.
@@ -221,6 +245,35 @@ impl Turn<'_> {
             return Err(Failure::InDoubt { text, usable: true });
         }
         Ok(())
+    }
+}
+
+fn or_nothing(number: Option<impl ToString>) -> String {
+    number.map(|number| number.to_string()).unwrap_or_default()
+}
+
+/// What a script says that wrote facts, or came too late.
+fn written_in_time(answer: &[u8]) -> Done<()> {
+    match answer.strip_prefix(LATE) {
+        Some(time) => Err(Miss::Late(read::number(time.trim_ascii()).ok_or_else(read::not_understood)?)),
+        None => Ok(()),
+    }
+}
+
+/// What the parts of a batch that were not done mean for all of it: as long as something is unknown, only that.
+fn worst(misses: Vec<Miss>, written: bool) -> Result<(), Failure> {
+    let (mut late, mut conflict) = (None, false);
+    for miss in misses {
+        match miss {
+            Miss::Error(error) => return Err(judged(&error, written)),
+            Miss::Late(now) => late = late.max(Some(now)),
+            Miss::Conflict => conflict = true,
+        }
+    }
+    match (late, conflict) {
+        (Some(now), _) => Err(Failure::Refused(StoreError::TooLate { now })),
+        (None, true) => Err(Failure::Refused(StoreError::Conflict)),
+        (None, false) => Ok(()),
     }
 }
 
@@ -244,6 +297,13 @@ fn by_family<'a>(changes: &'a BTreeMap<&'a FactKey, Change>) -> Families<'a> {
 }
 
 fn appended(answer: &[Vec<u8>]) -> Done<Appended> {
+    match answer {
+        [late, now] if late == LATE => {
+            return Err(Miss::Late(read::number(now).ok_or_else(read::not_understood)?));
+        }
+        [conflict] if conflict == CONFLICT => return Err(Miss::Conflict),
+        _ => {}
+    }
     let Some(state) = read::state(answer) else {
         return Ok(Appended { epoch: 0, outcomes: Vec::new(), state: LogState::default() });
     };

@@ -33,7 +33,7 @@ pub(super) fn state(answer: &[Vec<u8>]) -> Option<LogState> {
     })
 }
 
-fn number<T: std::str::FromStr>(text: &[u8]) -> Option<T> {
+pub(super) fn number<T: std::str::FromStr>(text: &[u8]) -> Option<T> {
     str::from_utf8(text).ok()?.parse().ok()
 }
 

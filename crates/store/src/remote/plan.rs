@@ -35,6 +35,13 @@ pub(crate) struct Planned<'a> {
     pub(crate) replaces: Vec<&'a Replace>,
 }
 
+impl Planned<'_> {
+    /// Whether it comes to anything that must be written.
+    pub(crate) fn writes(&self) -> bool {
+        !self.new.is_empty() || !self.replaces.is_empty()
+    }
+}
+
 impl Held {
     pub(crate) fn new(state: LogState) -> Self {
         Self { state, ..Self::default() }
@@ -62,6 +69,9 @@ impl Held {
 
     /// Plans an append after those that were planned before.
     pub(crate) fn plan<'a>(&mut self, append: &'a Append) -> Planned<'a> {
+        if append.is_fenced_by(self.state.epoch) {
+            return Planned { appended: Appended::undone(self.state), new: Vec::new(), replaces: Vec::new() };
+        }
         let mut new = Vec::new();
         let mut outcomes = Vec::with_capacity(append.records.len());
         for record in &append.records {

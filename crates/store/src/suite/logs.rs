@@ -20,11 +20,11 @@ fn stored(offset: u64, ordinal: u64, record: &Record) -> Stored {
 }
 
 fn replacing(log: &LogKey, replaces: Vec<Replace>) -> Append {
-    Append { log: log.clone(), epoch: EPOCH, records: Vec::new(), replaces }
+    Append { log: log.clone(), epoch: EPOCH, records: Vec::new(), replaces, fence: None }
 }
 
 fn replace(offset: u64, author: &str, payload: &str) -> Replace {
-    Replace { offset, author: author.into(), payload: text(payload) }
+    Replace { offset, author: author.into(), payload: text(payload), was: None }
 }
 
 /// Offsets begin at one and have no holes, within a batch and from one to the next.
@@ -133,11 +133,17 @@ pub async fn an_invalid_part_refuses_the_whole_batch(stage: &dyn Stage) {
     let bad = [
         appends(vec![good(), append(&log, vec![long_key])]),
         appends(vec![good(), Append { epoch: 0, ..append(&super::log("new"), records(2..=2)) }]),
-        Batch { appends: vec![good()], facts: vec![good_fact.clone(), FactWrite::Delete(long_name)] },
+        Batch {
+            appends: vec![good()],
+            facts: vec![good_fact.clone(), FactWrite::Delete(long_name)],
+            not_after: None,
+        },
         Batch {
             appends: vec![good()],
             facts: vec![good_fact, FactWrite::Set(fact("", SPACE, "x"), long_value)],
+            not_after: None,
         },
+        appends(vec![good(), Append { fence: Some(0), ..append(&log, records(2..=2)) }]),
     ];
     for batch in &bad {
         let answer = store.commit(batch).await;

@@ -14,6 +14,7 @@ mod names;
 pub mod powerloss;
 mod repeats;
 mod walks;
+mod writers;
 
 use std::pin::Pin;
 use std::sync::Arc;
@@ -32,6 +33,7 @@ pub use model::*;
 pub use names::*;
 pub use repeats::*;
 pub use walks::*;
+pub use writers::*;
 
 /// A store, in time.
 pub type Opening<'a> = Pin<Box<dyn Future<Output = Arc<dyn Store>> + Send + 'a>>;
@@ -41,11 +43,21 @@ pub trait Stage: Send + Sync {
     /// A store with nothing in it that shares nothing with any other.
     fn fresh(&self) -> Opening<'_>;
 
+    /// Another store of the same place, as another hub has it. Only for stores that [are shared](Store::is_shared); without one
+    /// the facts about several writers hold by default.
+    fn second<'a>(&'a self, store: &Arc<dyn Store>) -> Second<'a> {
+        let _ = store;
+        Box::pin(std::future::ready(None))
+    }
+
     /// Closes a store of this stage and opens the same one again. What keeps nothing gives the store back as it is.
     fn reopen(&self, store: Arc<dyn Store>) -> Opening<'_> {
         Box::pin(std::future::ready(store))
     }
 }
+
+/// A store, if there is one, in time.
+pub type Second<'a> = Pin<Box<dyn Future<Output = Option<Arc<dyn Store>>> + Send + 'a>>;
 
 /// Makes a test of each fact of the contract: `store_suite!(MyStage::new());`. The expression is evaluated per test.
 ///
@@ -117,6 +129,15 @@ macro_rules! store_suite {
             authored_finds_nothing_after_erasure
             readers_never_see_a_part_of_a_batch
             any_operations_agree_with_a_naive_model
+            batch_after_its_time_writes_nothing
+            batch_in_its_time_is_written
+            repeats_are_answered_after_their_time
+            replace_of_what_says_otherwise_is_a_conflict
+            replace_of_what_says_as_expected_is_done
+            replace_of_a_repeated_append_is_no_conflict
+            append_to_a_log_of_another_epoch_is_fenced
+            two_writers_at_once_leave_no_hole
+            two_writers_that_change_one_record_lose_no_change
         }
     };
     (@facts $stage:tt $attributes:tt $($fact:ident)*) => {
@@ -170,15 +191,15 @@ fn records(numbers: std::ops::RangeInclusive<u64>) -> Vec<Record> {
 }
 
 fn append(log: &LogKey, records: Vec<Record>) -> Append {
-    Append { log: log.clone(), epoch: EPOCH, records, replaces: Vec::new() }
+    Append { log: log.clone(), epoch: EPOCH, records, replaces: Vec::new(), fence: None }
 }
 
 fn appends(appends: Vec<Append>) -> Batch {
-    Batch { appends, facts: Vec::new() }
+    Batch { appends, ..Batch::default() }
 }
 
 fn facts_batch(facts: Vec<FactWrite>) -> Batch {
-    Batch { appends: Vec::new(), facts }
+    Batch { facts, ..Batch::default() }
 }
 
 /// Commits one append and gives its answer.

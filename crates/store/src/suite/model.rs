@@ -167,16 +167,16 @@ impl Chance {
             let log = self.log();
             let records = (0..self.rng.usize(1..6)).map(|_| self.record()).collect();
             let replaces = (0..self.rng.usize(..3)).map(|_| self.replace()).collect();
-            Append { log, epoch: self.rng.u64(1..), records, replaces }
+            Append { log, epoch: self.rng.u64(1..), records, replaces, fence: None }
         });
         let appends = appends.collect();
         let facts = (0..self.rng.usize(..6)).map(|_| self.fact_write()).collect();
-        Batch { appends, facts }
+        Batch { appends, facts, not_after: None }
     }
 
     fn replace(&mut self) -> Replace {
         let payload = vec![self.rng.u8(..); self.rng.usize(..50)].into();
-        Replace { offset: self.rng.u64(..60), author: "zoe".into(), payload }
+        Replace { offset: self.rng.u64(..60), author: "zoe".into(), payload, was: None }
     }
 
     fn fact_write(&mut self) -> FactWrite {

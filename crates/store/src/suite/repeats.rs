@@ -158,6 +158,7 @@ pub async fn a_repeated_batch_is_answered_as_the_first_time(stage: &dyn Stage) {
             append(&log("a"), vec![keyed(4, "y")]),
         ],
         facts: vec![FactWrite::Max(fact("", SPACE, "cursor"), text("5"))],
+        not_after: None,
     };
     let first = store.commit(&batch).await.unwrap();
     for reopened in [false, true] {

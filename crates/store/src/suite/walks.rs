@@ -97,7 +97,12 @@ pub async fn authored_finds_nothing_after_erasure(stage: &dyn Stage) {
     let found = store.authored("", "eve", None, 100).await.unwrap();
     assert_eq!(found.records.len(), 6);
     let erased = found.records.iter().map(|(room, record)| Append {
-        replaces: vec![Replace { offset: record.offset, author: EcoString::new(), payload: text("erased") }],
+        replaces: vec![Replace {
+            offset: record.offset,
+            author: EcoString::new(),
+            payload: text("erased"),
+            was: None,
+        }],
         ..append(&log(room), Vec::new())
     });
     store.commit(&appends(erased.collect())).await.unwrap();

@@ -40,7 +40,13 @@ pub(crate) fn record(n: u64) -> Record {
 }
 
 pub(crate) fn append(room: &str, numbers: Range<u64>) -> Append {
-    Append { log: log(room), epoch: 1, records: numbers.map(record).collect(), replaces: Vec::new() }
+    Append {
+        log: log(room),
+        epoch: 1,
+        records: numbers.map(record).collect(),
+        replaces: Vec::new(),
+        fence: None,
+    }
 }
 
 fn cursor() -> FactKey {
@@ -52,7 +58,7 @@ pub(crate) fn batch(turn: u64) -> Batch {
     let first = turn * 10;
     let appends = LOGS.iter().zip([3, 1, 2]).map(|(room, count)| append(room, first..first + count));
     let value = Bytes::copy_from_slice(&turn.to_be_bytes());
-    Batch { appends: appends.collect(), facts: vec![FactWrite::Max(cursor(), value)] }
+    Batch { appends: appends.collect(), facts: vec![FactWrite::Max(cursor(), value)], not_after: None }
 }
 
 /// Commits until it is known to be done, as the hub does; every other answer must be one that a caller may repeat.

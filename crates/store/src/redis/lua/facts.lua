@@ -1,7 +1,8 @@
 -- Writes facts of one family.
 -- KEYS: names, values, turn.
--- ARGV: turn, may create, then of each fact: "S"et, "M"ax or "D"elete, name, value.
--- Answers "CREATE" if the family would begin to exist, else "OK".
+-- ARGV: turn, may create, last time to write (milliseconds since 1970) or nothing, then of each fact: "S"et, "M"ax or
+-- "D"elete, name, value.
+-- Answers "CREATE" if the family would begin to exist, "LATE" and the time, or "OK".
 
 local function less(a, b)
   -- Not `<`: that is as the server's locale sorts.
@@ -12,8 +13,13 @@ local function less(a, b)
   return #a < #b
 end
 
+if ARGV[3] ~= '' then
+  local time = redis.call('TIME')
+  local now = tonumber(time[1]) * 1000 + math.floor(tonumber(time[2]) / 1000)
+  if now > tonumber(ARGV[3]) then return 'LATE ' .. string.format('%.0f', now) end
+end
 if ARGV[2] ~= '1' and redis.call('EXISTS', KEYS[1]) == 0 then
-  for at = 3, #ARGV, 3 do
+  for at = 4, #ARGV, 3 do
     if ARGV[at] ~= 'D' then return 'CREATE' end
   end
 end
@@ -23,7 +29,7 @@ if last and tonumber(last) > tonumber(ARGV[1]) then
 end
 redis.call('SET', KEYS[3], ARGV[1], 'EX', 3600)
 
-for at = 3, #ARGV, 3 do
+for at = 4, #ARGV, 3 do
   local change, name, value = ARGV[at], ARGV[at + 1], ARGV[at + 2]
   if change == 'D' then
     redis.call('ZREM', KEYS[1], name)
