@@ -41,10 +41,7 @@ impl Group {
         let room = Arc::clone(&submission.room);
         let index = *self.by_room.entry(room.id).or_insert_with(|| {
             // The epoch counts only for a log that does not exist.
-            let epoch = match room.epoch().as_u64() {
-                0 => Epoch::random().as_u64(),
-                epoch => epoch,
-            };
+            let epoch = room.epoch_to_begin_with().as_u64();
             let append =
                 Append { log: room.log_key(), epoch, records: Vec::new(), replaces: Vec::new(), fence: None };
             self.batch.appends.push(append);

@@ -12,6 +12,7 @@ mod amend;
 mod commit;
 mod erase;
 mod queue;
+mod seed;
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
@@ -29,6 +30,7 @@ use tokio::time::Instant;
 pub(crate) use self::amend::Amendment;
 use self::erase::Erasure;
 use self::queue::Queue;
+pub(crate) use self::seed::renewal as renewal_of_epochs;
 use crate::analytics::Analytics;
 use crate::error::PublishError;
 use crate::hub::Inner;

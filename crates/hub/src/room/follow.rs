@@ -341,8 +341,12 @@ impl Room {
             state.head
         };
         let range = Range { direction: Direction::After(head), records_max: PAGE.0, bytes_max: PAGE.1 };
-        let read = keeper.range(&self.log_key(), range).await;
-        let taken = read.and_then(|page| self.take_page(hub, head, page));
+        let read = async {
+            let page = keeper.range(&self.log_key(), range).await?;
+            let to_come = self.epoch_to_come(keeper, page.state.epoch).await?;
+            self.take_page(hub, head, page, to_come)
+        };
+        let taken = read.await;
         if taken.is_err()
             && let Some(ahead) = &mut self.lock().ahead
         {
@@ -351,7 +355,13 @@ impl Room {
         taken
     }
 
-    fn take_page(self: &Arc<Self>, hub: &Inner, asked: u64, page: Page) -> Result<(), StoreError> {
+    fn take_page(
+        self: &Arc<Self>,
+        hub: &Inner,
+        asked: u64,
+        page: Page,
+        to_come: Epoch,
+    ) -> Result<(), StoreError> {
         let Page { state: log, records } = page;
         let epoch = Epoch::from_u64(log.epoch);
         {
@@ -361,7 +371,7 @@ impl Room {
             }
             if log.epoch == 0 {
                 if asked > 0 {
-                    self.begin_anew(hub, &mut state, Epoch::random(), 0);
+                    self.begin_anew(hub, &mut state, to_come, 0);
                 }
                 return Ok(());
             }

@@ -13,6 +13,7 @@ use tokio::sync::oneshot;
 
 use super::{Room, State};
 use crate::hub::Inner;
+use crate::keeper::Keeper;
 use crate::publication::Publication;
 use crate::sync::Arc;
 
@@ -163,7 +164,8 @@ impl Room {
             page.records.reverse();
         }
         let log = page.state.epoch;
-        self.take_in(hub, page)?;
+        let to_come = self.epoch_to_come(keeper, log).await?;
+        self.take_in(hub, page, to_come)?;
         if self.is_read() {
             return Ok(());
         }
@@ -171,12 +173,21 @@ impl Room {
         self.read_cursors(hub, keeper, (log != 0).then(|| self.epoch())).await
     }
 
-    /// Puts what was read before what is in memory.
-    fn take_in(self: &Arc<Self>, hub: &Inner, page: Page) -> Result<(), StoreError> {
+    /// The epoch of the log: `log`, or the one that it will have if it is 0.
+    pub(super) async fn epoch_to_come(&self, keeper: &Keeper, log: u64) -> Result<Epoch, StoreError> {
+        match log {
+            0 if self.bus_topic.is_some() => keeper.epoch_to_come(&self.log_key()).await,
+            0 => Ok(Epoch::random()),
+            log => Ok(Epoch::from_u64(log)),
+        }
+    }
+
+    /// Puts what was read before what is in memory. `to_come`: the epoch of a log that does not exist yet.
+    fn take_in(self: &Arc<Self>, hub: &Inner, page: Page, to_come: Epoch) -> Result<(), StoreError> {
         let Page { state: log, records } = page;
         let mut state = self.lock();
         if !state.is_known() {
-            let epoch = if log.epoch == 0 { Epoch::random() } else { Epoch::from_u64(log.epoch) };
+            let epoch = if log.epoch == 0 { to_come } else { Epoch::from_u64(log.epoch) };
             self.epoch.store(epoch.as_u64(), Ordering::Release);
             state.head = log.head;
             state.ordinal = log.ordinal;

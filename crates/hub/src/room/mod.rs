@@ -195,6 +195,12 @@ impl Room {
         Epoch::from_u64(self.epoch.load(Ordering::Acquire))
     }
 
+    /// The epoch of its log if this is the first that is said: one that had messages and has lost them has another.
+    pub(crate) fn epoch_to_begin_with(&self) -> Epoch {
+        let fresh = self.lock().head == 0;
+        Some(self.epoch()).filter(|epoch| fresh && epoch.as_u64() != 0).unwrap_or_else(Epoch::random)
+    }
+
     fn set_epoch(&self, epoch: Epoch) {
         self.epoch.store(epoch.as_u64(), Ordering::Release);
     }
