@@ -11,7 +11,13 @@ mod contract;
 mod dispatch;
 mod link;
 mod memory;
+#[cfg(feature = "nats")]
+pub mod nats;
 mod node;
+#[cfg(feature = "redis")]
+pub mod redis;
+#[cfg(feature = "remote")]
+mod remote;
 #[cfg(feature = "suite")]
 pub mod suite;
 mod topic;
