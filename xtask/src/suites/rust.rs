@@ -31,6 +31,10 @@ pub(super) fn run(ctx: &Context, tally: &mut Tally, filter: Option<&str>, measur
     packages::postgres().ensure(ctx)?;
     packages::redis().ensure(ctx)?;
     packages::nats().ensure(ctx)?;
+    // The stores' tests run against the real ones, and the shipped configurations of load balancers with these.
+    packages::postgres().ensure(ctx)?;
+    packages::nginx().ensure(ctx)?;
+    packages::haproxy().ensure(ctx)?;
     let workspace = ["--workspace", "--exclude=xtask"];
     let programs = build(ctx, &workspace, measured)?;
     if measured {

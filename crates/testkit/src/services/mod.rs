@@ -4,13 +4,21 @@
 //! data. Whatever happens to the test, its processes end with their guard, by their ids. The programs come from
 //! the system's packages; `cargo xtask deps` names them and `cargo xtask test` installs them where it may.
 
+mod balancer;
+mod envoy;
+mod haproxy;
 mod nats;
+mod nginx;
 mod postgres;
 mod redis;
 mod server;
 mod shared;
 
+pub use balancer::Upstream;
+pub use envoy::Envoy;
+pub use haproxy::Haproxy;
 pub use nats::Nats;
+pub use nginx::Nginx;
 pub use postgres::Postgres;
 pub use redis::{Redis, RedisCluster, RedisSentinel};
 pub use shared::{Shared, Slot};
