@@ -27,9 +27,10 @@ pub(crate) const OBJECTS_FILE: &str = "objects.txt";
 
 /// The workspace's tests, or those whose names contain `filter`.
 pub(super) fn run(ctx: &Context, tally: &mut Tally, filter: Option<&str>, measured: bool) -> Result<Notes> {
-    // The stores' tests run against the real ones.
+    // The stores' and the buses' tests run against the real ones.
     packages::postgres().ensure(ctx)?;
     packages::redis().ensure(ctx)?;
+    packages::etcd().ensure(ctx)?;
     let workspace = ["--workspace", "--exclude=xtask"];
     let programs = build(ctx, &workspace, measured)?;
     if measured {

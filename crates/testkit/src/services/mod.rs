@@ -1,14 +1,16 @@
-//! Databases for tests: real servers as real processes on loopback, each with its own data folder and a free port.
+//! Databases and buses for tests: real servers as real processes on loopback, each with its own data folder and a free port.
 //!
 //! Made for doing harm: every service can be paused, continued, killed and started again on the same port and
 //! data. Whatever happens to the test, its processes end with their guard, by their ids. The programs come from
 //! the system's packages; `cargo xtask deps` names them and `cargo xtask test` installs them where it may.
 
+mod etcd;
 mod postgres;
 mod redis;
 mod server;
 mod shared;
 
+pub use etcd::Etcd;
 pub use postgres::Postgres;
 pub use redis::{Redis, RedisCluster};
 pub use shared::{Shared, Slot};
