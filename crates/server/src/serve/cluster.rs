@@ -39,6 +39,8 @@ pub(super) fn join(
 
 fn open(settings: &Cluster) -> Result<Arc<dyn MessageBus>, BusError> {
     match settings.bus {
+        #[cfg(feature = "etcd")]
+        Bus::Etcd => etcd(settings),
         #[cfg(feature = "redis")]
         Bus::Redis => redis(settings),
         #[cfg(feature = "nats")]
@@ -47,6 +49,19 @@ fn open(settings: &Cluster) -> Result<Arc<dyn MessageBus>, BusError> {
         #[allow(unreachable_patterns)]
         _ => Err(BusError::Invalid("the bus is not part of this build".to_owned())),
     }
+}
+
+#[cfg(feature = "etcd")]
+fn etcd(settings: &Cluster) -> Result<Arc<dyn MessageBus>, BusError> {
+    use outspoke_bus::etcd::{EtcdBus, EtcdLogin, EtcdOptions};
+
+    let settings = &settings.etcd;
+    let mut options = EtcdOptions::new(settings.endpoints.clone());
+    options.prefix = settings.key_prefix.clone();
+    options.dial_timeout = settings.dial_timeout;
+    options.login = (!settings.username.is_empty())
+        .then(|| EtcdLogin { username: settings.username.clone(), password: settings.password.clone() });
+    Ok(Arc::new(EtcdBus::new(options)?))
 }
 
 #[cfg(feature = "redis")]

@@ -6,6 +6,7 @@
 
 mod balancer;
 mod envoy;
+mod etcd;
 mod haproxy;
 mod nats;
 mod nginx;
@@ -16,6 +17,7 @@ mod shared;
 
 pub use balancer::Upstream;
 pub use envoy::Envoy;
+pub use etcd::Etcd;
 pub use haproxy::Haproxy;
 pub use nats::Nats;
 pub use nginx::Nginx;
