@@ -97,6 +97,11 @@ pub(crate) fn nats() -> Need {
     Need::new(&["nats-server", "/usr/sbin/nats-server"], &["nats-server"], "rust")
 }
 
+/// An etcd server.
+pub(crate) fn etcd() -> Need {
+    Need::new(&["etcd"], &["etcd-server"], "rust")
+}
+
 /// A C++ compiler, for libFuzzer.
 pub(crate) fn cxx() -> Need {
     Need::new(&["c++", "g++", "clang++"], &["g++"], "fuzz")
@@ -115,7 +120,7 @@ pub(crate) fn llvm(ctx: &Context, tool: &str) -> Result<Need> {
 /// Prints every need, and where it is met.
 pub(crate) fn list(ctx: &Context) -> Result<()> {
     println!("from Debian, installed by the suites when they run as root:");
-    for need in [postgres(), redis(), nats(), chromium(), npm(), cxx(), llvm(ctx, "llvm-cov")?] {
+    for need in [postgres(), redis(), nats(), etcd(), chromium(), npm(), cxx(), llvm(ctx, "llvm-cov")?] {
         let found = need.find().map_or_else(|| "missing".to_owned(), |path| path.display().to_string());
         println!("  {:<24} for {:<10} {found}", need.packages.join(" "), need.for_suites);
     }

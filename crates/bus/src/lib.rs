@@ -9,6 +9,8 @@
 
 mod contract;
 mod dispatch;
+#[cfg(feature = "etcd")]
+pub mod etcd;
 mod link;
 mod memory;
 #[cfg(feature = "nats")]

@@ -31,6 +31,7 @@ pub(super) fn run(ctx: &Context, tally: &mut Tally, filter: Option<&str>, measur
     packages::postgres().ensure(ctx)?;
     packages::redis().ensure(ctx)?;
     packages::nats().ensure(ctx)?;
+    packages::etcd().ensure(ctx)?;
     let workspace = ["--workspace", "--exclude=xtask"];
     let programs = build(ctx, &workspace, measured)?;
     if measured {

@@ -4,12 +4,14 @@
 //! data. Whatever happens to the test, its processes end with their guard, by their ids. The programs come from
 //! the system's packages; `cargo xtask deps` names them and `cargo xtask test` installs them where it may.
 
+mod etcd;
 mod nats;
 mod postgres;
 mod redis;
 mod server;
 mod shared;
 
+pub use etcd::Etcd;
 pub use nats::Nats;
 pub use postgres::Postgres;
 pub use redis::{Redis, RedisCluster, RedisSentinel};
