@@ -32,7 +32,7 @@ pub(crate) enum Mood {
         ms: i64,
     },
     /// One for each commit from now on; then it works.
-    Each(Vec<Mood>),
+    Each(Vec<Self>),
 }
 
 #[derive(Debug)]
