@@ -1,5 +1,7 @@
 //! What is asked of a bus beyond the contract when its server is harmed, whichever server it is.
 
+#![allow(dead_code, reason = "not every program has a use for everything")]
+
 use std::slice::from_ref;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -7,6 +9,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use outspoke_bus::{Arrival, BusError, Feed, MessageBus, Outgoing, Outlet, Topic, feed};
+use tokio::task::JoinHandle;
 use tokio::time::{sleep, timeout};
 
 /// How long anything may take before it counts as not done.
@@ -34,7 +37,10 @@ pub(crate) fn number(payload: &Bytes) -> u64 {
 pub(crate) async fn until_connected(bus: &dyn MessageBus, connected: bool) -> String {
     let mut state = bus.state();
     let what = if connected { "connected" } else { "disconnected" };
-    within(what, state.wait_for(|state| state.connected == connected)).await.unwrap().detail.clone()
+    match timeout(PATIENCE, state.wait_for(|state| state.connected == connected)).await {
+        Ok(state) => state.unwrap().detail.clone(),
+        Err(_) => panic!("{what}: not within {PATIENCE:?}; it says {:?}", bus.state().borrow().detail),
+    }
 }
 
 /// Waits until the bus says what is wrong, in words among which these are.
@@ -63,7 +69,8 @@ pub(crate) struct Reader {
     pub(crate) topic: Topic,
     _outlet: Outlet,
     pub(crate) feed: Feed,
-    next: u64,
+    /// The number that comes next.
+    pub(crate) next: u64,
     interrupted: bool,
     /// How often it was told that something may be missing.
     pub(crate) interruptions: u64,
@@ -129,36 +136,59 @@ pub(crate) async fn a_server_that_stands_still_is_noticed_and_found_again(
     assert!(reader.interruptions > 0);
 }
 
+/// Numbers are published, on and on.
+pub(crate) struct Publishing {
+    stop: Arc<AtomicBool>,
+    taken: Arc<AtomicU64>,
+    task: JoinHandle<()>,
+}
+
+impl Publishing {
+    /// Of payloads of that length.
+    pub(crate) fn start(bus: Arc<dyn MessageBus>, topic: &Topic, len: usize) -> Self {
+        let (stop, taken, topic) = (Arc::<AtomicBool>::default(), Arc::<AtomicU64>::default(), topic.clone());
+        let task = tokio::spawn({
+            let (stop, taken) = (Arc::clone(&stop), Arc::clone(&taken));
+            async move {
+                for first in (0..).step_by(50) {
+                    if stop.load(Ordering::Acquire) {
+                        return;
+                    }
+                    let batch: Vec<_> = (first..first + 50).map(|n| outgoing(&topic, n, len)).collect();
+                    publish(&*bus, &batch).await;
+                    taken.store(first + 49, Ordering::Release);
+                }
+            }
+        });
+        Self { stop, taken, task }
+    }
+
+    /// The last number that the service has taken.
+    pub(crate) fn taken(&self) -> u64 {
+        self.taken.load(Ordering::Acquire)
+    }
+
+    pub(crate) async fn end(self) {
+        self.stop.store(true, Ordering::Release);
+        within("publishing ends", self.task).await.unwrap();
+    }
+}
+
 /// A reader takes nothing while more is published than anybody holds for it; the server must have a limit for that, of a megabyte or so.
 pub(crate) async fn a_reader_that_takes_nothing_is_cut_off_and_told([here, there]: [Arc<dyn MessageBus>; 2]) {
-    const LEN: usize = 16 * 1024;
     let mut reader = Reader::of(&*there, "room/x").await;
-    let (stop, taken) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicU64::new(0)));
-    let publishing = tokio::spawn({
-        let (stop, taken, topic) = (stop.clone(), taken.clone(), reader.topic.clone());
-        async move {
-            for first in (0..).step_by(50) {
-                if stop.load(Ordering::Acquire) {
-                    return;
-                }
-                let batch: Vec<_> = (first..first + 50).map(|n| outgoing(&topic, n, LEN)).collect();
-                publish(&*here, &batch).await;
-                taken.store(first + 49, Ordering::Release);
-            }
-        }
-    });
+    let publishing = Publishing::start(here, &reader.topic, 16 * 1024);
     // More than a feed takes, and the buffers of both ends of a socket, and the server.
     within("much is published", async {
-        while taken.load(Ordering::Acquire) < 8000 {
+        while publishing.taken() < 8000 {
             sleep(Duration::from_millis(5)).await;
         }
     })
     .await;
-    reader.read(taken.load(Ordering::Acquire)).await;
+    reader.read(publishing.taken()).await;
     assert!(reader.interruptions > 0, "nothing was lost: this test shows nothing");
     until_connected(&*there, true).await;
-    stop.store(true, Ordering::Release);
-    within("publishing ends", publishing).await.unwrap();
+    publishing.end().await;
 }
 
 /// The reason must be seen, and the password must not.
