@@ -92,6 +92,16 @@ pub(crate) fn redis() -> Need {
     Need::new(&["redis-server", "/usr/sbin/redis-server"], &["redis-server"], "rust")
 }
 
+/// A load balancer.
+pub(crate) fn nginx() -> Need {
+    Need::new(&["nginx", "/usr/sbin/nginx"], &["nginx"], "rust")
+}
+
+/// Another load balancer.
+pub(crate) fn haproxy() -> Need {
+    Need::new(&["haproxy", "/usr/sbin/haproxy"], &["haproxy"], "rust")
+}
+
 /// A C++ compiler, for libFuzzer.
 pub(crate) fn cxx() -> Need {
     Need::new(&["c++", "g++", "clang++"], &["g++"], "fuzz")
@@ -110,7 +120,7 @@ pub(crate) fn llvm(ctx: &Context, tool: &str) -> Result<Need> {
 /// Prints every need, and where it is met.
 pub(crate) fn list(ctx: &Context) -> Result<()> {
     println!("from Debian, installed by the suites when they run as root:");
-    for need in [postgres(), redis(), chromium(), npm(), cxx(), llvm(ctx, "llvm-cov")?] {
+    for need in [postgres(), redis(), nginx(), haproxy(), chromium(), npm(), cxx(), llvm(ctx, "llvm-cov")?] {
         let found = need.find().map_or_else(|| "missing".to_owned(), |path| path.display().to_string());
         println!("  {:<24} for {:<10} {found}", need.packages.join(" "), need.for_suites);
     }

@@ -16,6 +16,7 @@
 //! shard that has members of the room, once per member and turn. See `docs/architecture.md` in the repository.
 
 mod admin;
+pub mod affinity;
 mod amend;
 mod analytics;
 mod auth;
