@@ -8,11 +8,13 @@ use std::collections::BTreeMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use ecow::EcoString;
 use outspoke_bus::NodeId;
 use outspoke_protocol::Timestamp;
 use tokio::time::Instant;
 
 use super::envelope::BeatWord;
+use crate::affinity::prefer;
 
 /// Nodes that are remembered: more are not listened to.
 const NODES_MAX: usize = 1024;
@@ -100,6 +102,17 @@ impl Nodes {
             .collect();
         gone.iter().for_each(|(id, _)| drop(nodes.remove(id)));
         gone
+    }
+
+    /// Name and address of the node that a key prefers: `own`, if that takes clients, or one of the others that do.
+    ///
+    /// *Cost*: a hash for each node, under the lock; two short texts are copied.
+    pub(super) fn prefer(&self, own: Option<(&str, &str)>, key: &str) -> Option<(EcoString, EcoString)> {
+        let nodes = self.lock();
+        let others = nodes.values().map(|heard| &heard.word).filter(|word| !word.draining);
+        let (names, addresses): (Vec<&str>, Vec<&str>) =
+            own.into_iter().chain(others.map(|word| (&*word.name, &*word.advertise))).unzip();
+        prefer(&names, key).map(|place| (names[place].into(), addresses[place].into()))
     }
 
     pub(super) fn ids(&self) -> Vec<NodeId> {
