@@ -7,15 +7,13 @@
 
 import { Refused, ask, field, number, part, refresh, sums, table, told } from './common.js';
 
-/** @typedef {{ id: string, name: string, version: string, url?: string, here: boolean, draining: boolean, connections: number, rooms: number, uptimeSeconds: number, silentSeconds: number, lagMs: number, hearsUs: boolean }} Node */
+/** @typedef {{ id: string, name: string, version: string, url?: string, here: boolean, draining: boolean, connections: number, rooms: number, uptimeSeconds: number, silentSeconds: number, silent: boolean, lagMs: number, hearsUs: boolean }} Node */
 /** @typedef {{ kind: string, connected: boolean, detail?: string, queuedBytes: number, sent: number, heard: number, unsent: number, missed: number, repeated: number, garbage: number, foreign: number, forged: number, stale: number }} Bus */
 /** @typedef {{ id: string, name: string }} Label */
 /** @typedef {{ from: Label, answered: boolean, routes: { to: Label, roundTripMs?: number, clockAheadMs?: number }[] }} Check */
 
 /** How often it is asked. */
 const EVERY_MS = 3000;
-/** A node that has not been heard for so long is called silent: it beats every five seconds, where nothing else is configured. */
-const SILENT_SECONDS = 7;
 const HEADINGS = ['Node', 'State', 'Connections', 'Rooms', 'Up for', 'Last heard', 'Lag', 'Version', 'Address'];
 
 const problem = part('problem', HTMLElement);
@@ -42,7 +40,7 @@ function state(node) {
   /** @type {string[]} */
   const words = [];
   if (node.draining) words.push('draining');
-  if (node.silentSeconds >= SILENT_SECONDS) words.push('silent');
+  if (node.silent) words.push('silent');
   if (!node.hearsUs) words.push('does not hear this one');
   return words.join(', ') || 'serving';
 }

@@ -211,6 +211,7 @@ impl Inner {
             draining: self.draining.load(Ordering::Acquire),
             here: true,
             silent: Duration::ZERO,
+            overdue: false,
             lag: 0,
             hears_us: true,
         }

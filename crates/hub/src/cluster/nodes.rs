@@ -35,6 +35,13 @@ struct Heard {
     ahead: i64,
 }
 
+impl Heard {
+    /// How often it wants to be heard.
+    fn interval(&self) -> Duration {
+        Duration::from_millis(self.word.interval).min(INTERVAL_MAX)
+    }
+}
+
 /// A node of the cluster.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
@@ -59,6 +66,8 @@ pub struct NodeInfo {
     pub here: bool,
     /// How long ago it was last heard.
     pub silent: Duration,
+    /// It should have been heard of meanwhile: a beat of its is overdue.
+    pub overdue: bool,
     /// How long what it said last was on the way, together with how far its clock is ahead, in milliseconds.
     pub lag: i64,
     /// Whether it hears this node.
@@ -91,10 +100,7 @@ impl Nodes {
     /// Takes out those that have been silent for too long.
     pub(super) fn take_silent(&self, now: Instant) -> Vec<(NodeId, String)> {
         let mut nodes = self.lock();
-        let silent = |heard: &Heard| {
-            let interval = Duration::from_millis(heard.word.interval).min(INTERVAL_MAX);
-            now.duration_since(heard.at) > 2 * interval
-        };
+        let silent = |heard: &Heard| now.duration_since(heard.at) > 2 * heard.interval();
         let gone: Vec<_> = nodes
             .iter()
             .filter(|(_, heard)| silent(heard))
@@ -132,6 +138,7 @@ impl Nodes {
             draining: heard.word.draining,
             here: false,
             silent: heard.at.elapsed(),
+            overdue: heard.at.elapsed() > heard.interval().mul_f32(1.25),
             lag: -heard.ahead,
             hears_us: heard.word.hears(us),
         };

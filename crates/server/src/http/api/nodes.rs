@@ -32,6 +32,8 @@ pub(super) struct Node {
     uptime_seconds: u64,
     /// How long ago it was last heard.
     silent_seconds: f64,
+    /// It should have been heard of meanwhile.
+    silent: bool,
     /// How long its last word was on the way, and how far clocks differ.
     lag_ms: i64,
     hears_us: bool,
@@ -120,6 +122,7 @@ impl From<NodeInfo> for Node {
             rooms: info.rooms,
             uptime_seconds: u64::try_from(up).unwrap_or(0) / 1000,
             silent_seconds: (info.silent.as_secs_f64() * 10.0).round() / 10.0,
+            silent: info.overdue,
             lag_ms: info.lag,
             hears_us: info.hears_us,
         }
