@@ -92,6 +92,11 @@ pub(crate) fn redis() -> Need {
     Need::new(&["redis-server", "/usr/sbin/redis-server"], &["redis-server"], "rust")
 }
 
+/// A NATS server.
+pub(crate) fn nats() -> Need {
+    Need::new(&["nats-server", "/usr/sbin/nats-server"], &["nats-server"], "rust")
+}
+
 /// A load balancer.
 pub(crate) fn nginx() -> Need {
     Need::new(&["nginx", "/usr/sbin/nginx"], &["nginx"], "rust")
@@ -100,6 +105,11 @@ pub(crate) fn nginx() -> Need {
 /// Another load balancer.
 pub(crate) fn haproxy() -> Need {
     Need::new(&["haproxy", "/usr/sbin/haproxy"], &["haproxy"], "rust")
+}
+
+/// An etcd server.
+pub(crate) fn etcd() -> Need {
+    Need::new(&["etcd"], &["etcd-server"], "rust")
 }
 
 /// A C++ compiler, for libFuzzer.
@@ -120,7 +130,9 @@ pub(crate) fn llvm(ctx: &Context, tool: &str) -> Result<Need> {
 /// Prints every need, and where it is met.
 pub(crate) fn list(ctx: &Context) -> Result<()> {
     println!("from Debian, installed by the suites when they run as root:");
-    for need in [postgres(), redis(), nginx(), haproxy(), chromium(), npm(), cxx(), llvm(ctx, "llvm-cov")?] {
+    let services = [postgres(), redis(), etcd(), nats(), nginx(), haproxy()];
+    let tools = [chromium(), npm(), cxx(), llvm(ctx, "llvm-cov")?];
+    for need in services.into_iter().chain(tools) {
         let found = need.find().map_or_else(|| "missing".to_owned(), |path| path.display().to_string());
         println!("  {:<24} for {:<10} {found}", need.packages.join(" "), need.for_suites);
     }

@@ -9,9 +9,17 @@
 
 mod contract;
 mod dispatch;
+#[cfg(feature = "etcd")]
+pub mod etcd;
 mod link;
 mod memory;
+#[cfg(feature = "nats")]
+pub mod nats;
 mod node;
+#[cfg(feature = "redis")]
+pub mod redis;
+#[cfg(feature = "remote")]
+mod remote;
 #[cfg(feature = "suite")]
 pub mod suite;
 mod topic;

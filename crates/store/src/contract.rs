@@ -71,7 +71,8 @@ pub struct Replace {
     /// What it says from now on.
     pub payload: Bytes,
     /// What it must say so far, or the whole batch is a [`StoreError::Conflict`]; `None`: whatever it says. Looked at
-    /// before anything of the batch is done, and only if the replace is to be done.
+    /// before anything of the batch is done, and only if the replace is to be done. A batch without records that was in
+    /// doubt may so find its own change.
     pub was: Option<Bytes>,
 }
 

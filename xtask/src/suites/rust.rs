@@ -27,11 +27,18 @@ pub(crate) const OBJECTS_FILE: &str = "objects.txt";
 
 /// The workspace's tests, or those whose names contain `filter`.
 pub(super) fn run(ctx: &Context, tally: &mut Tally, filter: Option<&str>, measured: bool) -> Result<Notes> {
-    // The stores' tests run against the real ones, and the shipped configurations of load balancers with these.
-    packages::postgres().ensure(ctx)?;
-    packages::redis().ensure(ctx)?;
-    packages::nginx().ensure(ctx)?;
-    packages::haproxy().ensure(ctx)?;
+    // The tests of stores and buses run against the real ones, and the shipped configurations of load balancers with these.
+    let services = [
+        packages::postgres(),
+        packages::redis(),
+        packages::etcd(),
+        packages::nats(),
+        packages::nginx(),
+        packages::haproxy(),
+    ];
+    for service in services {
+        service.ensure(ctx)?;
+    }
     let workspace = ["--workspace", "--exclude=xtask"];
     let programs = build(ctx, &workspace, measured)?;
     if measured {

@@ -48,7 +48,8 @@ pub(crate) async fn run(hub: Arc<Inner>) {
             cluster.link.run(),
             hear(&hub, cluster, events),
             subscribe(&hub, cluster),
-            beat(&hub, cluster)
+            beat(&hub, cluster),
+            watch_stores(&hub, cluster)
         );
     };
     tokio::select! {
@@ -89,6 +90,28 @@ async fn beat(hub: &Inner, cluster: &Cluster) {
         for (node, name) in cluster.nodes.take_silent(now) {
             tracing::warn!(%node, name, "a node is not heard of any more: its clients are in no room now");
             everywhere(hub, |room| room.node_gone(hub, node, false));
+        }
+    }
+}
+
+/// Notices stores that were away or were emptied: what rooms believe of them is compared then, also where nothing is said.
+async fn watch_stores(hub: &Arc<Inner>, cluster: &Cluster) {
+    let mut known = vec![None; hub.keepers.len()];
+    let mut look = tokio::time::interval(cluster.options.heartbeat);
+    look.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        look.tick().await;
+        for (keeper, known) in hub.keepers.iter().zip(&mut known) {
+            let seed = tokio::time::timeout(hub.config.store_timeout, keeper.seed()).await;
+            let seed = seed.ok().and_then(Result::ok);
+            // The first look finds nothing to compare with; a store that is away is looked at again.
+            if seed.is_some() && known.is_some() && seed != *known {
+                let of_keeper =
+                    |room: &Arc<Room>| room.keeper.as_ref().is_some_and(|held| Arc::ptr_eq(held, keeper));
+                compare(hub, all_rooms(hub).into_iter().filter(of_keeper).collect());
+            }
+            // `Some(None)`: it was away, so that whatever it has next is news.
+            *known = Some(seed.flatten());
         }
     }
 }

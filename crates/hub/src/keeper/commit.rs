@@ -1,4 +1,8 @@
 //! One batch: gathered, made durable, handed back.
+//!
+//! Every batch has a time after which the store refuses it ([`fence`](super::fence)). So a batch in doubt does not stay so:
+//! either it is found written, or it is too late for it, also for what is still under way to the store. While the store
+//! still remembers what it was given at first, that is as good as a refusal; later nobody can know, and there is no answer.
 
 #![allow(clippy::vec_box)] // submissions are large, and move from one vector to another
 
@@ -10,8 +14,8 @@ use std::time::Duration;
 use outspoke_protocol::{Acknowledgement, Epoch, Event, MessageId, Position, Refusal, Timestamp};
 use outspoke_store::{Append, Appended, Batch, FactWrite, Outcome, StoreError};
 use tokio::sync::oneshot;
-use tokio::time::Instant;
 
+use super::fence::Begun;
 use super::{Job, Keeper, Origin, Submission, is_empty, refusal_of_store};
 use crate::cluster::PlacedRecord;
 use crate::error::PublishError;
@@ -25,6 +29,34 @@ use crate::shard::command::Command;
 const LOOK: Duration = Duration::from_millis(250);
 /// How long to wait before a batch in doubt is tried again: at first, and at most.
 const RETRY: (Duration, Duration) = (Duration::from_millis(50), Duration::from_millis(1000));
+
+/// How often a batch that was never in doubt gets another time, because the store's clock is not yet known.
+const CORRECTIONS_MAX: usize = 3;
+
+/// Why a batch is not known to be written.
+#[derive(Debug)]
+pub(super) struct Undone {
+    pub(super) error: StoreError,
+    /// Whether it is certain that nothing was written and nothing will be; otherwise nobody can know.
+    pub(super) is_certain: bool,
+    begun: Begun,
+}
+
+impl Undone {
+    fn refused(error: StoreError, begun: Begun) -> Self {
+        Self { error, is_certain: true, begun }
+    }
+
+    /// As whoever asked for it is told.
+    pub(super) fn told(&self) -> StoreError {
+        match &self.error {
+            StoreError::TooLate { .. } => {
+                StoreError::Unavailable("it did not come back in time for what was to be written".to_owned())
+            }
+            error => error.clone(),
+        }
+    }
+}
 
 /// Jobs that become durable together.
 #[derive(Default)]
@@ -63,7 +95,8 @@ impl Keeper {
     /// Does jobs in their order.
     pub(super) async fn work(&self, hub: &Arc<Inner>, jobs: Vec<Job>) {
         let mut group = Group::default();
-        let now = Instant::now();
+        self.fence.compare(hub.config.store_timeout);
+        let now = self.fence.overdue();
         for job in jobs {
             match job {
                 Job::Publish(submission) if submission.deadline <= now => self.refuse_late(hub, submission),
@@ -95,45 +128,120 @@ impl Keeper {
             }
             return;
         }
-        let outcome = self.commit_until_known(hub, &batch).await;
+        let mut batch = batch;
+        let outcome = self.commit_until_known(hub, &mut batch).await;
         for done in writes {
             // Whoever asked may have stopped waiting.
-            let _ = done.send(outcome.as_ref().map(|_| ()).map_err(Clone::clone));
+            let _ = done.send(match &outcome {
+                Ok(_) => Ok(()),
+                Err(undone) => Err(undone.told()),
+            });
         }
         match outcome {
             Ok(appended) => {
                 self.counters.commits.fetch_add(1, Ordering::Relaxed);
                 self.hand_back(hub, rooms, appended).await;
             }
-            Err(error) => {
-                tracing::warn!(store = %self.name, %error, "messages were refused");
-                let mut answers = Answers::new(hub);
-                for submission in rooms.into_iter().flat_map(|(_, submissions)| submissions) {
-                    self.refuse(&mut answers, *submission, &error);
-                }
-                answers.send();
+            Err(Undone { error: StoreError::TooLate { .. }, begun, .. }) if rooms.len() > 1 => {
+                self.settle(hub, batch, rooms, begun).await;
+            }
+            Err(undone) => self.give_up(hub, rooms, &undone),
+        }
+    }
+
+    /// Finds out what became of each part of a batch that as a whole is too late: a store that needs several steps may have
+    /// done some.
+    async fn settle(
+        &self,
+        hub: &Arc<Inner>,
+        batch: Batch,
+        rooms: Vec<(Arc<Room>, Vec<Box<Submission>>)>,
+        begun: Begun,
+    ) {
+        for (append, room) in batch.appends.into_iter().zip(rooms) {
+            let part = Batch { appends: vec![append], facts: Vec::new(), not_after: batch.not_after };
+            let mut begun = begun;
+            match self.commit_begun(hub, &part, &mut begun).await {
+                Ok(appended) => self.hand_back(hub, vec![room], appended).await,
+                Err(undone) => self.give_up(hub, vec![room], &undone),
             }
         }
+    }
+
+    /// Refuses what was certainly not written, and leaves the rest without an answer.
+    fn give_up(&self, hub: &Inner, rooms: Vec<(Arc<Room>, Vec<Box<Submission>>)>, undone: &Undone) {
+        let error = undone.told();
+        let submissions = rooms.into_iter().flat_map(|(_, submissions)| submissions);
+        let mut answers = Answers::new(hub);
+        if undone.is_certain {
+            tracing::warn!(store = %self.name, %error, "messages were refused");
+            submissions.for_each(|submission| self.refuse(&mut answers, *submission, &error));
+        } else {
+            let messages = submissions.map(|submission| answers.unknown(submission.origin)).count();
+            tracing::warn!(
+                store = %self.name, messages, error = %undone.error,
+                "the store was away for so long that nobody can know whether it has some messages: \
+                 those who sent them get no answer"
+            );
+        }
+        answers.send();
     }
 
     /// Commits, and commits the same again for as long as the store cannot say whether it did.
     pub(super) async fn commit_until_known(
         &self,
         hub: &Inner,
+        batch: &mut Batch,
+    ) -> Result<Vec<Appended>, Undone> {
+        let timeout = hub.config.store_timeout;
+        let in_time = self.watching(hub, self.is_in_time(timeout)).await;
+        let mut begun = self.fence.begin(timeout);
+        if !in_time {
+            let stopped = StoreError::Unavailable("the hub was stopped for a while".to_owned());
+            return Err(Undone::refused(stopped, begun));
+        }
+        let mut corrections = 0;
+        loop {
+            batch.not_after = Some(begun.not_after);
+            match self.commit_begun(hub, batch, &mut begun).await {
+                Err(undone @ Undone { error: StoreError::TooLate { now }, .. }) => {
+                    let in_time = self.fence.learn(now, timeout);
+                    if begun.in_doubt || !in_time || corrections >= CORRECTIONS_MAX {
+                        return Err(undone);
+                    }
+                    corrections += 1;
+                    begun = self.fence.begin(timeout);
+                }
+                outcome => return outcome,
+            }
+        }
+    }
+
+    /// Commits as long as it takes, always with the time that it was given first.
+    async fn commit_begun(
+        &self,
+        hub: &Inner,
         batch: &Batch,
-    ) -> Result<Vec<Appended>, StoreError> {
-        let mut in_doubt = false;
+        begun: &mut Begun,
+    ) -> Result<Vec<Appended>, Undone> {
         let mut pause = RETRY.0;
         loop {
             match self.watching(hub, self.store.commit(batch)).await {
                 Ok(appended) => return Ok(appended),
                 Err(error @ StoreError::InDoubt(_)) => {
                     tracing::warn!(store = %self.name, %error, "trying again until it is known what was written");
-                    in_doubt = true;
+                    begun.in_doubt = true;
                 }
+                Err(error @ StoreError::TooLate { now }) => {
+                    let is_certain = !begun.in_doubt || begun.is_certain(now);
+                    return Err(Undone { error, is_certain, begun: *begun });
+                }
+                Err(error @ StoreError::Conflict) => return Err(Undone::refused(error, *begun)),
                 // Nothing of *this* try was written; an earlier one may have been.
-                Err(error) if in_doubt => tracing::debug!(store = %self.name, %error, "still in doubt"),
-                Err(error) => return Err(error),
+                Err(error) if begun.in_doubt => {
+                    tracing::debug!(store = %self.name, %error, "still in doubt");
+                }
+                Err(error) => return Err(Undone::refused(error, *begun)),
             }
             self.watching(hub, tokio::time::sleep(pause)).await;
             pause = (pause * 2).min(RETRY.1);
@@ -147,7 +255,7 @@ impl Keeper {
             match tokio::time::timeout(LOOK, wanted.as_mut()).await {
                 Ok(outcome) => return outcome,
                 Err(_) => {
-                    for submission in self.queue.take_expired(Instant::now()) {
+                    for submission in self.queue.take_expired(self.fence.overdue()) {
                         self.refuse_late(hub, submission);
                     }
                 }
@@ -286,6 +394,13 @@ impl<'a> Answers<'a> {
             Origin::Api(done) => {
                 let _ = done.send(Err(PublishError::Refused(refusal)));
             }
+        }
+    }
+
+    /// Nobody can know: the publisher gets no answer, and its shard no longer waits for one.
+    pub(super) fn unknown(&mut self, origin: Origin) {
+        if let Origin::Client { shard, key, .. } = origin {
+            self.by_shard[shard].push((key, None));
         }
     }
 

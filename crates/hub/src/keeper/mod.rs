@@ -6,11 +6,12 @@
 //! writing.
 //!
 //! Invariants: jobs are done in the order of the queue. A message is refused only if the store says for sure that it
-//! was not written; until that is known, it stays unanswered. The queue is bounded in bytes, the wait in it in time.
+//! was not written; until that is known, it stays unanswered, and for ever if nobody can know any more. The queue is bounded in bytes, the wait in it in time.
 
 mod amend;
 mod commit;
 mod erase;
+mod fence;
 mod queue;
 mod seed;
 
@@ -29,6 +30,7 @@ use tokio::time::Instant;
 
 pub(crate) use self::amend::Amendment;
 use self::erase::Erasure;
+use self::fence::Fence;
 use self::queue::Queue;
 pub(crate) use self::seed::renewal as renewal_of_epochs;
 use crate::analytics::Analytics;
@@ -46,6 +48,7 @@ pub(crate) struct Keeper {
     pub(crate) name: EcoString,
     store: Arc<dyn Store>,
     queue: Queue,
+    fence: Fence,
     runtime: OnceLock<Handle>,
     pub(crate) counters: KeeperCounters,
 }
@@ -110,6 +113,7 @@ impl Keeper {
             name,
             store,
             queue: Queue::new(queue_bytes_max),
+            fence: Fence::default(),
             runtime: OnceLock::new(),
             counters: KeeperCounters::default(),
         }

@@ -27,7 +27,8 @@ impl Keeper {
         Ok(epoch_of(&seed, log))
     }
 
-    async fn seed(&self) -> Result<Option<Bytes>, StoreError> {
+    /// The seed, if there is one yet.
+    pub(crate) async fn seed(&self) -> Result<Option<Bytes>, StoreError> {
         Ok(self.facts(vec![key()]).await?.into_iter().next().flatten())
     }
 }

@@ -19,6 +19,7 @@ mod pressure;
 mod pushes;
 mod receipts;
 mod recovery;
+mod shared;
 mod shelf;
 mod shutdown;
 mod slow;

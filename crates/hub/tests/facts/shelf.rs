@@ -2,10 +2,11 @@
 
 use std::sync::Arc;
 use std::sync::Mutex;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicUsize, Ordering};
 
 use bytes::Bytes;
 use ecow::EcoString;
+use outspoke_hub::store::limits::local_clock;
 use outspoke_hub::store::{
     Answer, Appended, AuthoredPage, Batch, FactKey, FactPage, Health, LogKey, LogState, LogsPage,
     MemoryStore, Page, Place, Range, Retention, Space, Store, StoreError, VerifyReport,
@@ -25,6 +26,13 @@ pub(crate) enum Mood {
         times: usize,
         written: bool,
     },
+    /// The answer is lost once after the first appends were written, and the store's clock moves on by so many milliseconds.
+    Away {
+        appends_written: usize,
+        ms: i64,
+    },
+    /// One for each commit from now on; then it works.
+    Each(Vec<Mood>),
 }
 
 #[derive(Debug)]
@@ -38,13 +46,27 @@ pub(crate) struct Shelf {
     scans: Mutex<std::collections::HashMap<Space, usize>>,
     /// Facts without a message are lost, as in a crash before they are written.
     drops_facts: AtomicBool,
+    is_shared: bool,
+    /// How far its clock is ahead of the local one, in milliseconds.
+    ahead: AtomicI64,
+    /// The last time that a batch with records was given.
+    not_after: Mutex<Option<i64>>,
     /// How often each log was read.
     by_log: Mutex<std::collections::HashMap<EcoString, usize>>,
 }
 
 impl Shelf {
     pub(crate) fn new() -> Arc<Self> {
-        Arc::new(Self {
+        Arc::new(Self::with_clock(false, 0))
+    }
+
+    /// One that several hubs may have, with a clock of its own.
+    pub(crate) fn shared(ahead_ms: i64) -> Arc<Self> {
+        Arc::new(Self::with_clock(true, ahead_ms))
+    }
+
+    fn with_clock(is_shared: bool, ahead_ms: i64) -> Self {
+        Self {
             inner: MemoryStore::new(),
             mood: watch::Sender::new(Mood::Works),
             reads: AtomicUsize::new(0),
@@ -52,7 +74,34 @@ impl Shelf {
             commits: AtomicUsize::new(0),
             scans: Mutex::default(),
             drops_facts: AtomicBool::new(false),
+            is_shared,
+            ahead: AtomicI64::new(ahead_ms),
+            not_after: Mutex::default(),
             by_log: Mutex::default(),
+        }
+    }
+
+    /// Its clock moves on, unseen.
+    pub(crate) fn pass(&self, ms: i64) {
+        self.ahead.fetch_add(ms, Ordering::SeqCst);
+    }
+
+    /// For how long after now, by its own clock, the last batch of messages might have been written.
+    pub(crate) fn allowed_ms(&self) -> i64 {
+        let now = local_clock() + self.ahead.load(Ordering::SeqCst);
+        self.not_after.lock().unwrap().expect("a batch with a time") - now
+    }
+
+    async fn commit_by_clock(&self, batch: &Batch) -> Result<Vec<Appended>, StoreError> {
+        if batch.has_records() {
+            *self.not_after.lock().unwrap() = batch.not_after;
+        }
+        let ahead = self.ahead.load(Ordering::SeqCst);
+        let not_after = batch.not_after.map(|not_after| not_after - ahead);
+        let committed = self.inner.commit(&Batch { not_after, ..batch.clone() }).await;
+        committed.map_err(|error| match error {
+            StoreError::TooLate { now } => StoreError::TooLate { now: now + ahead },
+            error => error,
         })
     }
 
@@ -91,9 +140,22 @@ impl Shelf {
             return Ok(Vec::new());
         }
         let mut moods = self.mood.subscribe();
-        let mood = moods.wait_for(|mood| *mood != Mood::Holds).await.unwrap().clone();
+        let mut mood = moods.wait_for(|mood| *mood != Mood::Holds).await.unwrap().clone();
+        if let Mood::Each(mut moods) = mood {
+            mood = moods.remove(0);
+            self.set(if moods.is_empty() { Mood::Works } else { Mood::Each(moods) });
+        }
         match mood {
-            Mood::Works | Mood::Holds => self.inner.commit(batch).await,
+            Mood::Works | Mood::Holds | Mood::Each(_) => self.commit_by_clock(batch).await,
+            Mood::Away { appends_written, ms } => {
+                if *self.mood.borrow() == mood {
+                    self.set(Mood::Works);
+                }
+                let appends = batch.appends.iter().take(appends_written).cloned().collect();
+                self.commit_by_clock(&Batch { appends, facts: Vec::new(), ..batch.clone() }).await?;
+                self.pass(ms);
+                Err(StoreError::InDoubt("the answer was lost".to_owned()))
+            }
             Mood::Refuses(error) => Err(error),
             Mood::Doubts { times, written } => {
                 self.set(match times {
@@ -101,7 +163,7 @@ impl Shelf {
                     times => Mood::Doubts { times: times - 1, written },
                 });
                 if written {
-                    self.inner.commit(batch).await?;
+                    self.commit_by_clock(batch).await?;
                 }
                 Err(StoreError::InDoubt("the answer was lost".to_owned()))
             }
@@ -112,6 +174,10 @@ impl Shelf {
 impl Store for Shelf {
     fn name(&self) -> &'static str {
         "shelf"
+    }
+
+    fn is_shared(&self) -> bool {
+        self.is_shared
     }
 
     fn commit<'a>(&'a self, batch: &'a Batch) -> Answer<'a, Vec<Appended>> {

@@ -30,20 +30,29 @@ pub(crate) struct Connection {
     client: TcpClient,
 }
 
-/// Where to connect, and as whom.
+/// Where to connect, and as whom. With several servers the next one is tried whenever a connection is gone.
 #[derive(Clone, Debug)]
 pub(crate) struct Way {
-    pub(crate) address: watch::Receiver<Option<SocketAddr>>,
+    pub(crate) addresses: Vec<watch::Receiver<Option<SocketAddr>>>,
+    pub(crate) next: usize,
     pub(crate) user: String,
 }
 
 impl Way {
+    /// To one server, wherever it is.
+    pub(crate) fn to(address: watch::Receiver<Option<SocketAddr>>, user: &str) -> Self {
+        Self { addresses: vec![address], next: 0, user: user.to_owned() }
+    }
+
     /// Connects as soon as there is a server.
     pub(crate) async fn connect(&mut self) -> Connection {
         loop {
-            let address =
-                *self.address.wait_for(Option::is_some).await.expect("the host outlives its clients");
-            let address = address.expect("just waited for");
+            let address = *self.addresses[self.next % self.addresses.len()].borrow();
+            self.next += 1;
+            let Some(address) = address else {
+                tokio::time::sleep(PAUSE).await;
+                continue;
+            };
             if let Some(mut connection) = upgrade(address, &self.user).await
                 && matches!(connection.next().await, Heard::Event(event) if event["type"] == "welcome")
             {

@@ -1,6 +1,7 @@
 //! Publishers and members of several rooms, set going, and called to account.
 
 use std::collections::BTreeMap;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -39,12 +40,25 @@ pub(crate) struct Crowd {
 impl Crowd {
     /// Three publishers and three members in each room.
     pub(crate) fn gather(host: &Host, rooms: &[&str]) -> Self {
+        Self::gather_at(&[host.address()], rooms, &RESTLESS)
+    }
+
+    /// Three publishers in each room, and such members; each begins at another one of the servers.
+    pub(crate) fn gather_at(
+        addresses: &[watch::Receiver<Option<SocketAddr>>],
+        rooms: &[&str],
+        restless: &[Option<u64>],
+    ) -> Self {
         let (progress, receipts) = (Arc::new(Progress::default()), Arc::new(Receipts::default()));
         let (enough, ends) = (watch::Sender::new(false), watch::Sender::new(None));
-        let way = |user: String| Way { address: host.address(), user };
+        let mut turn = 0;
+        let mut way = |user: String| {
+            turn += 1;
+            Way { addresses: addresses.to_vec(), next: turn, user }
+        };
         let (mut publishers, mut members) = (JoinSet::new(), JoinSet::new());
         for (index, room) in rooms.iter().enumerate() {
-            for (which, restless_after) in RESTLESS.into_iter().enumerate() {
+            for (which, &restless_after) in restless.iter().enumerate() {
                 let member = Member {
                     way: way(format!("member-{index}-{which}")),
                     room: (*room).to_owned(),
@@ -68,7 +82,8 @@ impl Crowd {
             }
         }
         let rooms = rooms.iter().map(|&room| room.to_owned()).collect();
-        Self { rooms, publishers, members, progress, receipts, enough, ends, way: way("auditor".to_owned()) }
+        let way = way("auditor".to_owned());
+        Self { rooms, publishers, members, progress, receipts, enough, ends, way }
     }
 
     pub(crate) fn acknowledged(&self) -> u64 {

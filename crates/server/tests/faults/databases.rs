@@ -91,7 +91,7 @@ async fn paused(database: Database) {
     let name = database.name();
     let mut host = database.host().await;
     let mut crowd = Crowd::gather(&host, &["one", "two"]);
-    let mut other = Way { address: host.address(), user: "other".to_owned() };
+    let mut other = Way::to(host.address(), "other");
     let (mut other, _) = other.join("mem:other", None).await;
     crowd.acknowledge(200).await;
 

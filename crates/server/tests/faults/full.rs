@@ -43,7 +43,7 @@ impl Small {
     }
 
     fn way(&self, user: &str) -> Way {
-        Way { address: self.host.address(), user: user.to_owned() }
+        Way::to(self.host.address(), user)
     }
 
     /// Takes all the space there is.

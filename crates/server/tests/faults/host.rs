@@ -92,6 +92,17 @@ impl Host {
         self.process = Some(Process::spawn(command));
     }
 
+    /// Stops the server in good order: who is connected is told to go. Returns how long that took.
+    pub(crate) async fn stop(&mut self) -> Duration {
+        let begin = Instant::now();
+        self.address.send_replace(None);
+        let mut process = self.process.take().expect("it runs");
+        process.signal(Signal::TERM).unwrap();
+        let status = process.ended(GONE).await;
+        assert!(status.success(), "stopped in good order: {status}");
+        begin.elapsed()
+    }
+
     /// Ends the server in the middle of what it does.
     pub(crate) async fn kill(&mut self) {
         self.address.send_replace(None);

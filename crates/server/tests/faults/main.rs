@@ -10,6 +10,7 @@
 #![cfg(target_os = "linux")]
 #![allow(clippy::unwrap_used, clippy::print_stdout)] // What was measured is printed for whoever wants to see it.
 
+mod cluster;
 mod connection;
 mod crowd;
 mod databases;

@@ -36,7 +36,7 @@ async fn server_with_a_million_messages_is_ready_at_once() {
     assert!(ready < READY_WITHIN * FACTOR, "ready after {ready:?}");
 
     // They are there.
-    let mut way = Way { address: host.address(), user: "auditor".to_owned() };
+    let mut way = Way::to(host.address(), "auditor");
     for (room, head) in [("room-0", LARGEST), ("room-500", OTHERS)] {
         let (_, subscribed) = way.join(room, None).await;
         assert_eq!(subscribed["head"], head, "{subscribed}");

@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 use tokio::sync::watch;
@@ -15,6 +16,20 @@ use crate::words::Words;
 pub(crate) struct Progress {
     pub(crate) acknowledged: AtomicU64,
     pub(crate) refused: AtomicU64,
+    /// Milliseconds: the longest that a publisher was without an acknowledgement, and without a connection.
+    longest: [AtomicU64; 2],
+}
+
+impl Progress {
+    /// The longest that a publisher was without an acknowledgement, and without a connection.
+    pub(crate) fn waited(&self) -> (Duration, Duration) {
+        let of = |longest: &AtomicU64| Duration::from_millis(longest.load(Ordering::Relaxed));
+        (of(&self.longest[0]), of(&self.longest[1]))
+    }
+
+    fn note(&self, which: usize, waited: Duration) {
+        self.longest[which].fetch_max(waited.as_millis() as u64, Ordering::Relaxed);
+    }
 }
 
 /// One who publishes to one room.
@@ -67,6 +82,8 @@ struct Open {
     unreceipted: BTreeSet<u64>,
     in_flight: BTreeSet<u64>,
     attempts: u64,
+    /// When it was last acknowledged something.
+    acknowledged: Option<Instant>,
 }
 
 impl Publisher {
@@ -75,7 +92,9 @@ impl Publisher {
         let mut account = Account { room: self.room.clone(), publisher: self.number, ..Account::default() };
         let mut open = Open::default();
         loop {
+            let begin = Instant::now();
             let (mut connection, _) = self.way.join(&self.room, None).await;
+            self.progress.note(1, begin.elapsed());
             account.connections += 1;
             let done = self.talk(&mut connection, &mut account, &mut open).await;
             for number in std::mem::take(&mut open.in_flight) {
@@ -151,6 +170,9 @@ impl Publisher {
             return;
         }
         open.unreceipted.remove(&number);
+        if let Some(before) = open.acknowledged.replace(Instant::now()) {
+            self.progress.note(0, before.elapsed());
+        }
         if event["duplicate"] == true {
             account.duplicates += 1;
             if sent.unanswered == 0 {

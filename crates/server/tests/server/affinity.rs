@@ -365,3 +365,65 @@ async fn affinity_envoy_brings_nobody_new_to_a_drained_node() {
     let (_servers, upstreams, door) = nodes_with_door().await;
     node_is_drained(Balancer::Envoy(Envoy::start(&upstreams).await), &door).await;
 }
+
+/// A node that takes connections and answers nothing, once the balancer has noticed.
+async fn node_hangs(mut balancer: Balancer, servers: &[Server]) {
+    servers[1].signal(Signal::STOP);
+    balancer.has_lost("hub-2").await;
+    for more in ["", "&node=hub-2"] {
+        let places = balancer.places(FEW, more).await;
+        assert!(places.values().all(|node| node != "hub-2"), "{}, `{more}`: {places:?}", balancer.name());
+    }
+}
+
+// Users of that node would wait for nothing until somebody restarts it.
+#[tokio::test]
+async fn affinity_haproxy_brings_nobody_to_a_node_that_hangs() {
+    let (servers, upstreams) = nodes(3).await;
+    node_hangs(Balancer::Haproxy(Haproxy::start(&upstreams).await), &servers).await;
+}
+
+// As above.
+#[tokio::test]
+#[ignore = "needs Envoy, which Debian does not have: see docs/operating/affinity.md"]
+async fn affinity_envoy_brings_nobody_to_a_node_that_hangs() {
+    let (servers, upstreams) = nodes(3).await;
+    node_hangs(Balancer::Envoy(Envoy::start(&upstreams).await), &servers).await;
+}
+
+/// A node that has all the connections it may have, and everybody asks for it.
+async fn node_is_full(start: impl AsyncFnOnce(Vec<Upstream>) -> Balancer) {
+    let (_servers, mut upstreams) = nodes(3).await;
+    let full = node("hub-2").set("server.connections_max", "5").start().await;
+    upstreams[1] = Upstream::new("hub-2", full.addr);
+    let balancer = start(upstreams).await;
+    let mut clients = Vec::new();
+    for number in 0..FEW {
+        clients.push(balancer.open(&format!("userId=user-{number}&username=user&node=hub-2")).await);
+    }
+    let there = clients.iter().filter(|(node, _)| node == "hub-2").count();
+    // Where the balancer asks how it is, that may need one of them.
+    assert!((1..=5).contains(&there), "{}: {there} are there", balancer.name());
+    for (_, client) in &mut clients {
+        answers(client).await;
+    }
+}
+
+// Users would be refused by one node although others have space.
+#[tokio::test]
+async fn affinity_nginx_passes_users_on_from_a_full_node() {
+    node_is_full(async |nodes| Balancer::Nginx(Nginx::start(&nodes).await)).await;
+}
+
+// As above.
+#[tokio::test]
+async fn affinity_haproxy_passes_users_on_from_a_full_node() {
+    node_is_full(async |nodes| Balancer::Haproxy(Haproxy::start(&nodes).await)).await;
+}
+
+// As above.
+#[tokio::test]
+#[ignore = "needs Envoy, which Debian does not have: see docs/operating/affinity.md"]
+async fn affinity_envoy_passes_users_on_from_a_full_node() {
+    node_is_full(async |nodes| Balancer::Envoy(Envoy::start(&nodes).await)).await;
+}

@@ -1,13 +1,14 @@
-//! Services for tests, databases and load balancers: real servers as real processes on loopback, each with its own
-//! folder and a free port.
+//! Databases and message services for tests: real servers as real processes on loopback, each with its own data folder and a free port.
 //!
-//! Made for doing harm: every database can be paused, continued, killed and started again on the same port and
+//! Made for doing harm: every service can be paused, continued, killed and started again on the same port and
 //! data. Whatever happens to the test, its processes end with their guard, by their ids. The programs come from
 //! the system's packages; `cargo xtask deps` names them and `cargo xtask test` installs them where it may.
 
 mod balancer;
 mod envoy;
+mod etcd;
 mod haproxy;
+mod nats;
 mod nginx;
 mod postgres;
 mod redis;
@@ -16,8 +17,10 @@ mod shared;
 
 pub use balancer::Upstream;
 pub use envoy::Envoy;
+pub use etcd::Etcd;
 pub use haproxy::Haproxy;
+pub use nats::Nats;
 pub use nginx::Nginx;
 pub use postgres::Postgres;
-pub use redis::{Redis, RedisCluster};
+pub use redis::{Redis, RedisCluster, RedisSentinel};
 pub use shared::{Shared, Slot};

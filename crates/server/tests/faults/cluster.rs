@@ -1,0 +1,344 @@
+//! Two servers as one, while what connects them breaks: the bus is killed, stands still, forgets; a server is restarted.
+
+use std::net::SocketAddr;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
+
+use outspoke_testkit::services::{Etcd, Nats, Postgres, Redis};
+use serde_json::json;
+use tokio::sync::watch;
+
+use crate::connection::{Connection, Heard, Way};
+use crate::crowd::Crowd;
+use crate::host::Host;
+use crate::rounds;
+
+/// How long the bus is away.
+const AWAY: Duration = Duration::from_secs(15);
+/// What is promised after its return.
+const CAUGHT_UP_WITHIN: Duration = Duration::from_secs(5);
+/// Members of the crowd's room: those who let go of their connections now and then, and those who stay.
+const MEMBERS: [Option<u64>; 20] = {
+    let mut members = [None; 20];
+    members[0] = Some(700);
+    members[1] = Some(1100);
+    members
+};
+/// Messages acknowledged in each test at least.
+const ENOUGH: u64 = 10_000;
+
+/// What carries messages between the servers.
+pub(crate) enum Bus {
+    Etcd(Etcd),
+    Redis(Redis),
+    Nats(Nats),
+}
+
+impl Bus {
+    pub(crate) fn name(&self) -> &'static str {
+        match self {
+            Self::Etcd(_) => "etcd",
+            Self::Redis(_) => "redis",
+            Self::Nats(_) => "nats",
+        }
+    }
+
+    fn settings(&self) -> String {
+        match self {
+            Self::Etcd(etcd) => format!("  etcd:\n    endpoints: [\"{}\"]\n", etcd.url()),
+            Self::Redis(redis) => format!("  redis:\n    url: \"{}\"\n", redis.url()),
+            Self::Nats(nats) => format!("  nats:\n    url: \"{}\"\n", nats.url()),
+        }
+    }
+
+    fn kill(&mut self) {
+        match self {
+            Self::Etcd(etcd) => etcd.kill(),
+            Self::Redis(redis) => redis.kill(),
+            Self::Nats(nats) => nats.kill(),
+        }
+    }
+
+    async fn restart(&mut self) {
+        match self {
+            Self::Etcd(etcd) => etcd.restart().await,
+            Self::Redis(redis) => redis.restart().await,
+            Self::Nats(nats) => nats.restart().await,
+        }
+    }
+
+    fn pause(&self) {
+        match self {
+            Self::Etcd(etcd) => etcd.pause(),
+            Self::Redis(redis) => redis.pause(),
+            Self::Nats(nats) => nats.pause(),
+        }
+    }
+
+    fn resume(&self) {
+        match self {
+            Self::Etcd(etcd) => etcd.resume(),
+            Self::Redis(redis) => redis.resume(),
+            Self::Nats(nats) => nats.resume(),
+        }
+    }
+}
+
+/// The database that the servers share.
+pub(crate) enum Store {
+    Postgres(Postgres),
+    Redis(Redis),
+}
+
+impl Store {
+    fn settings(&self) -> String {
+        let (name, url) = match self {
+            Self::Postgres(postgres) => ("postgresql", postgres.url()),
+            Self::Redis(redis) => ("redis", redis.url()),
+        };
+        format!("store:\n  backend: {name}\n  {name}:\n    url: \"{url}\"\n")
+    }
+}
+
+/// Servers that act as one.
+pub(crate) struct Servers {
+    pub(crate) hosts: Vec<Host>,
+}
+
+impl Servers {
+    pub(crate) async fn start(count: usize, bus: &Bus, store: &Store) -> Self {
+        let mut hosts = Vec::new();
+        for number in 1..=count {
+            let cluster = format!(
+                "cluster:\n  enabled: true\n  bus: {}\n  name: hub-{number}\n  secret: battery staple\n  heartbeat: 1s\n{}",
+                bus.name(),
+                bus.settings()
+            );
+            let mut host = Host::new(&format!("{}{cluster}", store.settings()));
+            host.start().await;
+            hosts.push(host);
+        }
+        Self { hosts }
+    }
+
+    pub(crate) fn addresses(&self) -> Vec<watch::Receiver<Option<SocketAddr>>> {
+        self.hosts.iter().map(Host::address).collect()
+    }
+
+    /// Three publishers and twenty members in one room.
+    fn crowd(&self) -> Crowd {
+        Crowd::gather_at(&self.addresses(), &["room"], &MEMBERS)
+    }
+}
+
+/// Somebody on the first server who says something in a room where nothing else is said, and somebody on the second who
+/// waits for it: a last message that no later one betrays.
+struct Quiet {
+    publisher: Connection,
+    member: Connection,
+    said: u64,
+}
+
+impl Quiet {
+    async fn meet(servers: &Servers) -> Self {
+        let way = |index: usize, user: &str| Way::to(servers.hosts[index].address(), user);
+        let (publisher, _) = way(0, "quiet-publisher").join("quiet", None).await;
+        let (member, _) = way(1, "quiet-member").join("quiet", None).await;
+        let mut quiet = Self { publisher, member, said: 0 };
+        quiet.say().await;
+        quiet.hear().await;
+        quiet
+    }
+
+    /// Says the next number and waits until it is acknowledged.
+    async fn say(&mut self) {
+        self.said += 1;
+        let id = format!("q{}", self.said);
+        let request = json!({ "type": "publish", "id": id, "room": "quiet", "data": self.said });
+        self.publisher.send(&request).await;
+        let answer = self.publisher.answer(&id).await.expect("the server stays");
+        assert_eq!(answer["type"], "ack", "{answer}");
+    }
+
+    /// Waits until the member has the newest number.
+    async fn hear(&mut self) {
+        loop {
+            match self.member.next().await {
+                Heard::Event(event) if event["type"] == "message" && event["data"] == self.said => return,
+                Heard::Event(event) => assert_ne!(event["type"], "gap", "{event}"),
+                Heard::Gone => panic!("the server stays"),
+            }
+        }
+    }
+}
+
+async fn bus_is_away(mut bus: Bus, store: Store, how: &str) {
+    let what = format!("{} {how} for {AWAY:?}", bus.name());
+    let mut servers = Servers::start(2, &bus, &store).await;
+    let mut quiet = Quiet::meet(&servers).await;
+    let mut crowd = servers.crowd();
+    crowd.acknowledge(ENOUGH / 3).await;
+    for _ in 0..rounds(1) {
+        let before = crowd.acknowledged();
+        match how {
+            "killed" => bus.kill(),
+            _ => bus.pause(),
+        }
+        tokio::time::sleep(AWAY / 2).await;
+        quiet.say().await;
+        tokio::time::sleep(AWAY / 2).await;
+        let meanwhile = crowd.acknowledged() - before;
+        assert!(meanwhile > 0, "stored rooms need no bus to be acknowledged");
+        match how {
+            "killed" => bus.restart().await,
+            _ => bus.resume(),
+        }
+        let begin = Instant::now();
+        let caught_up = tokio::time::timeout(CAUGHT_UP_WITHIN, quiet.hear()).await;
+        println!(
+            "{what}: {meanwhile} acknowledged meanwhile; caught up {:.1?} after its return",
+            begin.elapsed()
+        );
+        assert!(
+            caught_up.is_ok(),
+            "{what}: a message said meanwhile was not there {CAUGHT_UP_WITHIN:?} after its return"
+        );
+    }
+    let left = ENOUGH.saturating_sub(crowd.acknowledged()).max(500);
+    crowd.acknowledge(left).await;
+    for host in &mut servers.hosts {
+        assert!(host.process().is_running(), "the servers go on");
+    }
+    let refused = crowd.progress.refused.load(Ordering::Relaxed);
+    assert_eq!(refused, 0, "the store was there all the time");
+    crowd.account().await.judge(&what);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn etcd_killed_between_two_servers_loses_repeats_and_reorders_nothing() {
+    let (bus, store) = tokio::join!(Etcd::start(), Postgres::start());
+    bus_is_away(Bus::Etcd(bus), Store::Postgres(store), "killed").await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn etcd_paused_between_two_servers_loses_repeats_and_reorders_nothing() {
+    let (bus, store) = tokio::join!(Etcd::start(), Redis::start());
+    bus_is_away(Bus::Etcd(bus), Store::Redis(store), "paused").await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn redis_killed_between_two_servers_loses_repeats_and_reorders_nothing() {
+    let (bus, store) = tokio::join!(Redis::start_with(&[]), Redis::start());
+    bus_is_away(Bus::Redis(bus), Store::Redis(store), "killed").await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn redis_paused_between_two_servers_loses_repeats_and_reorders_nothing() {
+    let (bus, store) = tokio::join!(Redis::start_with(&[]), Postgres::start());
+    bus_is_away(Bus::Redis(bus), Store::Postgres(store), "paused").await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn nats_killed_between_two_servers_loses_repeats_and_reorders_nothing() {
+    let (bus, store) = tokio::join!(Nats::start(), Redis::start());
+    bus_is_away(Bus::Nats(bus), Store::Redis(store), "killed").await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn nats_paused_between_two_servers_loses_repeats_and_reorders_nothing() {
+    let (bus, store) = tokio::join!(Nats::start(), Postgres::start());
+    bus_is_away(Bus::Nats(bus), Store::Postgres(store), "paused").await;
+}
+
+/// The server that stands still comes back to an etcd that has forgotten what happened meanwhile.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn etcd_compacted_while_a_server_stands_still_loses_nothing() {
+    let (etcd, store) = tokio::join!(Etcd::start(), Redis::start());
+    let (bus, store) = (Bus::Etcd(etcd), Store::Redis(store));
+    let mut servers = Servers::start(2, &bus, &store).await;
+    let mut quiet = Quiet::meet(&servers).await;
+    let first = servers.hosts[0].address();
+    let mut crowd = Crowd::gather_at(&[first], &["room"], &[None, None, None]);
+    crowd.acknowledge(ENOUGH / 2).await;
+    servers.hosts[1].process().signal(outspoke_testkit::Signal::STOP).unwrap();
+    crowd.acknowledge(ENOUGH / 4).await;
+    quiet.say().await;
+    // Longer than etcd's side takes to notice that nobody reads.
+    tokio::time::sleep(Duration::from_secs(8)).await;
+    if let Bus::Etcd(etcd) = &bus {
+        etcd.compact().await;
+    }
+    crowd.acknowledge(ENOUGH / 4).await;
+    servers.hosts[1].process().signal(outspoke_testkit::Signal::CONT).unwrap();
+    let caught_up = tokio::time::timeout(CAUGHT_UP_WITHIN, quiet.hear()).await;
+    assert!(caught_up.is_ok(), "what was said while it stood still is there in {CAUGHT_UP_WITHIN:?}");
+    crowd.acknowledge(100).await;
+    crowd.account().await.judge("etcd compacted behind a server that stood still");
+}
+
+/// A Redis that keeps nothing on disk comes back empty: nobody is told that nothing was lost.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn store_that_comes_back_empty_lets_nobody_believe_in_a_recovery() {
+    let (nats, redis) = tokio::join!(Nats::start(), Redis::start_with(&["--appendonly", "no"]));
+    let (bus, mut store) = (Bus::Nats(nats), Store::Redis(redis));
+    let servers = Servers::start(2, &bus, &store).await;
+    let mut quiet = Quiet::meet(&servers).await;
+    for _ in 0..20 {
+        quiet.say().await;
+        quiet.hear().await;
+    }
+    let mut places = Vec::new();
+    for index in 0..2 {
+        let mut way = Way::to(servers.hosts[index].address(), "witness");
+        let (_, subscribed) = way.join("quiet", None).await;
+        places.push((
+            subscribed["epoch"].as_str().unwrap().to_owned(),
+            subscribed["offset"].as_u64().unwrap() - 5,
+        ));
+    }
+    if let Store::Redis(redis) = &mut store {
+        redis.kill();
+        redis.restart().await;
+    }
+    // It is found out without anybody saying anything.
+    tokio::time::sleep(CAUGHT_UP_WITHIN).await;
+    for (index, place) in places.iter().enumerate() {
+        for user in ["one", "two", "three"] {
+            let mut way = Way::to(servers.hosts[index].address(), user);
+            let (_, subscribed) = way.join("quiet", Some(place)).await;
+            assert_eq!(subscribed["recovered"], json!(false), "{subscribed}");
+            assert_ne!(subscribed["epoch"].as_str().unwrap(), place.0);
+        }
+    }
+    quiet.say().await;
+    let (_, subscribed) = Way::to(servers.hosts[1].address(), "one").join("quiet", Some(&places[1])).await;
+    assert_eq!(subscribed["recovered"], json!(false), "{subscribed}");
+}
+
+/// Both servers are restarted one after the other, twice, and nobody is without one for long.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn rolling_restart_under_load_loses_nothing_and_nobody_waits_long() {
+    let (bus, store) = tokio::join!(Nats::start(), Postgres::start());
+    let (bus, store) = (Bus::Nats(bus), Store::Postgres(store));
+    let mut servers = Servers::start(2, &bus, &store).await;
+    let mut crowd = servers.crowd();
+    crowd.acknowledge(1_000).await;
+    let mut stops = Vec::new();
+    for _ in 0..rounds(2) {
+        for index in 0..2 {
+            stops.push(servers.hosts[index].stop().await);
+            servers.hosts[index].start().await;
+            crowd.acknowledge(500).await;
+        }
+    }
+    let left = ENOUGH.saturating_sub(crowd.acknowledged()).max(500);
+    crowd.acknowledge(left).await;
+    let waited = crowd.progress.waited();
+    println!(
+        "rolling restart: stopped in {stops:.1?}; the longest wait for an acknowledgement {:.2?}, for a connection {:.2?}",
+        waited.0, waited.1
+    );
+    assert!(waited.0 <= Duration::from_secs(2), "{:?} without an acknowledgement", waited.0);
+    assert!(waited.1 <= Duration::from_secs(5), "{:?} without a connection", waited.1);
+    crowd.account().await.judge("rolling restart");
+}
