@@ -6,6 +6,8 @@
 
 mod analytics;
 mod clients;
+#[cfg(test)]
+mod cluster_tests;
 mod error;
 mod history;
 mod input;

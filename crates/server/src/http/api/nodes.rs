@@ -211,12 +211,13 @@ pub(super) struct Checked {
 /// Lets every node ping every other.
 pub(super) async fn check(State(api): State<Api>, query: Query) -> Result<Json<Checked>, ApiError> {
     query.only(&[])?;
-    let found = api.hub.check_cluster().await;
+    // Before: one that vanishes meanwhile was not reached.
     let nodes: Vec<(NodeId, Label)> = api
         .nodes()
         .into_iter()
         .map(|node| (node.id, Label { id: node.id.to_string(), name: node.name }))
         .collect();
+    let found = api.hub.check_cluster().await;
     let checks: Vec<Found> = nodes
         .iter()
         .map(|(from, name)| {
