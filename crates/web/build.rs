@@ -1,9 +1,10 @@
-//! Turns `ui/` and `figures/` into tables of assets, one for each page.
+//! Turns `ui/` and `figures/` into tables of assets, one for each folder, and its pages.
 //!
 //! Hashes all files together (one hash for the build: relative imports inherit the prefix, so that no file
 //! needs rewriting), fills the page's two placeholders, compresses what compresses, and writes the table that
 //! `src/lib.rs` includes. No Node, no network: `cargo build` is the whole tool chain.
 
+use std::collections::BTreeSet;
 use std::env;
 use std::error::Error;
 use std::fmt::Write as _;
@@ -17,10 +18,8 @@ use sha1_smol::Sha1;
 
 /// What is no part of the page: types are for the checks.
 const LEFT_OUT: &str = ".d.ts";
-/// The page itself: it has another address and other caching than the assets it names.
-const PAGE: &str = "index.html";
-/// A classic script, which the page names by itself: it must not be preloaded as a module.
-const CLASSIC: &str = "boot.js";
+/// A page: it has another address and other caching than the assets it names.
+const PAGE: &str = ".html";
 
 struct Source {
     name: String,
@@ -50,16 +49,20 @@ fn write_tables(folder: &str, table: &mut String) -> Result<(), Box<dyn Error>> 
         "/// The hash of this build of the page.\npub(crate) const {name}_BUILD: &str = {build:?};"
     )?;
     writeln!(table, "pub(crate) static {name}_ASSETS: &[(&str, Asset)] = &[")?;
-    for source in sources.iter().filter(|source| source.name != PAGE) {
+    let (pages, assets): (Vec<_>, Vec<_>) = sources.iter().partition(|source| source.name.ends_with(PAGE));
+    for source in assets {
         writeln!(table, "    ({:?}, {}),", source.name, entry(&out, &source.name, &source.bytes, true)?)?;
     }
     writeln!(table, "];")?;
-    let page = page(&sources, &format!("assets/{build}/{folder}"))?;
-    writeln!(
-        table,
-        "pub(crate) static {name}_INDEX: Asset = {};",
-        entry(&out, PAGE, page.as_bytes(), false)?
-    )?;
+    for source in pages {
+        let page = page(&sources, source, &format!("assets/{build}/{folder}"))?;
+        let of_page = source.name.trim_end_matches(PAGE).to_uppercase();
+        writeln!(
+            table,
+            "pub(crate) static {name}_{of_page}: Asset = {};",
+            entry(&out, &source.name, page.as_bytes(), false)?
+        )?;
+    }
     Ok(())
 }
 
@@ -89,16 +92,35 @@ fn build_hash(sources: &[Source]) -> String {
 }
 
 /// The page with its addresses: relative ones, so that it also works below a prefix of a proxy.
-fn page(sources: &[Source], assets: &str) -> Result<String, Box<dyn Error>> {
-    let source = sources.iter().find(|source| source.name == PAGE).ok_or("index.html is missing")?;
-    let mut preload = Vec::new();
-    for Source { name, .. } in sources {
-        if name.ends_with(".js") && name != CLASSIC {
-            preload.push(format!(r#"<link rel="modulepreload" href="{assets}/{name}">"#));
+fn page(sources: &[Source], page: &Source, assets: &str) -> Result<String, Box<dyn Error>> {
+    let page = std::str::from_utf8(&page.bytes)?;
+    let mut modules = BTreeSet::new();
+    for script in page.split(r#"<script type="module" src="{{assets}}/"#).skip(1) {
+        let name = script.split('"').next().unwrap_or_default();
+        modules_of(sources, name, &mut modules)?;
+    }
+    let preload: Vec<_> =
+        modules.iter().map(|name| format!(r#"<link rel="modulepreload" href="{assets}/{name}">"#)).collect();
+    Ok(page.replace("{{preload}}", &preload.join("\n")).replace("{{assets}}", assets))
+}
+
+/// A module, and all that it imports.
+fn modules_of<'a>(
+    sources: &'a [Source],
+    name: &str,
+    modules: &mut BTreeSet<&'a str>,
+) -> Result<(), Box<dyn Error>> {
+    let source = sources.iter().find(|source| source.name == name);
+    let source = source.ok_or_else(|| format!("{name} is missing"))?;
+    if !modules.insert(&source.name) {
+        return Ok(());
+    }
+    for line in std::str::from_utf8(&source.bytes)?.lines() {
+        if let Some(import) = line.split_once(" from './").and_then(|(_, rest)| rest.strip_suffix("';")) {
+            modules_of(sources, import, modules)?;
         }
     }
-    let page = std::str::from_utf8(&source.bytes)?;
-    Ok(page.replace("{{preload}}", &preload.join("\n")).replace("{{assets}}", assets))
+    Ok(())
 }
 
 /// Writes the bytes, and the compressed ones where that saves anything, and names them.

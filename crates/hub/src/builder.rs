@@ -273,6 +273,8 @@ impl HubBuilder {
             shards: (0..count).map(|_| mailbox()).collect(),
             registry: Arc::new(Registry::new(config.connections_max)),
             tenants: known,
+            life: cluster.as_ref().map_or_else(outspoke_bus::NodeId::new, Cluster::node),
+            started: outspoke_protocol::Timestamp::from_system_time(std::time::SystemTime::now()),
             cluster,
             keeping: watch::Sender::new(keepers.len()),
             keepers,

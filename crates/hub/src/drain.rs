@@ -17,7 +17,14 @@ impl Hub {
     /// expected to come back on another node. `false`: takes clients again. Publishing, and the HTTP API, go on.
     pub fn drain(&self, drain: bool) {
         let was = self.inner.draining.swap(drain, Ordering::AcqRel);
-        if !drain || was {
+        if drain == was {
+            return;
+        }
+        if let Some(cluster) = &self.inner.cluster {
+            // Nobody is to be sent here meanwhile.
+            cluster.beat(&self.inner, false);
+        }
+        if !drain {
             return;
         }
         let Some(runtime) = self.inner.timers.get() else { return };

@@ -11,6 +11,7 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
 use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
+use outspoke_bus::NodeId;
 use outspoke_protocol::{
     Body, ClientId, Dialect, Disconnect, Durability, Event, FrameKind, InvalidRoomName, Kind, Message,
     MessageId, RoomName, StartFrom, Timestamp,
@@ -71,6 +72,9 @@ pub(crate) struct Inner {
     pub(crate) shards: Box<[Mailbox]>,
     pub(crate) registry: Arc<Registry>,
     pub(crate) tenants: Tenants,
+    /// This life of this hub, and when it began.
+    pub(crate) life: NodeId,
+    pub(crate) started: Timestamp,
     /// The other nodes, if there may be any.
     pub(crate) cluster: Option<Cluster>,
     /// The first is for every class that names none.

@@ -88,6 +88,20 @@ pub struct Welcome {
     pub message_bytes_max: usize,
     /// Whether identities are taken on trust.
     pub open_mode: bool,
+    /// Which of several servers this is; `None` where there is only one.
+    pub node: Option<NodeHint>,
+}
+
+/// Which of several servers a client is with, and which one would be better for its user.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NodeHint {
+    /// The name of the client's server.
+    pub name: EcoString,
+    /// The name of the server that the user's clients are best with; often the same. Empty where no server takes
+    /// clients.
+    pub prefer: EcoString,
+    /// Where clients reach that one; empty if they cannot choose.
+    pub url: EcoString,
 }
 
 /// How a client came into a room, and what follows.

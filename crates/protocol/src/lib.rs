@@ -28,8 +28,8 @@ pub use code::{Disconnect, ErrorCode, Reconnect};
 pub use dialect::{Dialect, FrameKind, Payload};
 pub use event::{
     Acknowledgement, Conversation, Conversations, Crowd, Cursor, Device, Durability, Event, Gap, History,
-    Notice, Presence, Present, ReceiptCounts, ReceiptOf, Receipts, Refusal, Subscribed, Typing, Unread,
-    Welcome,
+    NodeHint, Notice, Presence, Present, ReceiptCounts, ReceiptOf, Receipts, Refusal, Subscribed, Typing,
+    Unread, Welcome,
 };
 pub use id::{ClientId, Epoch, MessageId, RequestId, UserId};
 pub use json::check_portable;

@@ -214,6 +214,7 @@ fn other_events() -> Vec<Event> {
             ping_interval: Duration::ZERO,
             message_bytes_max: 0,
             open_mode: true,
+            node: None,
         })),
         Event::Unsubscribed { request: request(), room: room.clone() },
         Event::Acknowledged(Acknowledgement {

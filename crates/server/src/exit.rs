@@ -6,6 +6,7 @@ use std::fmt::Write as _;
 use std::io::{self, Write as _};
 use std::process::ExitCode;
 
+use crate::cli::cluster::ClusterError;
 use crate::cli::healthcheck::HealthError;
 use crate::cli::store;
 use crate::config::ConfigError;
@@ -56,6 +57,13 @@ pub fn finish(result: anyhow::Result<()>) -> ExitCode {
 
 /// The exit code of an error.
 pub fn code(error: &anyhow::Error) -> Exit {
+    if let Some(error) = error.downcast_ref::<ClusterError>() {
+        return match error {
+            ClusterError::Settings(_) => Exit::Config,
+            error if error.is_unreachable() => Exit::Unreachable,
+            _ => Exit::Failure,
+        };
+    }
     match error.downcast_ref::<StartError>() {
         _ if error.is::<ConfigError>() => Exit::Config,
         Some(error) if error.is_unreachable() => Exit::Unreachable,
@@ -71,7 +79,8 @@ pub fn describe(error: &anyhow::Error) -> String {
     let mut text = format!("error: {error:#}\n");
     let start = error.downcast_ref::<StartError>().map(StartError::hint).or_else(|| store::hint(error));
     let health = || error.downcast_ref::<HealthError>().map(|health| health.hint().to_owned());
-    if let Some(hint) = start.or_else(health) {
+    let cluster = || error.downcast_ref::<ClusterError>().map(|cluster| cluster.hint().to_owned());
+    if let Some(hint) = start.or_else(health).or_else(cluster) {
         let _ = writeln!(text, "  hint: {hint}");
     }
     text

@@ -1,21 +1,15 @@
 /**
  * The figures: asks the HTTP API, and shows what it says as a chart and as tables.
  *
- * The chart repeats what the table says, for who sees it. The key stays in its field. Text only ever becomes text nodes.
+ * The chart repeats what the table says, for who sees it.
  */
+
+import { ask as get, field, number, part, sums, table, told } from './common.js';
 
 /** @typedef {{ begin: string, messages: number, users?: number, usersExact?: boolean, rooms?: number, messagesPerMinuteMax?: number, connectionsMax?: number }} Span */
 /** @typedef {{ heading: string, of: (span: Span) => string | number }} Column */
 
 const SVG = 'http://www.w3.org/2000/svg';
-const number = new Intl.NumberFormat('en');
-
-/** @template {Element} T @param {string} id @param {{ new (): T }} kind @returns {T} */
-function part(id, kind) {
-  const element = document.getElementById(id);
-  if (!(element instanceof kind)) throw new Error(`the page has no ${id}`);
-  return element;
-}
 
 const form = part('ask', HTMLFormElement);
 const problem = part('problem', HTMLElement);
@@ -24,20 +18,7 @@ const figures = part('figures', HTMLElement);
 
 /** What the fields say. */
 function wanted() {
-  const value = (/** @type {string} */ id) => part(id, HTMLInputElement).value.trim();
-  return { key: value('key'), tenant: value('tenant'), room: value('room'), by: part('by', HTMLSelectElement).value };
-}
-
-/** @param {string} path @param {{ key: string, tenant: string }} as @returns {Promise<any>} */
-async function get(path, { key, tenant }) {
-  /** @type {Record<string, string>} */
-  const headers = {};
-  if (key) headers['Authorization'] = `Bearer ${key}`;
-  if (tenant) headers['X-Tenant'] = tenant;
-  const answer = await fetch(`api/v1/${path}`, { headers, cache: 'no-store', credentials: 'omit' });
-  const body = await answer.json().catch(() => null);
-  if (!answer.ok) throw new Error(body?.message ?? `the server answered with status ${answer.status}`);
-  return body;
+  return { key: field('key'), tenant: field('tenant'), room: field('room'), by: part('by', HTMLSelectElement).value };
 }
 
 /** @param {string} begin @param {string} by */
@@ -71,29 +52,6 @@ function columns(by, ofRoom) {
   ];
 }
 
-/** @param {string} id @param {string} caption @param {string[]} headings @param {(string | number)[][]} rows */
-function table(id, caption, headings, rows) {
-  const head = document.createElement('thead');
-  head.append(row('th', headings, 'col'));
-  const body = document.createElement('tbody');
-  body.append(...rows.map((cells) => row('td', cells)));
-  const title = document.createElement('caption');
-  title.append(caption);
-  part(id, HTMLTableElement).replaceChildren(title, head, body);
-}
-
-/** @param {'th' | 'td'} tag @param {(string | number)[]} cells @param {string} [scope] */
-function row(tag, cells, scope) {
-  const line = document.createElement('tr');
-  for (const [index, text] of cells.entries()) {
-    const cell = document.createElement(tag === 'td' && index === 0 ? 'th' : tag);
-    if (cell.tagName === 'TH') cell.setAttribute('scope', scope ?? 'row');
-    cell.append(String(text));
-    line.append(cell);
-  }
-  return line;
-}
-
 /** @param {Span[]} spans */
 function chart(spans) {
   const most = Math.max(1, ...spans.map((span) => span.messages));
@@ -106,19 +64,6 @@ function chart(spans) {
     return bar;
   });
   part('chart', SVGSVGElement).replaceChildren(...bars);
-}
-
-/** @param {[string, string][]} pairs */
-function sums(pairs) {
-  part('sums', HTMLDListElement).replaceChildren(...pairs.map(([name, value]) => {
-    const pair = document.createElement('div');
-    const term = document.createElement('dt');
-    const description = document.createElement('dd');
-    term.append(name);
-    description.append(value);
-    pair.append(term, description);
-    return pair;
-  }));
 }
 
 /** @param {Span[]} spans @param {string} by @param {string} room */
@@ -135,7 +80,7 @@ function show(spans, by, room) {
     pairs.push(['Most connections', most((span) => span.connectionsMax)]);
     pairs.push(['Busiest minute', most((span) => span.messagesPerMinuteMax)]);
   }
-  sums(pairs);
+  sums('sums', pairs);
   chart(spans);
   const newestFirst = [...spans].reverse().map((span) => all.map((column) => column.of(span)));
   table('series', `${title}, in UTC, the newest first`, all.map((column) => column.heading), newestFirst);
@@ -163,7 +108,7 @@ async function ask(event) {
     progress.textContent = '';
   } catch (error) {
     progress.textContent = '';
-    problem.textContent = error instanceof TypeError ? 'The server cannot be reached.' : /** @type {Error} */ (error).message;
+    problem.textContent = told(error);
   }
 }
 

@@ -1,4 +1,4 @@
-//! The web chat and the page of figures, as bytes ready to serve.
+//! The web chat and the operators' pages, as bytes ready to serve.
 //!
 //! The pages' sources are in `ui/` and `figures/`: plain ES modules, which the browser runs as they are. `build.rs` puts them
 //! into this crate together with their compressed form, so the server needs no file beside its binary and the
@@ -43,6 +43,12 @@ pub fn index() -> Asset {
 #[must_use]
 pub fn figures() -> Asset {
     FIGURES_INDEX
+}
+
+/// The page of the nodes of a cluster, for operators, for `/nodes`.
+#[must_use]
+pub fn nodes() -> Asset {
+    FIGURES_NODES
 }
 
 /// The hash of this build of the page: the second part of its assets' addresses.
@@ -94,7 +100,9 @@ mod tests {
     use std::collections::BTreeSet;
     use std::io::Read;
 
-    use super::{Asset, FIGURES_ASSETS, UI_ASSETS, asset, build_hash, figures, index, security_headers};
+    use super::{
+        Asset, FIGURES_ASSETS, UI_ASSETS, asset, build_hash, figures, index, nodes, security_headers,
+    };
 
     fn text(asset: Asset) -> &'static str {
         std::str::from_utf8(asset.bytes).unwrap()
@@ -118,11 +126,13 @@ mod tests {
         for address in addresses {
             assert!(asset(&address).is_some(), "{address}");
         }
-        assert!(addresses_in(figures()).len() >= 3);
-        for address in addresses_in(figures()) {
-            assert!(asset(&address).is_some(), "{address}");
+        for page in [figures(), nodes()] {
+            assert!(addresses_in(page).len() >= 5);
+            for address in addresses_in(page) {
+                assert!(asset(&address).is_some(), "{address}");
+            }
         }
-        for page in [index(), figures()] {
+        for page in [index(), figures(), nodes()] {
             assert!(!text(page).contains("{{"), "a placeholder is left");
         }
     }
@@ -193,7 +203,7 @@ mod tests {
     /// The policy forbids inline scripts and styles: one in the page would silently not run.
     #[test]
     fn the_page_has_nothing_its_own_policy_forbids() {
-        for page in [text(index()), text(figures())] {
+        for page in [text(index()), text(figures()), text(nodes())] {
             for script in page.split("<script").skip(1) {
                 assert!(script.split('>').next().unwrap().contains("src="), "inline script");
             }

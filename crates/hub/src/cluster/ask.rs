@@ -12,13 +12,16 @@ use tokio::time::Instant;
 
 use super::envelope::{Envelope, Question, Reply, RouteWord};
 use super::{Cluster, NodeInfo};
-use crate::error::PushError;
+use crate::client::Client;
+use crate::error::{PublishError, PushError};
 use crate::hub::{Frame, Hub, Inner};
 
 /// How long an answer may take.
 const PATIENCE: Duration = Duration::from_secs(2);
 /// How long a node that pings all others may take.
 const CHECK_PATIENCE: Duration = Duration::from_secs(5);
+/// How often it is looked whether what was asked for is there.
+const LOOK: Duration = Duration::from_millis(10);
 /// Questions without an answer so far: more are not asked.
 const OPEN_MAX: usize = 10_000;
 
@@ -140,6 +143,16 @@ impl Cluster {
         futures_util::future::join_all(asks).await.into_iter().flatten().collect()
     }
 
+    /// Asks every node for a number; those that do not answer in time have none.
+    async fn count(&self, question: Question<'_>) -> usize {
+        let answers = self.ask_all(question, PATIENCE).await;
+        let count = |(_, answer): &(NodeId, Answered)| match answer {
+            Answered::Count(count) => usize::try_from(*count).unwrap_or(usize::MAX),
+            _ => 0,
+        };
+        answers.iter().map(count).fold(0, usize::saturating_add)
+    }
+
     /// Pings every node.
     pub(super) async fn check(&self, hub: &Inner) -> Vec<RouteWord> {
         let pings = self.nodes.ids().into_iter().map(|node| async move {
@@ -198,11 +211,11 @@ impl Hub {
     /// # Cancel safety
     /// The order is given when this is first polled.
     pub async fn drain_node(&self, node: NodeId, drain: bool) -> bool {
-        let Some(cluster) = &self.inner.cluster else { return false };
-        if node == cluster.node() {
+        if node == self.inner.life {
             self.drain(drain);
             return true;
         }
+        let Some(cluster) = &self.inner.cluster else { return false };
         let answer = cluster.ask(node, Question::Drain(drain), PATIENCE).await;
         answer == Some(Answered::Done)
     }
@@ -212,7 +225,7 @@ impl Hub {
     /// # Cancel safety
     /// Cancel safe.
     pub async fn devices_everywhere(&self, user: &UserId) -> usize {
-        self.devices(user, None, "").await
+        self.devices(user, None, None, "").await
     }
 
     /// Ends every connection of a user, on all nodes. Returns how many there were, as far as nodes answered within two seconds.
@@ -220,32 +233,125 @@ impl Hub {
     /// # Cancel safety
     /// The order is given when this is first polled.
     pub async fn disconnect_everywhere(&self, user: &UserId, disconnect: Disconnect, reason: &str) -> usize {
-        self.devices(user, Some(disconnect), reason).await
+        self.devices(user, None, Some(disconnect), reason).await
     }
 
-    async fn devices(&self, user: &UserId, disconnect: Option<Disconnect>, reason: &str) -> usize {
-        let here = self.devices_here(user, disconnect, reason);
+    /// As [`disconnect_everywhere`](Self::disconnect_everywhere), for one of the user's devices.
+    ///
+    /// # Cancel safety
+    /// The order is given when this is first polled.
+    pub async fn disconnect_device_everywhere(
+        &self,
+        user: &UserId,
+        device: &str,
+        disconnect: Disconnect,
+        reason: &str,
+    ) -> usize {
+        self.devices(user, Some(device), Some(disconnect), reason).await
+    }
+
+    async fn devices(
+        &self,
+        user: &UserId,
+        device: Option<&str>,
+        disconnect: Option<Disconnect>,
+        reason: &str,
+    ) -> usize {
+        let here = match self.devices_here(user, device, disconnect, reason) {
+            // Users who are nobody in particular are in no index; only this node looks through all clients for them.
+            0 => disconnect.map_or(0, |disconnect| {
+                let clients = self.list_clients(Some(user.as_str()), None, usize::MAX - 1).items;
+                self.end(clients, device, disconnect, reason)
+            }),
+            here => here,
+        };
         let Some(cluster) = &self.inner.cluster else { return here };
         let tenant = &*self.tenant.name;
         let code = disconnect.map(|disconnect| disconnect.code());
-        let question = Question::Devices { tenant, user: user.as_str(), disconnect: code, reason };
-        let answers = cluster.ask_all(question, PATIENCE).await;
-        let counts = answers.iter().map(|(_, answer)| match answer {
-            Answered::Count(count) => *count as usize,
-            _ => 0,
-        });
-        here + counts.sum::<usize>()
+        let question = Question::Devices { tenant, user: user.as_str(), device, disconnect: code, reason };
+        here + cluster.count(question).await
     }
 
     /// Connections of a user on this node, which end if a reason is given.
-    pub(super) fn devices_here(&self, user: &UserId, disconnect: Option<Disconnect>, reason: &str) -> usize {
+    pub(super) fn devices_here(
+        &self,
+        user: &UserId,
+        device: Option<&str>,
+        disconnect: Option<Disconnect>,
+        reason: &str,
+    ) -> usize {
         let devices = self.inner.registry.devices(&self.tenant.name, user);
-        if let Some(disconnect) = disconnect {
-            for client in &devices {
-                self.disconnect_because(client.id(), disconnect, reason);
-            }
+        match disconnect {
+            None => devices.len(),
+            Some(disconnect) => self.end(devices, device, disconnect, reason),
         }
-        devices.len()
+    }
+
+    /// Ends the connections of a device, or all. Returns how many.
+    fn end(
+        &self,
+        clients: Vec<std::sync::Arc<Client>>,
+        device: Option<&str>,
+        disconnect: Disconnect,
+        reason: &str,
+    ) -> usize {
+        let meant =
+            clients.iter().filter(|client| device.is_none_or(|device| client.identity().device == device));
+        meant.filter(|client| self.disconnect_because(client.id(), disconnect, reason)).count()
+    }
+
+    /// Ends the connection of one of the tenant's clients, on whichever node it is. Returns whether a node had it, as far as
+    /// nodes answered within two seconds.
+    ///
+    /// # Cancel safety
+    /// The order is given when this is first polled.
+    pub async fn disconnect_anywhere(&self, id: ClientId, disconnect: Disconnect, reason: &str) -> bool {
+        let Some(cluster) = self.inner.cluster.as_ref().filter(|_| self.client(id).is_none()) else {
+            return self.disconnect_here(id, disconnect, reason);
+        };
+        let (tenant, client) = (&*self.tenant.name, id.as_u128());
+        cluster.count(Question::Client { tenant, client, disconnect: disconnect.code(), reason }).await > 0
+    }
+
+    /// Ends the connection of one of the tenant's clients, if it is here.
+    pub(super) fn disconnect_here(&self, id: ClientId, disconnect: Disconnect, reason: &str) -> bool {
+        let ours = self.client(id).is_some_and(|client| client.identity().tenant == self.tenant.name);
+        ours && self.disconnect_because(id, disconnect, reason)
+    }
+
+    /// Sees to it that this node knows who is in a room on other nodes, where rooms of its class tell that. A room that this
+    /// node does not have, and others do, is opened, and closed again after a while; that waits until its members are
+    /// known, two seconds at most.
+    ///
+    /// # Errors
+    /// The name is no room name, or there are as many rooms as there may be.
+    ///
+    /// # Cancel safety
+    /// Cancel safe.
+    pub async fn look_for_members(&self, room: &str) -> Result<(), PublishError> {
+        let name = self.inner.room_name(room)?;
+        let class = self.inner.config.rooms.of(name.as_str());
+        let Some(cluster) = self.inner.cluster.as_ref().filter(|_| class.presence || class.announce) else {
+            return Ok(());
+        };
+        // What is here is told of by the others.
+        if self.tenant.directory.get(name.as_str()).is_some() {
+            return Ok(());
+        }
+        let there = cluster.count(Question::Members { tenant: &self.tenant.name, room: name.as_str() }).await;
+        if there == 0 {
+            return Ok(());
+        }
+        let room = self.tenant.directory.open(&self.inner, &name)?;
+        self.inner.idle.put(&room, room.lingers());
+        let known = async {
+            while room.extent().0 < there {
+                tokio::time::sleep(LOOK).await;
+            }
+        };
+        // Some may have gone since they were counted.
+        drop(tokio::time::timeout(PATIENCE, known).await);
+        Ok(())
     }
 
     /// Sends a frame to one client, on whichever node it is, and waits until that node has queued it.

@@ -109,7 +109,17 @@ pub(crate) enum Question<'a> {
     /// Take no new clients and let those you have go; or take clients again.
     Drain(bool),
     /// How many clients does this user have with you? They are disconnected, if a code says so.
-    Devices { tenant: &'a str, user: &'a str, disconnect: Option<u16>, reason: &'a str },
+    Devices {
+        tenant: &'a str,
+        user: &'a str,
+        device: Option<&'a str>,
+        disconnect: Option<u16>,
+        reason: &'a str,
+    },
+    /// Is this client with you? It is disconnected with this code.
+    Client { tenant: &'a str, client: u128, disconnect: u16, reason: &'a str },
+    /// How many members of this room are with you?
+    Members { tenant: &'a str, room: &'a str },
 }
 
 /// What is answered.
@@ -205,7 +215,10 @@ mod tests {
             Envelope::Parted { client: 1, exit: ExitWord::Lost, members: 0 },
             Envelope::Seats { begin: true, end: false, members: 9, seats: vec![seat, seat] },
             Envelope::Direct { tenant: "t", room: "@a~b", placed: vec![placed], epoch: 5 },
-            Envelope::Ask(4, Question::Devices { tenant: "", user: "u", disconnect: None, reason: "" }),
+            Envelope::Ask(
+                4,
+                Question::Devices { tenant: "", user: "u", device: None, disconnect: None, reason: "" },
+            ),
             Envelope::Answer(4, Reply::Checked(vec![RouteWord { to: 1, round_trip: None, clock: -3 }])),
         ] {
             assert_eq!(Envelope::decode(&envelope.encode()), Some(envelope));

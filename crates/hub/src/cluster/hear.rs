@@ -416,15 +416,31 @@ impl Hearing<'_> {
                 Hub::from(Arc::clone(hub)).drain(drain);
                 cluster.reply(origin, id, Reply::Done);
             }
-            Question::Devices { tenant, user, disconnect, reason } => {
+            Question::Devices { tenant, user, device, disconnect, reason } => {
                 let disconnect = disconnect.and_then(Disconnect::from_code);
-                let count = hub.tenants.find(tenant).map_or(0, |tenant| {
-                    let hub = Hub { inner: Arc::clone(hub), tenant };
-                    hub.devices_here(&UserId::new(user), disconnect, reason)
-                });
+                let count = self
+                    .of(tenant)
+                    .map_or(0, |hub| hub.devices_here(&UserId::new(user), device, disconnect, reason));
                 cluster.reply(origin, id, Reply::Count(count as u64));
             }
+            Question::Client { tenant, client, disconnect, reason } => {
+                let client = ClientId::from_u128(client);
+                let ended = |hub: Hub| {
+                    Disconnect::from_code(disconnect)
+                        .is_some_and(|why| hub.disconnect_here(client, why, reason))
+                };
+                cluster.reply(origin, id, Reply::Count(u64::from(self.of(tenant).is_some_and(ended))));
+            }
+            Question::Members { tenant, room } => {
+                let room = hub.tenants.find(tenant).and_then(|tenant| tenant.directory.get(room));
+                cluster.reply(origin, id, Reply::Count(room.map_or(0, |room| room.members() as u64)));
+            }
         }
+    }
+
+    /// This node's hub for a tenant, if there is one of that name.
+    fn of(&self, tenant: &str) -> Option<Hub> {
+        self.hub.tenants.find(tenant).map(|tenant| Hub { inner: Arc::clone(self.hub), tenant })
     }
 }
 

@@ -23,7 +23,7 @@ use std::time::Duration;
 
 use ecow::{EcoString, eco_format};
 use outspoke_bus::{Link, LinkCounts, LinkEvents, LinkOptions, MessageBus, NodeId, Secret, Topic};
-use outspoke_protocol::{ClientId, RoomName, Timestamp};
+use outspoke_protocol::{ClientId, NodeHint, RoomName, UserId};
 
 use self::ask::Asks;
 pub use self::ask::{NodeChecks, Route};
@@ -34,6 +34,7 @@ pub use self::nodes::NodeInfo;
 use self::nodes::Nodes;
 pub(crate) use self::tell::PlacedRecord;
 use self::topics::Topics;
+use crate::affinity::{prefer, user_key};
 use crate::hub::{Hub, Inner};
 
 /// How a node takes part in a cluster.
@@ -79,7 +80,6 @@ pub(crate) struct Cluster {
     nodes: Nodes,
     topics: Topics,
     asks: Asks,
-    started: Timestamp,
     /// Envelopes that made no sense.
     garbage: AtomicU64,
     everybody: Topic,
@@ -115,7 +115,6 @@ impl Cluster {
             nodes: Nodes::default(),
             topics: Topics::default(),
             asks: Asks::default(),
-            started: Timestamp::from_system_time(std::time::SystemTime::now()),
             garbage: AtomicU64::new(0),
             everybody: Topic::new("broadcast").expect("it is a topic"),
             direct: Topic::new("direct").expect("it is a topic"),
@@ -165,12 +164,12 @@ impl Cluster {
     }
 
     /// Says that this node is there, and how it is.
-    fn beat(&self, hub: &Inner, leaving: bool) {
+    pub(crate) fn beat(&self, hub: &Inner, leaving: bool) {
         let word = BeatWord {
             name: self.options.name.to_string(),
             version: self.options.version.to_string(),
             advertise: self.options.advertise.to_string(),
-            started: self.started.as_millis(),
+            started: hub.started.as_millis(),
             clients: hub.registry.count() as u64,
             rooms: hub.tenants.rooms() as u64,
             interval: self.options.heartbeat.as_millis() as u64,
@@ -195,26 +194,56 @@ fn topic_of_client(client: ClientId) -> Topic {
     Topic::new(eco_format!("unicast/{client}")).expect("it is a topic")
 }
 
-impl Hub {
-    /// The nodes of the cluster that this one hears of, itself first; empty for a hub that is on its own.
-    #[must_use]
-    pub fn nodes(&self) -> Vec<NodeInfo> {
-        let Some(cluster) = &self.inner.cluster else { return Vec::new() };
-        let own = NodeInfo {
-            id: cluster.node(),
-            name: cluster.options.name.to_string(),
-            version: cluster.options.version.to_string(),
-            advertise: cluster.options.advertise.to_string(),
-            started: cluster.started,
-            clients: self.inner.registry.count() as u64,
-            rooms: self.inner.tenants.rooms() as u64,
-            draining: self.inner.draining.load(Ordering::Acquire),
+impl Inner {
+    /// What there is to tell of this node.
+    fn as_node(&self) -> NodeInfo {
+        let options = self.cluster.as_ref().map(|cluster| &cluster.options);
+        let text =
+            |of: fn(&ClusterOptions) -> &EcoString| options.map_or("", |options| of(options)).to_owned();
+        NodeInfo {
+            id: self.life,
+            name: text(|options| &options.name),
+            version: options.map_or(env!("CARGO_PKG_VERSION"), |options| &options.version).to_owned(),
+            advertise: text(|options| &options.advertise),
+            started: self.started,
+            clients: self.registry.count() as u64,
+            rooms: self.tenants.rooms() as u64,
+            draining: self.draining.load(Ordering::Acquire),
             here: true,
             silent: Duration::ZERO,
+            overdue: false,
             lag: 0,
             hears_us: true,
-        };
-        std::iter::once(own).chain(cluster.nodes.infos(cluster.node())).collect()
+        }
+    }
+
+    /// Which node this is, and which one a user would better be with, for the user's client; `None` for a hub that is on
+    /// its own.
+    pub(crate) fn node_hint(&self, tenant: &str, user: &UserId) -> Option<NodeHint> {
+        let cluster = self.cluster.as_ref()?;
+        let options = &cluster.options;
+        let own = (!self.draining.load(Ordering::Acquire)).then_some((&*options.name, &*options.advertise));
+        let (prefer, url) = cluster.nodes.prefer(own, &user_key(tenant, user.as_str())).unwrap_or_default();
+        Some(NodeHint { name: options.name.clone(), prefer, url })
+    }
+}
+
+impl Hub {
+    /// The nodes of the cluster that this one hears of, itself first. A hub that is on its own is the only one, without a
+    /// name.
+    #[must_use]
+    pub fn nodes(&self) -> Vec<NodeInfo> {
+        let cluster = self.inner.cluster.as_ref();
+        let others = cluster.map(|cluster| cluster.nodes.infos(cluster.node())).unwrap_or_default();
+        std::iter::once(self.inner.as_node()).chain(others).collect()
+    }
+
+    /// The node that [prefers](crate::affinity) a key, among those that take clients; `None` where none does.
+    #[must_use]
+    pub fn preferred_node(&self, key: &str) -> Option<NodeInfo> {
+        let nodes: Vec<NodeInfo> = self.nodes().into_iter().filter(NodeInfo::takes_clients).collect();
+        let names: Vec<&str> = nodes.iter().map(|node| node.name.as_str()).collect();
+        prefer(&names, key).map(|place| nodes[place].clone())
     }
 
     /// What this node has counted of its cluster; `None` for a hub that is on its own.
@@ -226,6 +255,12 @@ impl Hub {
             garbage: cluster.garbage.load(Ordering::Relaxed),
             queued_bytes: cluster.link.queued_bytes(),
         })
+    }
+
+    /// What kind of bus it is; `None` for a hub that is on its own.
+    #[must_use]
+    pub fn bus_name(&self) -> Option<&'static str> {
+        self.inner.cluster.as_ref().map(|cluster| cluster.link.bus().name())
     }
 
     /// How the bus is; `None` for a hub that is on its own.

@@ -8,11 +8,13 @@ use std::collections::BTreeMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use ecow::EcoString;
 use outspoke_bus::NodeId;
 use outspoke_protocol::Timestamp;
 use tokio::time::Instant;
 
 use super::envelope::BeatWord;
+use crate::affinity::prefer;
 
 /// Nodes that are remembered: more are not listened to.
 const NODES_MAX: usize = 1024;
@@ -31,6 +33,13 @@ struct Heard {
     at: Instant,
     /// How far its clock is ahead of ours, in milliseconds, the time on the way included.
     ahead: i64,
+}
+
+impl Heard {
+    /// How often it wants to be heard.
+    fn interval(&self) -> Duration {
+        Duration::from_millis(self.word.interval).min(INTERVAL_MAX)
+    }
 }
 
 /// A node of the cluster.
@@ -57,6 +66,8 @@ pub struct NodeInfo {
     pub here: bool,
     /// How long ago it was last heard.
     pub silent: Duration,
+    /// It should have been heard of meanwhile: a beat of its is overdue.
+    pub overdue: bool,
     /// How long what it said last was on the way, together with how far its clock is ahead, in milliseconds.
     pub lag: i64,
     /// Whether it hears this node.
@@ -89,10 +100,7 @@ impl Nodes {
     /// Takes out those that have been silent for too long.
     pub(super) fn take_silent(&self, now: Instant) -> Vec<(NodeId, String)> {
         let mut nodes = self.lock();
-        let silent = |heard: &Heard| {
-            let interval = Duration::from_millis(heard.word.interval).min(INTERVAL_MAX);
-            now.duration_since(heard.at) > 2 * interval
-        };
+        let silent = |heard: &Heard| now.duration_since(heard.at) > 2 * heard.interval();
         let gone: Vec<_> = nodes
             .iter()
             .filter(|(_, heard)| silent(heard))
@@ -100,6 +108,17 @@ impl Nodes {
             .collect();
         gone.iter().for_each(|(id, _)| drop(nodes.remove(id)));
         gone
+    }
+
+    /// Name and address of the node that a key prefers: `own`, if that takes clients, or one of the others that do.
+    ///
+    /// *Cost*: a hash for each node, under the lock; two short texts are copied.
+    pub(super) fn prefer(&self, own: Option<(&str, &str)>, key: &str) -> Option<(EcoString, EcoString)> {
+        let nodes = self.lock();
+        let others = nodes.values().map(|heard| &heard.word).filter(|word| !word.draining);
+        let (names, addresses): (Vec<&str>, Vec<&str>) =
+            own.into_iter().chain(others.map(|word| (&*word.name, &*word.advertise))).unzip();
+        prefer(&names, key).map(|place| (names[place].into(), addresses[place].into()))
     }
 
     pub(super) fn ids(&self) -> Vec<NodeId> {
@@ -119,6 +138,7 @@ impl Nodes {
             draining: heard.word.draining,
             here: false,
             silent: heard.at.elapsed(),
+            overdue: heard.at.elapsed() > heard.interval().mul_f32(1.25),
             lag: -heard.ahead,
             hears_us: heard.word.hears(us),
         };

@@ -197,6 +197,7 @@ impl Shard {
                 ping_interval: hub.config.heartbeat.ping_interval,
                 message_bytes_max: hub.config.message_bytes_max,
                 open_mode: hub.authenticator.is_open(),
+                node: hub.node_hint(&client.identity().tenant, client.user()),
             })),
         );
         if let Some(room) = room {

@@ -95,6 +95,7 @@ impl ModelHub {
             ping_interval: Duration::from_secs(54),
             message_bytes_max: 8192,
             open_mode: true,
+            node: None,
         };
         let client = ModelClient {
             dialect: dialects::standard().into_iter().find(|known| known.name() == dialect).unwrap(),

@@ -5,8 +5,8 @@ use std::time::Duration;
 use bytes::Bytes;
 use outspoke_protocol::{
     Acknowledgement, ClientId, Conversation, Conversations, Crowd, Cursor, Device, Durability, Epoch,
-    ErrorCode, Event, Gap, History, MessageId, Notice, Presence, Present, Receipt, ReceiptCounts, ReceiptOf,
-    Receipts, Refusal, RequestId, Subscribed, Timestamp, Typing, Unread, Welcome,
+    ErrorCode, Event, Gap, History, MessageId, NodeHint, Notice, Presence, Present, Receipt, ReceiptCounts,
+    ReceiptOf, Receipts, Refusal, RequestId, Subscribed, Timestamp, Typing, Unread, Welcome,
 };
 use proptest::prelude::*;
 
@@ -152,8 +152,13 @@ fn refusal() -> impl Strategy<Value = Event> {
 }
 
 fn welcome() -> impl Strategy<Value = Event> {
-    (publisher(), timestamp(), any::<Duration>(), any::<bool>()).prop_map(
-        |(who, ts, ping_interval, open_mode)| {
+    let node = (text(), text(), text()).prop_map(|(name, prefer, url)| NodeHint {
+        name: name.into(),
+        prefer: prefer.into(),
+        url: url.into(),
+    });
+    (publisher(), timestamp(), any::<Duration>(), any::<bool>(), prop::option::of(node)).prop_map(
+        |(who, ts, ping_interval, open_mode, node)| {
             Event::Welcome(Box::new(Welcome {
                 client: who.client,
                 user: who.user,
@@ -162,6 +167,7 @@ fn welcome() -> impl Strategy<Value = Event> {
                 ping_interval,
                 message_bytes_max: usize::MAX,
                 open_mode,
+                node,
             }))
         },
     )

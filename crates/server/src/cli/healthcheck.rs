@@ -15,6 +15,8 @@ use crate::config::{ConfigError, Host, ListenAddr, load};
 
 /// Longest status line that is waited for.
 const ANSWER_BYTES_MAX: usize = 1024;
+/// What is asked.
+const HEALTH: &str = "/health";
 
 /// Whom to ask.
 #[derive(Debug, Args)]
@@ -31,9 +33,10 @@ pub struct HealthcheckArgs {
     settings: SettingsArgs,
 }
 
-fn timeout(text: &str) -> Result<Duration, String> {
+/// A duration to wait for.
+pub(super) fn timeout(text: &str) -> Result<Duration, String> {
     match Time::read(text) {
-        Ok(Duration::ZERO) => Err("a health check needs some time; write 3s".to_owned()),
+        Ok(Duration::ZERO) => Err("an answer needs some time; write 3s".to_owned()),
         Ok(timeout) => Ok(timeout),
         Err(refusal) => Err(refusal.hint.unwrap_or_else(|| format!("write {}", Time::ACCEPTS))),
     }
@@ -97,10 +100,10 @@ impl HealthError {
 
 pub(super) fn run(args: &HealthcheckArgs) -> anyhow::Result<()> {
     let target = match &args.url {
-        Some(url) => Target::from_url(url)?,
+        Some(url) => Target::from_url(url, HEALTH)?,
         None => {
             let loaded = load(&args.settings.sources()).map_err(HealthError::Settings)?;
-            Target::from_addr(&loaded.config.server.addr)
+            Target::from_addr(&loaded.config.server.addr, HEALTH)
         }
     };
     target.check(Instant::now() + args.timeout)?;
@@ -109,14 +112,15 @@ pub(super) fn run(args: &HealthcheckArgs) -> anyhow::Result<()> {
 
 /// One URL, taken apart.
 #[derive(Debug, PartialEq, Eq)]
-struct Target {
+pub(super) struct Target {
     /// Host and port, as the Host header wants them.
-    host: String,
-    path: String,
+    pub(super) host: String,
+    pub(super) path: String,
 }
 
 impl Target {
-    fn from_url(url: &str) -> Result<Self, HealthError> {
+    /// `path_if_none`: where the URL has no path.
+    pub(super) fn from_url(url: &str, path_if_none: &str) -> Result<Self, HealthError> {
         let bad = || HealthError::BadUrl(format!("{url:?}"));
         let rest = url.strip_prefix("http://").ok_or_else(bad)?;
         let (host, path) = rest.split_at(rest.find('/').unwrap_or(rest.len()));
@@ -129,19 +133,19 @@ impl Target {
         }
         let has_port = host.rsplit_once(':').is_some_and(|(_, port)| port.parse::<u16>().is_ok());
         let host = if has_port { host.to_owned() } else { format!("{host}:80") };
-        let path = if path.len() > 1 { path } else { "/health" };
+        let path = if path.len() > 1 { path } else { path_if_none };
         Ok(Self { host, path: path.to_owned() })
     }
 
     /// The own server, seen from this machine.
-    fn from_addr(addr: &ListenAddr) -> Self {
+    pub(super) fn from_addr(addr: &ListenAddr, path: &str) -> Self {
         let port = addr.port();
         let host = match addr.host() {
             Host::Any => format!("localhost:{port}"),
             Host::Name(name) => format!("{name}:{port}"),
             Host::Ip(ip) => SocketAddr::new(loopback_if_unspecified(*ip), port).to_string(),
         };
-        Self { host, path: "/health".to_owned() }
+        Self { host, path: path.to_owned() }
     }
 
     fn url(&self) -> String {
@@ -159,7 +163,7 @@ impl Target {
         }
     }
 
-    fn connect(&self, deadline: Instant) -> Result<TcpStream, HealthError> {
+    pub(super) fn connect(&self, deadline: Instant) -> Result<TcpStream, HealthError> {
         let unreachable = |source| HealthError::Unreachable { host: self.host.clone(), source };
         let mut last = io::Error::new(io::ErrorKind::NotFound, "the name has no address");
         for addr in self.candidates().map_err(unreachable)? {
@@ -201,7 +205,7 @@ impl Target {
 }
 
 /// RFC 9112 section 4: `HTTP/1.1 200 OK`.
-fn status(answer: &[u8]) -> Option<u16> {
+pub(super) fn status(answer: &[u8]) -> Option<u16> {
     let line = answer.split(|byte| *byte == b'\n').next()?;
     let rest = line.strip_prefix(b"HTTP/1.0 ").or_else(|| line.strip_prefix(b"HTTP/1.1 "))?;
     let digits = rest.get(..3).filter(|digits| digits.iter().all(u8::is_ascii_digit))?;
@@ -216,13 +220,14 @@ fn loopback_if_unspecified(ip: IpAddr) -> IpAddr {
     }
 }
 
-fn remaining(deadline: Instant) -> io::Result<Duration> {
+/// The time that is left.
+pub(super) fn remaining(deadline: Instant) -> io::Result<Duration> {
     let left = deadline.saturating_duration_since(Instant::now());
     if left.is_zero() { Err(io::ErrorKind::TimedOut.into()) } else { Ok(left) }
 }
 
 /// Linux reports a socket time-out as `WouldBlock`.
-fn is_timeout(error: &io::Error) -> bool {
+pub(super) fn is_timeout(error: &io::Error) -> bool {
     matches!(error.kind(), io::ErrorKind::TimedOut | io::ErrorKind::WouldBlock)
 }
 
@@ -294,18 +299,18 @@ mod tests {
 
     #[test]
     fn health_url_needs_http_and_gets_the_usual_path() {
-        let target = |url| Target::from_url(url).unwrap().url();
+        let target = |url| Target::from_url(url, HEALTH).unwrap().url();
         assert_eq!(target("http://a:1"), "http://a:1/health");
         assert_eq!(target("http://a/"), "http://a:80/health");
         assert_eq!(target("http://[::1]:1/readyz"), "http://[::1]:1/readyz");
         for url in ["https://a", "a:8080", "http://", "http://u:p@a", "http://a b", "http://a/\r\nX: y"] {
-            assert!(Target::from_url(url).is_err(), "{url}");
+            assert!(Target::from_url(url, HEALTH).is_err(), "{url}");
         }
     }
 
     #[test]
     fn health_of_the_own_server_is_asked_on_this_machine() {
-        let host = |text| Target::from_addr(&ListenAddr::parse(text).unwrap()).host;
+        let host = |text| Target::from_addr(&ListenAddr::parse(text).unwrap(), HEALTH).host;
         assert_eq!(host(":8080"), "localhost:8080");
         assert_eq!(host("0.0.0.0:8080"), "127.0.0.1:8080");
         assert_eq!(host("[::]:8080"), "[::1]:8080");

@@ -3,6 +3,7 @@
 //! Declares and dispatches; each verb with substance has a module. Results go to standard output, everything else
 //! to standard error.
 
+pub mod cluster;
 pub mod config;
 pub mod healthcheck;
 pub mod store;
@@ -40,6 +41,9 @@ enum Command {
     /// Look after what is kept: verify, compact, export, import.
     #[command(subcommand, after_help = exit::CODES_HELP)]
     Store(store::StoreCommand),
+    /// Look at the servers that act as one, and drain one of them: nodes, check, drain, resume.
+    #[command(subcommand, after_help = exit::CODES_HELP)]
+    Cluster(cluster::ClusterCommand),
     /// Ask a running server whether it is well; exits with 0 or 1, for container health checks.
     Healthcheck(healthcheck::HealthcheckArgs),
     /// Measure a running server: fan-out, latency, idle connections (outspoke bench --help).
@@ -134,6 +138,7 @@ fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Serve(settings) => start(&settings)?,
         Command::Config(command) => config::run(command)?,
         Command::Store(command) => return store::run(command),
+        Command::Cluster(command) => return cluster::run(command),
         Command::Healthcheck(args) => healthcheck::run(&args)?,
         Command::Bench { args } => return bench(args),
         Command::Version => print(&format!("outspoke {}\n", env!("CARGO_PKG_VERSION")))?,

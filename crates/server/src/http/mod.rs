@@ -16,7 +16,9 @@ use crate::config::Config;
 use crate::config::settings::{TenantHost, Tenants};
 
 /// Every route of the public listener.
-pub(crate) fn routes(hub: &Hub, config: &Config) -> Router {
+///
+/// `name`: what the server is called among others, and where it is the only one.
+pub(crate) fn routes(hub: &Hub, config: &Config, name: &str) -> Router {
     let server = &config.server;
     let mut routes = Router::new()
         .route("/health", get(health::health))
@@ -38,11 +40,11 @@ pub(crate) fn routes(hub: &Hub, config: &Config) -> Router {
             .route("/t/{tenant}/gohub", any_service(by_path(gohub_endpoint())));
     }
     if config.api.enabled {
-        let api = api::Api::new(hub, &config.api, &config.tenants);
+        let api = api::Api::new(hub, &config.api, &config.tenants, name);
         routes = routes.nest(api::BASE, api::routes(api));
     }
     if server.page && config.api.enabled {
-        routes = routes.route("/analytics", get(page::figures));
+        routes = routes.route("/analytics", get(page::figures)).route("/nodes", get(page::nodes));
     }
     if server.page {
         routes = routes.route("/", get(page::index)).route("/assets/{*path}", get(page::asset));

@@ -15,6 +15,10 @@ pub(super) async fn figures(headers: HeaderMap) -> Response<Body> {
     answer(&outspoke_web::figures(), &headers)
 }
 
+pub(super) async fn nodes(headers: HeaderMap) -> Response<Body> {
+    answer(&outspoke_web::nodes(), &headers)
+}
+
 pub(super) async fn asset(uri: Uri, headers: HeaderMap) -> Response<Body> {
     match outspoke_web::asset(uri.path()) {
         Some(asset) => answer(&asset, &headers),

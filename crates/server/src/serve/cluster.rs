@@ -87,7 +87,7 @@ fn nats(settings: &Cluster) -> Result<Arc<dyn MessageBus>, BusError> {
 }
 
 /// The configured name, or one that stays the same as long as the machine's name and the port do.
-fn name(settings: &Cluster, bound: SocketAddr) -> String {
+pub(super) fn name(settings: &Cluster, bound: SocketAddr) -> String {
     if !settings.name.is_empty() {
         return settings.name.clone();
     }

@@ -64,7 +64,7 @@ async fn serve(loaded: &Loaded, style: Style, descriptors: DescriptorLimit) -> a
         .fold(builder, |builder, open| builder.store(open.plan.name.as_str(), Arc::clone(&open.store)));
     let hub = cluster::join(builder, loaded, bound)?.start()?;
     let (stop, stopping) = watch::channel(false);
-    let routes = http::routes(&hub, config);
+    let routes = http::routes(&hub, config, &cluster::name(&config.cluster, bound));
     let acceptor = accept::Acceptor {
         listener,
         routes,

@@ -274,6 +274,7 @@ fn gohub_every_answer_has_its_documented_shape() {
                 ping_interval: Duration::MAX,
                 message_bytes_max: 8192,
                 open_mode: false,
+                node: None,
             })),
             r#"{"message_id":0,"message_type":"welcome","data":{"client_id":"00000000-0000-0000-0000-000000000009","user_id":"user123","username":"","ping_interval_ms":9007199254740991,"message_bytes_max":8192,"open_mode":false},"ts":-1}"#,
         ),

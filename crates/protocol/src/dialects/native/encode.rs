@@ -5,7 +5,9 @@
 
 use super::super::shared::{self, Words, write_body, write_details, write_position, write_room};
 use crate::json::{boolean, close, integer, key, millis, open, raw, string, timestamp, unsigned, uuid};
-use crate::{Acknowledgement, Event, Gap, Kind, Message, Notice, Publisher, Refusal, RequestId, Welcome};
+use crate::{
+    Acknowledgement, Event, Gap, Kind, Message, NodeHint, Notice, Publisher, Refusal, RequestId, Welcome,
+};
 
 const WORDS: Words = Words {
     user_id: "userId",
@@ -117,6 +119,23 @@ fn write_welcome(out: &mut Vec<u8>, welcome: &Welcome) {
     unsigned(out, welcome.message_bytes_max as u64);
     key(out, "openMode");
     boolean(out, welcome.open_mode);
+    if let Some(node) = &welcome.node {
+        write_node(out, node);
+    }
+}
+
+fn write_node(out: &mut Vec<u8>, node: &NodeHint) {
+    key(out, "node");
+    open(out);
+    key(out, "name");
+    string(out, &node.name);
+    for (name, text) in [("prefer", &node.prefer), ("url", &node.url)] {
+        if !text.is_empty() {
+            key(out, name);
+            string(out, text);
+        }
+    }
+    close(out);
 }
 
 /// A whole message. People read chat, so what they look for comes first there; programs look for the room.

@@ -8,8 +8,8 @@ use bytes::Bytes;
 use super::Native;
 use crate::{
     Acknowledgement, Body, BodyRef, ClientId, Command, Dialect, Durability, Epoch, ErrorCode, Event,
-    FrameKind, Gap, Kind, Message, MessageId, Notice, Payload, Position, Publisher, Refusal, Request,
-    RequestId, RoomName, StartFrom, Subscribed, Timestamp, UserId, Welcome,
+    FrameKind, Gap, Kind, Message, MessageId, NodeHint, Notice, Payload, Position, Publisher, Refusal,
+    Request, RequestId, RoomName, StartFrom, Subscribed, Timestamp, UserId, Welcome,
 };
 
 fn decode(text: &str) -> Request<'_> {
@@ -352,8 +352,26 @@ fn native_every_answer_has_its_documented_shape() {
                 ping_interval: Duration::from_secs(54),
                 message_bytes_max: 8192,
                 open_mode: true,
+                node: None,
             })),
             r#"{"type":"welcome","clientId":"00000000-0000-0000-0000-000000000009","userId":"user123","username":"Alice","timestamp":"1970-01-01T00:00:00.000Z","pingInterval":54000,"maxMessageBytes":8192,"openMode":true}"#,
+        ),
+        (
+            Event::Welcome(Box::new(Welcome {
+                client: ClientId::from_u128(9),
+                user: UserId::new("u"),
+                name: "".into(),
+                ts: Timestamp::from_millis(0),
+                ping_interval: Duration::from_secs(54),
+                message_bytes_max: 8192,
+                open_mode: false,
+                node: Some(NodeHint {
+                    name: "hub-1".into(),
+                    prefer: "hub-2".into(),
+                    url: "wss://hub-2.example.com/ws".into(),
+                }),
+            })),
+            r#"{"type":"welcome","clientId":"00000000-0000-0000-0000-000000000009","userId":"u","username":"","timestamp":"1970-01-01T00:00:00.000Z","pingInterval":54000,"maxMessageBytes":8192,"openMode":false,"node":{"name":"hub-1","prefer":"hub-2","url":"wss://hub-2.example.com/ws"}}"#,
         ),
         (
             Event::Subscribed(Box::new(subscribed(request()))),

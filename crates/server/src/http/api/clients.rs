@@ -2,7 +2,7 @@
 
 use axum::Json;
 use outspoke_hub::protocol::Disconnect;
-use outspoke_hub::{Client, ClientId, ErrorCode, Hub, Listing};
+use outspoke_hub::{Client, ClientId, ErrorCode, Hub, Listing, UserId};
 use serde::Serialize;
 
 use super::error::ApiError;
@@ -80,7 +80,7 @@ pub(super) struct Disconnected {
     disconnected: usize,
 }
 
-/// Ends a client's connection, or those of a user, or of a user's device. None is no error: they are gone.
+/// Ends a client's connection, or those of a user, or of a user's device, on all nodes. None is no error: they are gone.
 pub(super) async fn disconnect(Of(hub): Of, body: Body) -> Result<Json<Disconnected>, ApiError> {
     let fields = body.fields(&["client", "user", "device", "reason", "reconnect"])?;
     let (client, user) = (fields.optional::<String>("client")?, fields.optional::<String>("user")?);
@@ -96,21 +96,22 @@ pub(super) async fn disconnect(Of(hub): Of, body: Body) -> Result<Json<Disconnec
             format!("the field `reason` has {} bytes; a close frame takes {REASON_BYTES_MAX}", reason.len());
         return Err(ApiError::bad_request(message));
     }
-    let ids: Vec<ClientId> = match (client, user) {
-        (Some(client), None) if device.is_none() => known(&hub, &client).into_iter().collect(),
+    let disconnected = match (client, user) {
+        (Some(client), None) if device.is_none() => match client.parse() {
+            Ok(client) => usize::from(hub.disconnect_anywhere(client, disconnect, reason).await),
+            Err(_) => 0,
+        },
         (None, Some(user)) => {
-            let user = users::checked_id(&hub, &user)?;
-            let clients = hub.list_clients(Some(&user), None, usize::MAX - 1).items;
-            let meant = |client: &&std::sync::Arc<Client>| {
-                device.as_ref().is_none_or(|device| client.identity().device == device.as_str())
-            };
-            clients.iter().filter(meant).map(|client| client.id()).collect()
+            let user = UserId::new(users::checked_id(&hub, &user)?);
+            match device {
+                None => hub.disconnect_everywhere(&user, disconnect, reason).await,
+                Some(device) => hub.disconnect_device_everywhere(&user, &device, disconnect, reason).await,
+            }
         }
         _ => {
             let message = "say whom: `client`, the id of a connection; or `user`, and of its devices `device` if only one";
             return Err(ApiError::bad_request(message));
         }
     };
-    let disconnected = ids.into_iter().filter(|id| hub.disconnect_because(*id, disconnect, reason)).count();
     Ok(Json(Disconnected { disconnected }))
 }

@@ -6,11 +6,14 @@
 
 mod analytics;
 mod clients;
+#[cfg(test)]
+mod cluster_tests;
 mod error;
 mod history;
 mod input;
 mod key;
 mod messages;
+mod nodes;
 mod openapi;
 mod publish;
 mod rooms;
@@ -46,15 +49,18 @@ pub(crate) struct Api {
     keys: Arc<Keys>,
     body_bytes_max: usize,
     tenants: bool,
+    /// What this server is called where it is the only one.
+    name: Arc<str>,
 }
 
 impl Api {
-    pub(crate) fn new(hub: &Hub, api: &settings::Api, tenants: &settings::Tenants) -> Self {
+    pub(crate) fn new(hub: &Hub, api: &settings::Api, tenants: &settings::Tenants, name: &str) -> Self {
         Self {
             hub: hub.clone(),
             keys: Arc::new(Keys::new(&api.keys, api.open_on_loopback)),
             body_bytes_max: api.body_bytes_max,
             tenants: tenants.enabled,
+            name: name.into(),
         }
     }
 }
@@ -96,6 +102,12 @@ fn table() -> Vec<Route> {
             &["get", "put", "delete"],
             get(tenants::one).put(tenants::put).delete(tenants::remove),
         ),
+        route("/nodes", &["get"], get(nodes::list)),
+        route("/nodes/{node}", &["get"], get(nodes::one)),
+        route("/nodes/{node}/drain", &["post"], post(nodes::drain)),
+        route("/nodes/{node}/resume", &["post"], post(nodes::resume)),
+        route("/cluster/check", &["post"], post(nodes::check)),
+        route("/affinity", &["get"], get(nodes::affinity)),
         route("/analytics", &["get"], get(analytics::tenant)),
         route("/analytics/rooms", &["get"], get(analytics::top)),
         route("/analytics/rooms/{room}", &["get"], get(analytics::room)),

@@ -61,6 +61,7 @@ pub(super) async fn list(Of(hub): Of, query: Query) -> Result<Json<Rooms>, ApiEr
 
 pub(super) async fn one(Of(hub): Of, Named(name): Named, query: Query) -> Result<Json<Room>, ApiError> {
     query.only(&[])?;
+    hub.look_for_members(&name).await?;
     let info = hub.room(&name).await?.ok_or_else(unknown)?;
     Ok(Json(info.into()))
 }
@@ -68,6 +69,7 @@ pub(super) async fn one(Of(hub): Of, Named(name): Named, query: Query) -> Result
 /// Who is in a room, in the form that clients of the native dialect get.
 pub(super) async fn presence(Of(hub): Of, Named(name): Named, query: Query) -> Result<Response, ApiError> {
     query.only(&["after", "limit"])?;
+    hub.look_for_members(&name).await?;
     exists(&hub, &name).await?;
     let after = query.text("after").map(UserId::new);
     let limit = query.limit()?;
