@@ -30,6 +30,10 @@ use crate::room::load::Need;
 
 /// Rooms compared with their store at once.
 const COMPARED: usize = 256;
+/// Rooms of which the members are exchanged at once, and the pause after them.
+const MET: (usize, Duration) = (256, Duration::from_millis(20));
+/// How often, and how many times, it is looked whether shards have caught up before the next thing is heard.
+const GIVE_WAY: (Duration, u32) = (Duration::from_millis(2), 50);
 /// How long the last words may take.
 const FAREWELL: Duration = Duration::from_secs(1);
 /// How long subscriptions of one batch are waited for before the next batch is told to the bus.
@@ -149,6 +153,7 @@ fn listened(hub: &Arc<Inner>, topics: &[Topic]) {
 
 async fn hear(hub: &Arc<Inner>, cluster: &Cluster, mut events: LinkEvents) {
     while let Some(event) = events.next().await {
+        give_way(hub).await;
         match event {
             LinkEvent::Message { topic, origin, payload, .. } => match Envelope::decode(&payload) {
                 Some(envelope) => Hearing { hub, cluster, topic: &topic, origin }.hear(envelope),
@@ -162,15 +167,37 @@ async fn hear(hub: &Arc<Inner>, cluster: &Cluster, mut events: LinkEvents) {
             LinkEvent::Interrupted => {
                 tracing::info!("the bus was away: rooms are compared with their stores");
                 let rooms = all_rooms(hub);
-                for room in &rooms {
-                    room.meet(hub);
-                }
+                meet_soon(hub, rooms.clone());
                 compare(hub, rooms);
                 look_for_news(hub);
             }
             _ => {}
         }
     }
+}
+
+/// Lets shards that are behind catch up: what is not heard meanwhile waits in the bus. Not for long, or the others would
+/// seem to be silent.
+async fn give_way(hub: &Inner) {
+    for _ in 0..GIVE_WAY.1 {
+        if !hub.congestion.is_congested() {
+            return;
+        }
+        tokio::time::sleep(GIVE_WAY.0).await;
+    }
+}
+
+/// Exchanges with the other nodes who is in these rooms, not all at the same moment.
+fn meet_soon(hub: &Arc<Inner>, rooms: Vec<Arc<Room>>) {
+    let (me, rooms): (_, Vec<_>) = (Arc::downgrade(hub), rooms.iter().map(Arc::downgrade).collect());
+    drop(tokio::spawn(async move {
+        for rooms in rooms.chunks(MET.0) {
+            let Some(hub) = me.upgrade() else { return };
+            rooms.iter().filter_map(Weak::upgrade).for_each(|room| room.meet(&hub));
+            drop(hub);
+            tokio::time::sleep(MET.1).await;
+        }
+    }));
 }
 
 fn count_garbage(cluster: &Cluster) {
@@ -198,7 +225,7 @@ fn hear_beat(hub: &Arc<Inner>, cluster: &Cluster, origin: NodeId, sent: i64, wor
     cluster.beat(hub, false);
     if clients > 0 {
         // It was there before: who is with it is not known any more.
-        everywhere(hub, |room| room.meet(hub));
+        meet_soon(hub, all_rooms(hub));
     }
 }
 

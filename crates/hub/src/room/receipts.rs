@@ -268,11 +268,18 @@ impl Room {
         let elsewhere = asks && self.bus_topic.is_some();
         let Some(receipts) = &mut state.receipts else { return false };
         let here = !receipts.partial || receipts.cursors.contains_key(user);
+        // Asked for, but by a read that had begun before.
+        let elsewhere = elsewhere || receipts.missing.contains(user);
         if self.keeper.is_none() || (here && !elsewhere) {
             return false;
         }
         receipts.missing.insert(user.clone());
         true
+    }
+
+    /// Whether somebody waits for places that the next read is to bring.
+    pub(super) fn wants_cursors(&self) -> bool {
+        self.lock().receipts.as_ref().is_some_and(|receipts| !receipts.missing.is_empty())
     }
 
     /// What a user has not read, if that is known.
