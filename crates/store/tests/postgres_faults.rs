@@ -133,42 +133,12 @@ async fn postgres_batch_whose_time_ends_in_the_middle_is_not_written() {
     faults::assert_whole(&*store, 2).await;
 }
 
-/// Two hubs. One is in doubt about a batch while the server stands still; the publishers go to the other one. What the
-/// first is told when the server goes on is true for ever, whichever of both was faster.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn postgres_batch_in_doubt_is_done_or_too_late_and_never_both() {
     let server = Postgres::start().await;
     let first = PostgresStore::open(&impatient(server.url())).await.unwrap();
     let second = PostgresStore::open(&impatient(server.url())).await.unwrap();
-    let superuser = superuser(&server).await;
-    commit(&first, &batch(0)).await;
-    let (mut done, mut late) = (0_u64, 0_u64);
-    for turn in 1..6 {
-        let held = Batch { not_after: Some(clock(&superuser).await + 700), ..batch(turn) };
-        server.pause();
-        let mut outcome = first.commit(&held).await;
-        assert!(outcome.is_err(), "a server that stands still has answered");
-        server.resume();
-        while let Err(StoreError::InDoubt(_) | StoreError::Unavailable(_)) = outcome {
-            outcome = first.commit(&held).await;
-        }
-        match outcome {
-            Ok(_) => done += 1,
-            Err(error) => {
-                assert!(matches!(error, StoreError::TooLate { .. }), "{error}");
-                late += 1;
-            }
-        }
-        // Sent again through the other hub, with the same ids and keys: once, and the same place for both.
-        let again = commit(&second, &batch(turn)).await;
-        let known = first.commit(&held).await.unwrap();
-        assert_eq!(
-            again.iter().map(|append| append.state.head).collect::<Vec<_>>(),
-            known.iter().map(|append| append.state.head).collect::<Vec<_>>()
-        );
-        faults::assert_whole(&second, turn + 1).await;
-    }
-    assert_eq!(done + late, 5);
+    faults::done_or_too_late(&first, &second, &server).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

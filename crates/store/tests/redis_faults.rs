@@ -8,6 +8,7 @@ use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use faults::{assert_helpful, batch, commit, log};
+use outspoke_store::limits::local_clock;
 use outspoke_store::redis::{RedisOptions, RedisStore};
 use outspoke_store::{Batch, Store, StoreError};
 use outspoke_testkit::services::{Redis, Shared, Slot};
@@ -135,16 +136,24 @@ async fn redis_settings_that_keep_less_are_said_in_words() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn redis_that_forbids_config_says_that_it_is_unknown() {
     let server = shared().await;
-    let rights = ["+@read", "+@write", "+@scripting", "+@connection", "+info", "+wait"];
+    let rights = ["+@read", "+@write", "+@scripting", "+@connection", "+info", "+time", "+wait"];
     let rules = [&["ACL", "SETUSER", "hub", "on", ">hunter2", "~limited:*"], &rights[..]].concat();
     command::<()>(&server, &rules).await;
     let url = format!("redis://hub:hunter2@{}/0", server.addr());
     let options = RedisOptions { prefix: "limited".to_owned(), ..RedisOptions::new(url) };
     let store = RedisStore::open(&options).await.unwrap();
-    commit(&store, &batch(0)).await;
+    commit(&store, &Batch { not_after: Some(local_clock() + 3_600_000), ..batch(0) }).await;
     faults::assert_whole(&store, 1).await;
     let durability = store.health().await.unwrap().durability;
     assert!(durability.starts_with("unknown"), "{durability}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn redis_batch_in_doubt_is_done_or_too_late_and_never_both() {
+    let server = Redis::start().await;
+    let first = RedisStore::open(&impatient(server.url())).await.unwrap();
+    let second = RedisStore::open(&impatient(server.url())).await.unwrap();
+    faults::done_or_too_late(&first, &second, &server).await;
 }
 
 /// Two hubs, one room: every offset is there once, whoever wrote it.

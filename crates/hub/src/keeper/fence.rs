@@ -25,6 +25,8 @@ const SLACK: Duration = Duration::from_secs(10);
 const JUMP_MS: i64 = 5_000;
 /// How often the store's clock is asked for, when there is something to write.
 const ASK: Duration = Duration::from_secs(60);
+/// ... and how soon again if it was not told: a store that is away must not cost every batch another wait.
+const ASK_AGAIN: Duration = Duration::from_secs(5);
 /// For so long after its first try it is certain what became of a batch: a minute less than ids are remembered.
 const CERTAIN_MS: i64 = REMEMBERED_MS - 60_000;
 
@@ -39,7 +41,8 @@ pub(super) struct Fence(Mutex<State>);
 struct State {
     /// How far the store's clock is ahead of ours, as it said itself.
     ahead: Option<i64>,
-    asked: Option<Monotonic>,
+    /// When to ask for it next; `None`: at once.
+    ask_at: Option<Monotonic>,
     /// Both local clocks when they were last compared.
     seen: Option<(Monotonic, i64)>,
     /// What had to be begun by then is refused.
@@ -103,7 +106,7 @@ impl Fence {
     pub(super) fn learn(&self, store_now: i64, timeout: Duration) -> bool {
         let ahead = store_now - local_clock();
         let mut state = self.lock();
-        state.asked = Some(Monotonic::now());
+        state.ask_at = Some(Monotonic::now() + ASK);
         match state.ahead.replace(ahead) {
             Some(before) if ahead - before > JUMP_MS => {
                 state.was_stopped(timeout);
@@ -113,8 +116,15 @@ impl Fence {
         }
     }
 
+    /// Whether to ask for the store's clock; if that fails, not again at once.
     fn is_due(&self) -> bool {
-        self.lock().asked.is_none_or(|asked| asked.elapsed() >= ASK)
+        let now = Monotonic::now();
+        let mut state = self.lock();
+        let is_due = state.ask_at.is_none_or(|at| at <= now);
+        if is_due {
+            state.ask_at = Some(now + ASK_AGAIN);
+        }
+        is_due
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, State> {

@@ -265,6 +265,7 @@ async fn figures_from_before_a_store_was_shared_stay_readable() {
         assert_eq!((day.messages, day.users), (1 + u64::from(shared), 1));
         assert_eq!(of_room(&hub, "s1", Grain::Day).await, (1 + u64::from(shared), Some(1)));
         assert_eq!(top(&hub).await, [("s1".to_owned(), 1 + u64::from(shared))]);
+        drop(client);
         assert!(hub.shutdown(Duration::from_secs(60)).await);
         shelf.share();
     }

@@ -200,3 +200,46 @@ pub(crate) fn assert_helpful(error: &StoreError, words: &[&str], secret: &str) {
     assert!(!text.contains(secret), "{text}");
     assert!(!format!("{error:?}").contains(secret));
 }
+
+/// The store's clock, as it tells whoever is too late.
+async fn clock(store: &dyn Store) -> i64 {
+    let late = Batch { facts: vec![FactWrite::Delete(cursor())], not_after: Some(0), ..Batch::default() };
+    match store.commit(&late).await {
+        Err(StoreError::TooLate { now }) => now,
+        other => panic!("{other:?}"),
+    }
+}
+
+/// Two hubs. One is in doubt about a batch while the server stands still; the publishers go to the other one. What the
+/// first is told when the server goes on is true for ever, whichever of both was faster.
+#[allow(dead_code)] // Not every server can be paused.
+pub(crate) async fn done_or_too_late(first: &dyn Store, second: &dyn Store, server: &impl Server) {
+    const TURNS: u64 = 6;
+    commit(first, &batch(0)).await;
+    for turn in 1..TURNS {
+        // Soon over, or not for long.
+        let allowed = if turn % 2 == 0 { 700 } else { 60_000 };
+        let held = Batch { not_after: Some(clock(first).await + allowed), ..batch(turn) };
+        server.pause();
+        let mut outcome = first.commit(&held).await;
+        assert!(outcome.is_err(), "a server that stands still has answered");
+        server.resume();
+        while let Err(StoreError::InDoubt(_) | StoreError::Unavailable(_)) = outcome {
+            outcome = first.commit(&held).await;
+        }
+        match outcome {
+            Ok(_) => {}
+            Err(StoreError::TooLate { .. }) if allowed < 60_000 => {}
+            Err(error) => panic!("{error}"),
+        }
+        // Sent again through the other hub, with the same ids and keys: once, and the same places for both.
+        let again = commit(second, &batch(turn)).await;
+        let known = first.commit(&held).await.unwrap();
+        let places = |appended: &[Appended]| {
+            let outcomes = appended.iter().flat_map(|append| &append.outcomes);
+            outcomes.map(|outcome| (outcome.id, outcome.offset)).collect::<Vec<_>>()
+        };
+        assert_eq!(places(&again), places(&known));
+        assert_whole(second, turn + 1).await;
+    }
+}
