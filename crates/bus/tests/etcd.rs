@@ -359,6 +359,35 @@ async fn the_next_endpoint_is_used_when_one_fails() {
     }
 }
 
+/// The machine of a member dies, also that of the leader; what a majority has acknowledged is not lost.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn nothing_is_lost_when_a_cluster_loses_its_leader() {
+    let mut members = Etcd::start_three().await;
+    let urls = members.each_ref().map(Etcd::url);
+    let here = bus(EtcdOptions::new(urls.clone()));
+    let there = bus(EtcdOptions::new(urls.into_iter().rev()));
+    let mut feed = subscribed(&there).await;
+    for n in 0..3 {
+        let first = n * 300;
+        publish(&here, &numbered(first..first + 100)).await;
+        let leader = within("there is a leader", async {
+            loop {
+                for (member, etcd) in members.iter().enumerate() {
+                    if etcd.is_leader().await {
+                        return member;
+                    }
+                }
+            }
+        })
+        .await;
+        members[leader].kill();
+        publish(&here, &numbered(first + 100..first + 200)).await;
+        members[leader].restart().await;
+        publish(&here, &numbered(first + 200..first + 300)).await;
+        expect_all(&mut feed, first..first + 300).await;
+    }
+}
+
 /// Users, their rights, and tokens that have had their time.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn users_are_let_in_by_their_rights() {

@@ -10,12 +10,14 @@ use tokio::process::Command;
 use super::server::{Server, free_port, in_path, program};
 use crate::Process;
 
-/// An etcd of one member, which lives as long as this guard.
+/// A member of an etcd cluster, most often its only one, which lives as long as this guard.
 #[derive(Debug)]
 pub struct Etcd {
     server: Server,
     port: u16,
     peer_port: u16,
+    /// Of all members: their names and where they listen for each other.
+    cluster: String,
     options: Vec<String>,
     folder: TempDir,
 }
@@ -34,11 +36,38 @@ impl Etcd {
     /// # Panics
     /// It does not start.
     pub async fn start_with(options: &[&str]) -> Self {
-        let folder = tempfile::tempdir().expect("a folder for its data");
         let options: Vec<String> = options.iter().map(|&option| option.to_owned()).collect();
-        let (port, peer_port) = (free_port(), free_port());
-        let server = launch(&folder, port, peer_port, &options).await;
-        Self { server, port, peer_port, options, folder }
+        let peer_port = free_port();
+        let mut member = Self::spawn(peer_port, member(peer_port), options);
+        member.until_ready().await;
+        member
+    }
+
+    /// Starts a cluster of three members.
+    ///
+    /// # Panics
+    /// It does not start.
+    pub async fn start_three() -> [Self; 3] {
+        let ports = [free_port(), free_port(), free_port()];
+        let cluster = ports.map(member).join(",");
+        // None is ready before it has found another.
+        let mut members = ports.map(|port| Self::spawn(port, cluster.clone(), Vec::new()));
+        for member in &mut members {
+            member.until_ready().await;
+        }
+        members
+    }
+
+    fn spawn(peer_port: u16, cluster: String, options: Vec<String>) -> Self {
+        let folder = tempfile::tempdir().expect("a folder for its data");
+        let port = free_port();
+        let server = launch(&folder, port, peer_port, &cluster, &options);
+        Self { server, port, peer_port, cluster, options, folder }
+    }
+
+    async fn until_ready(&mut self) {
+        let ready = |line: &str| line.contains("serving client traffic").then_some(());
+        self.server.process().wait_for(ready).await;
     }
 
     /// Where it listens.
@@ -73,7 +102,8 @@ impl Etcd {
 
     /// Starts it again after [`kill`](Self::kill), on the same port and data.
     pub async fn restart(&mut self) {
-        self.server = launch(&self.folder, self.port, self.peer_port, &self.options).await;
+        self.server = launch(&self.folder, self.port, self.peer_port, &self.cluster, &self.options);
+        self.until_ready().await;
     }
 
     /// Ends it and takes away all that it has kept.
@@ -83,6 +113,17 @@ impl Etcd {
     pub fn wipe(&mut self) {
         self.server.kill();
         self.folder = tempfile::tempdir().expect("a folder for its data");
+    }
+
+    /// Whether it leads its cluster.
+    pub async fn is_leader(&self) -> bool {
+        let answer = self.ask("/v3/maintenance/status", "{}").await;
+        // Numbers are strings: they have 64 bits.
+        let id = |name: &str| {
+            let (_, after) = answer.split_once(&format!("\"{name}\":\""))?;
+            after.split('"').next()
+        };
+        id("leader").is_some_and(|leader| id("member_id") == Some(leader))
     }
 
     /// Forgets every revision but the current one.
@@ -130,18 +171,25 @@ fn is_secure(options: &[String]) -> bool {
     options.iter().any(|option| option == "--cert-file")
 }
 
-async fn launch(folder: &TempDir, port: u16, peer_port: u16, options: &[String]) -> Server {
+/// A member, as its cluster's list has it.
+fn member(peer_port: u16) -> String {
+    format!("{}=http://127.0.0.1:{peer_port}", name(peer_port))
+}
+
+fn name(peer_port: u16) -> String {
+    format!("member-{peer_port}")
+}
+
+fn launch(folder: &TempDir, port: u16, peer_port: u16, cluster: &str, options: &[String]) -> Server {
     let mut command = Command::new(program(in_path("etcd"), "etcd-server"));
     let scheme = if is_secure(options) { "https" } else { "http" };
     let (client, peer) = (format!("{scheme}://127.0.0.1:{port}"), format!("http://127.0.0.1:{peer_port}"));
     command
-        .args(["--name", "test", "--data-dir"])
+        .args(["--name", &name(peer_port), "--data-dir"])
         .arg(folder.path())
         .args(["--listen-client-urls", &client, "--advertise-client-urls", &client])
         .args(["--listen-peer-urls", &peer, "--initial-advertise-peer-urls", &peer])
-        .args(["--initial-cluster", &format!("test={peer}"), "--logger", "zap"])
+        .args(["--initial-cluster", cluster, "--logger", "zap"])
         .args(options);
-    let mut server = Server::new(Process::spawn(command));
-    server.process().wait_for(|line| line.contains("serving client traffic").then_some(())).await;
-    server
+    Server::new(Process::spawn(command))
 }
