@@ -171,7 +171,6 @@ async fn cluster_node_that_stands_still_stops_only_its_own_topics() {
         let next = u64::from(*owner != 0);
         harm::publish(&*here, &[harm::outgoing(&reader.topic, next, 0)]).await;
         reader.read(next).await;
-        assert!(*owner == 0 || reader.interruptions == 0);
     }
 }
 
