@@ -104,6 +104,73 @@ async fn postgres_batch_repeated_while_its_first_try_is_under_way_is_written_onc
     faults::assert_whole(&store, 2).await;
 }
 
+/// The server's clock, in milliseconds since 1970.
+async fn clock(superuser: &tokio_postgres::Client) -> i64 {
+    let sql = "SELECT floor(extract(epoch FROM clock_timestamp()) * 1000)::bigint";
+    superuser.query_one(sql, &[]).await.unwrap().get(0)
+}
+
+/// The hub is stopped, or the server slow, after the locks are had: the time is looked at again before the commit.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn postgres_batch_whose_time_ends_in_the_middle_is_not_written() {
+    let server = shared().await;
+    let (store, superuser) = (Arc::new(open(&server, "fence").await), superuser(&server).await);
+    commit(&*store, &batch(0)).await;
+    superuser.batch_execute("BEGIN; LOCK TABLE fence.facts IN EXCLUSIVE MODE").await.unwrap();
+    let not_after = clock(&superuser).await + 500;
+    let late = tokio::spawn({
+        let store = Arc::clone(&store);
+        async move { store.commit(&Batch { not_after: Some(not_after), ..batch(1) }).await }
+    });
+    while clock(&superuser).await <= not_after {
+        superuser.batch_execute("SELECT pg_sleep(0.1)").await.unwrap();
+    }
+    superuser.batch_execute("COMMIT").await.unwrap();
+    let error = late.await.unwrap().unwrap_err();
+    assert!(matches!(error, StoreError::TooLate { now } if now > not_after), "{error}");
+    faults::assert_whole(&*store, 1).await;
+    commit(&*store, &batch(1)).await;
+    faults::assert_whole(&*store, 2).await;
+}
+
+/// Two hubs. One is in doubt about a batch while the server stands still; the publishers go to the other one. What the
+/// first is told when the server goes on is true for ever, whichever of both was faster.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn postgres_batch_in_doubt_is_done_or_too_late_and_never_both() {
+    let server = Postgres::start().await;
+    let first = PostgresStore::open(&impatient(server.url())).await.unwrap();
+    let second = PostgresStore::open(&impatient(server.url())).await.unwrap();
+    let superuser = superuser(&server).await;
+    commit(&first, &batch(0)).await;
+    let (mut done, mut late) = (0_u64, 0_u64);
+    for turn in 1..6 {
+        let held = Batch { not_after: Some(clock(&superuser).await + 700), ..batch(turn) };
+        server.pause();
+        let mut outcome = first.commit(&held).await;
+        assert!(outcome.is_err(), "a server that stands still has answered");
+        server.resume();
+        while let Err(StoreError::InDoubt(_) | StoreError::Unavailable(_)) = outcome {
+            outcome = first.commit(&held).await;
+        }
+        match outcome {
+            Ok(_) => done += 1,
+            Err(error) => {
+                assert!(matches!(error, StoreError::TooLate { .. }), "{error}");
+                late += 1;
+            }
+        }
+        // Sent again through the other hub, with the same ids and keys: once, and the same place for both.
+        let again = commit(&second, &batch(turn)).await;
+        let known = first.commit(&held).await.unwrap();
+        assert_eq!(
+            again.iter().map(|append| append.state.head).collect::<Vec<_>>(),
+            known.iter().map(|append| append.state.head).collect::<Vec<_>>()
+        );
+        faults::assert_whole(&second, turn + 1).await;
+    }
+    assert_eq!(done + late, 5);
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn postgres_without_space_says_full_and_takes_the_batch_once_there_is_some() {
     let server = shared().await;

@@ -146,7 +146,9 @@ pub(super) struct Keeper {
 struct Node {
     road: Road,
     /// They end with the node.
-    _tasks: Tasks,
+    tasks: Tasks,
+    /// Whether there is a subscriber yet.
+    hears: bool,
 }
 
 impl Keeper {
@@ -203,6 +205,8 @@ impl Keeper {
             self.interest.reroute(Arc::new(move |topic| {
                 known.owner(&channels.of(topic)).map(|owner| Arc::clone(&known.roads[owner].lane))
             }));
+            // Only now: they begin with the topics that lead to them.
+            self.hear();
             tracing::info!(masters = map.roads.len(), "the Redis cluster's slots are known");
             self.map.send_replace(map);
             self.nodes.retain(|place, _| owners.iter().any(|(_, _, owner)| owner == place));
@@ -230,20 +234,27 @@ impl Keeper {
         map
     }
 
-    /// The connections to a node; begins to make them if there are none.
+    /// The ways to a node; begins to connect if there are none.
     fn road(&mut self, place: &Place) -> Road {
         if let Some(node) = self.nodes.get(place) {
             return node.road.clone();
         }
-        let lane = Arc::new(Lane::default());
         let server = self.server.at(place, &self.trouble);
-        let subscriber =
-            Subscriber::start(server.clone(), &self.interest, &lane, self.condition.part(), self.pace);
         let (publisher, publishing) = Publisher::start(server, self.condition.part(), self.pace);
-        let road = Road { publisher, lane };
-        self.nodes
-            .insert(place.clone(), Node { road: road.clone(), _tasks: Tasks::new([subscriber, publishing]) });
+        let road = Road { publisher, lane: Arc::default() };
+        let node = Node { road: road.clone(), tasks: Tasks::new([publishing]), hears: false };
+        self.nodes.insert(place.clone(), node);
         road
+    }
+
+    /// Begins to hear from nodes that are new.
+    fn hear(&mut self) {
+        for (place, node) in self.nodes.iter_mut().filter(|(_, node)| !node.hears) {
+            let server = self.server.at(place, &self.trouble);
+            let part = self.condition.part();
+            node.tasks.add(Subscriber::start(server, &self.interest, &node.road.lane, part, self.pace));
+            node.hears = true;
+        }
     }
 }
 

@@ -52,12 +52,6 @@ impl Condition {
         Part { condition: self.clone(), number }
     }
 
-    /// What is wrong; `None` when nothing is.
-    pub(crate) fn wrong(&self) -> Option<String> {
-        let state = self.0.state.borrow();
-        (!state.connected).then(|| state.detail.clone())
-    }
-
     pub(crate) fn close(&self) {
         self.change(|parts| parts.closed = true);
     }

@@ -65,6 +65,11 @@ impl Tasks {
         Self(Mutex::new(tasks.into()))
     }
 
+    #[cfg(feature = "redis")]
+    pub(crate) fn add(&self, task: JoinHandle<()>) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).push(task);
+    }
+
     /// Ends them, and waits until they have let go of everything.
     pub(crate) async fn end(&self) {
         for task in self.abort() {

@@ -130,7 +130,7 @@ impl<S: Service> Task<S> {
         if batch.answer.is_closed() {
             return Ok(());
         }
-        session.codec.ping(&mut batch.bytes);
+        session.codec.check(&mut batch.bytes);
         let outcome = self.limited(session, &batch.bytes).await;
         answer(batch.answer, outcome.clone());
         outcome

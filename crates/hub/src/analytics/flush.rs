@@ -1,18 +1,19 @@
 //! From counts to facts: collected, added to what is there, written, in one place and one at a time.
 //!
 //! Reads what is kept, adds, and writes all of a chunk in one step; takes it out of memory when that is done. So the same
-//! road serves the first count of an hour and the thousandth, and a restart in between.
+//! road serves the first count of an hour and the thousandth, and a restart in between. In a store that hubs share, each
+//! life of a hub adds to facts of its own.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use bytes::Bytes;
 use ecow::EcoString;
-use outspoke_store::{Batch, FactKey, FactWrite, Store, StoreError};
+use outspoke_store::{Batch, FactKey, FactPage, FactWrite, Store, StoreError};
 
-use super::distinct::Distinct;
-use super::records::{RoomTotal, Top, Total};
+use super::distinct::{self, Distinct};
+use super::records::{RoomTotal, Shares, Top, Total};
 use super::tally::{Span, Whose};
-use super::{Analytics, HOUR_MS, ROOMS_MAX};
+use super::{Analytics, HOUR_MS, MINUTE_MS, ROOMS_MAX};
 use crate::facts::ANALYTICS;
 use crate::hub::Inner;
 use crate::keeper::Keeper;
@@ -24,7 +25,7 @@ const WAITING_MAX: usize = 50_000;
 /// How long hours and days are kept.
 const KEPT: Kept = Kept { hours: 14 * 24, days: 400 };
 /// Facts looked at and deleted in one step.
-const TRIM_CHUNK: usize = 1000;
+const TRIM_CHUNK: usize = 250;
 
 struct Kept {
     hours: i64,
@@ -58,6 +59,29 @@ struct Delta {
     users: Distinct,
     minute_max: u64,
     connections_max: u64,
+    /// Messages by minutes since 1970.
+    minutes: BTreeMap<i64, u64>,
+}
+
+/// A hub between its start and its end, in a store that others share.
+#[derive(Clone, Copy, Debug)]
+struct Life<'a> {
+    name: &'a str,
+    began: i64,
+    /// When it ended, if this is its last writing.
+    ended: Option<i64>,
+}
+
+impl Life<'_> {
+    /// Notes that it was there from its beginning or the span's, and stays for the rest of the hour: if it crashes, it is
+    /// missed only then.
+    fn note(&self, total: &mut Total, span_begin: i64, hour: i64) {
+        let begin = self.began.max(span_begin);
+        let end = self.ended.unwrap_or(i64::MAX).min((hour + 1) * HOUR_MS);
+        let new = || Box::new(Shares { alive: (begin, end), ..Shares::default() });
+        let alive = &mut total.shares.get_or_insert_with(new).alive;
+        alive.1 = if self.ended.is_some() { end } else { alive.1.max(end) };
+    }
 }
 
 /// Where figures are kept.
@@ -83,13 +107,31 @@ impl Shelf<'_> {
         }
     }
 
-    async fn names(self, tenant: &EcoString, prefix: &str) -> Result<Vec<Bytes>, StoreError> {
-        let prefix = Bytes::from(format!("{prefix}\0"));
-        let page = match self {
-            Self::Keeper(keeper) => keeper.scan(tenant.clone(), ANALYTICS, prefix, None, TRIM_CHUNK).await?,
-            Self::Memory(store) => store.scan(tenant, ANALYTICS, &prefix, None, TRIM_CHUNK).await?,
-        };
+    /// Facts of a family after a name.
+    pub(super) async fn scan(
+        self,
+        tenant: &EcoString,
+        family: &str,
+        after: Option<Bytes>,
+        max: usize,
+    ) -> Result<FactPage, StoreError> {
+        let prefix = Bytes::from(format!("{family}\0"));
+        match self {
+            Self::Keeper(keeper) => keeper.scan(tenant.clone(), ANALYTICS, prefix, after, max).await,
+            Self::Memory(store) => store.scan(tenant, ANALYTICS, &prefix, after.as_deref(), max).await,
+        }
+    }
+
+    async fn names(self, tenant: &EcoString, family: &str) -> Result<Vec<Bytes>, StoreError> {
+        let page = self.scan(tenant, family, None, TRIM_CHUNK).await?;
         Ok(page.facts.into_iter().map(|fact| fact.name).collect())
+    }
+
+    fn is_shared(self) -> bool {
+        match self {
+            Self::Keeper(keeper) => keeper.is_shared(),
+            Self::Memory(_) => false,
+        }
     }
 
     async fn tenants(self) -> Result<Vec<EcoString>, StoreError> {
@@ -103,11 +145,18 @@ impl Shelf<'_> {
 }
 
 /// The name of a figure. Room names have no zero byte.
-pub(super) fn key(tenant: &EcoString, family: &str, time: i64, room: Option<&str>) -> FactKey {
-    let name = match room {
-        None => format!("{family}\0{time:010}"),
-        Some(room) => format!("{family}\0{time:010}\0{room}"),
-    };
+pub(super) fn key(
+    tenant: &EcoString,
+    family: &str,
+    time: i64,
+    room: Option<&str>,
+    life: Option<&str>,
+) -> FactKey {
+    let mut name = format!("{family}\0{time:010}");
+    for part in [room, life].into_iter().flatten() {
+        name.push('\0');
+        name.push_str(part);
+    }
     FactKey { tenant: tenant.clone(), space: ANALYTICS, name: Bytes::from(name) }
 }
 
@@ -135,7 +184,15 @@ impl Analytics {
         for tenant in hub.tenants.all() {
             pending.note_connections(&tenant.name, hour, tenant.gauge.take_peak() as u64);
         }
-        pending.write(shelf).await?;
+        if self.has_ended() {
+            pending.note_end(hour);
+        }
+        let life = shelf.is_shared().then_some(Life {
+            name: &self.life,
+            began: self.began,
+            ended: self.has_ended().then_some(hub.now().as_millis()),
+        });
+        pending.write(shelf, life).await?;
         if pending.trimmed != Some(hour) {
             trim(shelf, hour).await?;
             pending.trimmed = Some(hour);
@@ -180,10 +237,17 @@ impl Pending {
         }
     }
 
-    async fn write(&mut self, shelf: Shelf<'_>) -> Result<(), StoreError> {
+    /// Whoever had connections in this hour has none from now on.
+    fn note_end(&mut self, hour: i64) {
+        for waiting in self.tenants.values_mut().filter(|waiting| waiting.peak.0 == hour) {
+            waiting.hours.entry(hour).or_default();
+        }
+    }
+
+    async fn write(&mut self, shelf: Shelf<'_>, life: Option<Life<'_>>) -> Result<(), StoreError> {
         for (tenant, waiting) in &mut self.tenants {
             while !waiting.is_written() {
-                self.rooms -= waiting.write_chunk(tenant, shelf).await?;
+                self.rooms -= waiting.write_chunk(tenant, shelf, life).await?;
             }
         }
         Ok(())
@@ -195,6 +259,7 @@ impl Waiting {
         let delta = self.hours.entry(span.minute.div_euclid(60)).or_default();
         delta.messages += span.messages;
         delta.users.merge(&span.users);
+        *delta.minutes.entry(span.minute).or_default() += span.messages;
         *self.minutes.entry(span.minute).or_default() += span.messages;
     }
 
@@ -216,11 +281,16 @@ impl Waiting {
     }
 
     /// Writes some rooms, and everything of their tenant. Returns how many rooms.
-    async fn write_chunk(&mut self, tenant: &EcoString, shelf: Shelf<'_>) -> Result<usize, StoreError> {
+    async fn write_chunk(
+        &mut self,
+        tenant: &EcoString,
+        shelf: Shelf<'_>,
+        life: Option<Life<'_>>,
+    ) -> Result<usize, StoreError> {
         let rooms: Vec<_> = self.rooms.iter().take(CHUNK).collect();
         let hours: BTreeSet<i64> =
             self.hours.keys().copied().chain(rooms.iter().map(|((_, hour), _)| *hour)).collect();
-        let mut sheet = Sheet::read(tenant, shelf, &hours, rooms.iter().map(|(key, _)| *key)).await?;
+        let mut sheet = Sheet::read(tenant, shelf, life, &hours, rooms.iter().map(|(key, _)| *key)).await?;
         for (hour, delta) in &self.hours {
             sheet.add(*hour, delta);
         }
@@ -230,7 +300,7 @@ impl Waiting {
         }
         let written = rooms.len();
         let last = rooms.last().map(|(key, _)| (*key).clone());
-        shelf.write(sheet.into_writes()).await?;
+        write_for_sure(shelf, sheet.into_writes()).await?;
         self.hours.clear();
         if let Some(last) = last {
             self.rooms = self.rooms.split_off(&last);
@@ -240,9 +310,26 @@ impl Waiting {
     }
 }
 
+/// Writes, and if it cannot be known whether that was done, looks: nobody else writes the same.
+async fn write_for_sure(shelf: Shelf<'_>, facts: Vec<FactWrite>) -> Result<(), StoreError> {
+    let Err(error) = shelf.write(facts.clone()).await else { return Ok(()) };
+    if !matches!(error, StoreError::InDoubt(_)) {
+        return Err(error);
+    }
+    let (keys, values): (Vec<_>, Vec<_>) = facts
+        .into_iter()
+        .filter_map(|write| match write {
+            FactWrite::Set(key, value) => Some((key, Some(value))),
+            _ => None,
+        })
+        .unzip();
+    if shelf.facts(keys).await? == values { Ok(()) } else { Err(error) }
+}
+
 /// The figures that a chunk changes.
 struct Sheet<'a> {
     tenant: &'a EcoString,
+    life: Option<Life<'a>>,
     hours: BTreeMap<i64, Total>,
     days: BTreeMap<i64, (Total, Top)>,
     room_hours: BTreeMap<(EcoString, i64), RoomTotal>,
@@ -253,6 +340,7 @@ impl<'a> Sheet<'a> {
     async fn read(
         tenant: &'a EcoString,
         shelf: Shelf<'_>,
+        life: Option<Life<'a>>,
         hours: &BTreeSet<i64>,
         rooms: impl Iterator<Item = &(EcoString, i64)>,
     ) -> Result<Self, StoreError> {
@@ -264,11 +352,12 @@ impl<'a> Sheet<'a> {
             room_hours.iter().map(|(room, hour)| (room.clone(), hour.div_euclid(24))).collect();
         let room_days: Vec<_> = room_days.into_iter().collect();
         let mut keys = Vec::new();
-        keys.extend(hours.iter().map(|hour| key(tenant, "h", *hour, None)));
-        keys.extend(days.iter().map(|day| key(tenant, "d", *day, None)));
-        keys.extend(days.iter().map(|day| key(tenant, "top", *day, None)));
-        keys.extend(room_hours.iter().map(|(room, hour)| key(tenant, "rh", *hour, Some(room))));
-        keys.extend(room_days.iter().map(|(room, day)| key(tenant, "rd", *day, Some(room))));
+        let own = |family, time, room| key(tenant, family, time, room, life.map(|life| life.name));
+        keys.extend(hours.iter().map(|hour| own("h", *hour, None)));
+        keys.extend(days.iter().map(|day| own("d", *day, None)));
+        keys.extend(days.iter().map(|day| own("top", *day, None)));
+        keys.extend(room_hours.iter().map(|(room, hour)| own("rh", *hour, Some(room.as_str()))));
+        keys.extend(room_days.iter().map(|(room, day)| own("rd", *day, Some(room.as_str()))));
         let mut facts = shelf.facts(keys).await?.into_iter();
         let mut next = || facts.next().flatten();
         let hours =
@@ -283,13 +372,33 @@ impl<'a> Sheet<'a> {
         };
         let room_hours = totals(room_hours);
         let room_days = totals(room_days);
-        Ok(Self { tenant, hours, days, room_hours, room_days })
+        let mut sheet = Self { tenant, life, hours, days, room_hours, room_days };
+        sheet.note_life();
+        Ok(sheet)
+    }
+
+    fn note_life(&mut self) {
+        let Some(life) = self.life else { return };
+        for (hour, total) in &mut self.hours {
+            life.note(total, hour * HOUR_MS, *hour);
+            if let Some((day, _)) = self.days.get_mut(&hour.div_euclid(24)) {
+                life.note(day, hour.div_euclid(24) * 24 * HOUR_MS, *hour);
+            }
+        }
     }
 
     fn add(&mut self, hour: i64, delta: &Delta) {
-        let day = &mut self.days.entry(hour.div_euclid(24)).or_default().0;
-        let hour = self.hours.entry(hour).or_default();
-        for total in [hour, day] {
+        let day = hour.div_euclid(24);
+        let begins = [hour * HOUR_MS / MINUTE_MS, day * 24 * HOUR_MS / MINUTE_MS];
+        let of_day = &mut self.days.entry(day).or_default().0;
+        let of_hour = self.hours.entry(hour).or_default();
+        for (total, begin) in [of_hour, of_day].into_iter().zip(begins) {
+            if let Some(shares) = &mut total.shares {
+                for (minute, messages) in &delta.minutes {
+                    let minute = u16::try_from(minute - begin).unwrap_or_default();
+                    *shares.minutes.entry(minute).or_default() += messages;
+                }
+            }
             total.messages += delta.messages;
             total.minute_max = total.minute_max.max(delta.minute_max);
             total.connections_max = total.connections_max.max(delta.connections_max);
@@ -299,9 +408,12 @@ impl<'a> Sheet<'a> {
 
     fn add_room(&mut self, room: &EcoString, hour: i64, added: &RoomTotal, rooms_max: u64) {
         let day = hour.div_euclid(24);
-        let of_hour = &mut self.hours.entry(hour).or_default().rooms;
-        if let Some(total) = in_bounds(&mut self.room_hours, (room.clone(), hour), of_hour, rooms_max) {
+        let of_hour = self.hours.entry(hour).or_default();
+        if let Some(total) =
+            in_bounds(&mut self.room_hours, (room.clone(), hour), &mut of_hour.rooms, rooms_max)
+        {
             total.messages += added.messages;
+            note_name(of_hour, room);
         }
         let (of_day, top) = self.days.entry(day).or_default();
         if let Some(total) = in_bounds(&mut self.room_days, (room.clone(), day), &mut of_day.rooms, rooms_max)
@@ -309,13 +421,15 @@ impl<'a> Sheet<'a> {
             total.messages += added.messages;
             total.users.merge(&added.users);
             top.put(room, total.messages);
+            note_name(of_day, room);
         }
     }
 
     fn into_writes(self) -> Vec<FactWrite> {
-        let tenant = self.tenant;
-        let set =
-            |family, time, room: Option<&str>, value| FactWrite::Set(key(tenant, family, time, room), value);
+        let (tenant, life) = (self.tenant, self.life.map(|life| life.name));
+        let set = |family, time, room: Option<&str>, value| {
+            FactWrite::Set(key(tenant, family, time, room, life), value)
+        };
         let mut writes = Vec::new();
         writes.extend(self.hours.iter().map(|(hour, total)| set("h", *hour, None, total.encode())));
         for (day, (total, top)) in &self.days {
@@ -327,6 +441,12 @@ impl<'a> Sheet<'a> {
         let days = self.room_days.iter();
         writes.extend(days.map(|((room, day), total)| set("rd", *day, Some(room), total.encode())));
         writes
+    }
+}
+
+fn note_name(total: &mut Total, room: &EcoString) {
+    if let Some(shares) = &mut total.shares {
+        shares.names.insert(distinct::hash(room));
     }
 }
 
@@ -367,7 +487,7 @@ async fn trim(shelf: Shelf<'_>, hour: i64) -> Result<(), StoreError> {
             ("rd", oldest_day),
             ("top", oldest_day),
         ] {
-            let bound = key(&tenant, family, oldest, None).name;
+            let bound = key(&tenant, family, oldest, None, None).name;
             loop {
                 let mut names = shelf.names(&tenant, family).await?;
                 let full = names.len() == TRIM_CHUNK;

@@ -14,7 +14,8 @@
 //!
 //! Invariants: a count is added to a store in one step and taken from memory only when it is there, so a store that is
 //! away delays figures and loses none; a graceful stop writes everything before the store closes. A crash loses what was
-//! counted since the last flush. One flusher per store: hubs that share one must each have a tenant of their own.
+//! counted since the last flush. Nobody writes what another hub writes: in a store that several share, each life of a
+//! hub has facts of its own, which are added up for whoever asks ([`records`]) and go when they are old, as all do.
 
 mod distinct;
 mod flush;
@@ -22,11 +23,11 @@ mod query;
 mod records;
 mod tally;
 
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, SystemTime};
 
 use ecow::EcoString;
-use outspoke_protocol::Message;
+use outspoke_protocol::{Message, MessageId};
 use outspoke_store::MemoryStore;
 
 use self::flush::Pending;
@@ -52,6 +53,10 @@ pub(crate) struct Analytics {
     pending: tokio::sync::Mutex<Pending>,
     /// For a hub without stores.
     memory: MemoryStore,
+    /// The name of this life of the hub, and when it began.
+    life: String,
+    began: i64,
+    ended: AtomicBool,
 }
 
 impl Analytics {
@@ -61,7 +66,14 @@ impl Analytics {
             desk: Arc::default(),
             pending: tokio::sync::Mutex::default(),
             memory: MemoryStore::new(),
+            life: format!("{:032x}", MessageId::random().as_u128()),
+            began: outspoke_store::limits::local_clock(),
+            ended: AtomicBool::new(false),
         }
+    }
+
+    fn has_ended(&self) -> bool {
+        self.ended.load(Ordering::Acquire)
     }
 
     /// Counts a message that has got its place in `room`, whose tally this is.
@@ -99,6 +111,9 @@ impl Analytics {
                 () = hub.analytics.desk.crowded.notified(), if counting => true,
                 () = tokio::time::sleep(until_next_flush()), if counting => true,
             };
+            if !more {
+                hub.analytics.ended.store(true, Ordering::Release);
+            }
             if counting {
                 hub.analytics.flush(&hub).await;
             }

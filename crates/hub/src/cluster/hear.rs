@@ -96,7 +96,8 @@ async fn beat(hub: &Inner, cluster: &Cluster) {
 
 /// Notices stores that were away or were emptied: what rooms believe of them is compared then, also where nothing is said.
 async fn watch_stores(hub: &Arc<Inner>, cluster: &Cluster) {
-    let mut known = vec![None; hub.keepers.len()];
+    // By keeper: what the last look found, if there was one.
+    let mut known: Vec<Option<Option<Bytes>>> = vec![None; hub.keepers.len()];
     let mut look = tokio::time::interval(cluster.options.heartbeat);
     look.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
@@ -104,14 +105,13 @@ async fn watch_stores(hub: &Arc<Inner>, cluster: &Cluster) {
         for (keeper, known) in hub.keepers.iter().zip(&mut known) {
             let seed = tokio::time::timeout(hub.config.store_timeout, keeper.seed()).await;
             let seed = seed.ok().and_then(Result::ok);
-            // The first look finds nothing to compare with; a store that is away is looked at again.
-            if seed.is_some() && known.is_some() && seed != *known {
+            // The first look finds nothing to compare with. One that finds nobody is forgotten, so that the next is news.
+            if seed.is_some() && known.as_ref().is_some_and(|known| *known != seed) {
                 let of_keeper =
                     |room: &Arc<Room>| room.keeper.as_ref().is_some_and(|held| Arc::ptr_eq(held, keeper));
                 compare(hub, all_rooms(hub).into_iter().filter(of_keeper).collect());
             }
-            // `Some(None)`: it was away, so that whatever it has next is news.
-            *known = Some(seed.flatten());
+            *known = Some(seed);
         }
     }
 }

@@ -134,6 +134,8 @@ impl Keeper {
             // Whoever asked may have stopped waiting.
             let _ = done.send(match &outcome {
                 Ok(_) => Ok(()),
+                // Of facts alone nobody can tell whether an earlier try wrote them.
+                Err(undone) if undone.begun.in_doubt => Err(StoreError::InDoubt(undone.told().to_string())),
                 Err(undone) => Err(undone.told()),
             });
         }

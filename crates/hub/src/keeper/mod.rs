@@ -142,6 +142,11 @@ impl Keeper {
         self.queue.offer(Job::Amend(amendment), 1024).map_err(|_| QueueFull)
     }
 
+    /// Whether other hubs may write to the same store.
+    pub(crate) fn is_shared(&self) -> bool {
+        self.store.is_shared()
+    }
+
     /// Makes facts durable, in order with the messages before and after.
     pub(crate) async fn write(&self, facts: Vec<FactWrite>) -> Result<(), StoreError> {
         let weight = facts.iter().map(weight_of_fact).sum();

@@ -15,20 +15,21 @@ use crate::facts;
 impl Keeper {
     /// The epoch with which a log will begin. Reads the store each time: what was known before it was emptied is wrong.
     pub(crate) async fn epoch_to_come(&self, log: &LogKey) -> Result<Epoch, StoreError> {
-        let seed = match self.seed().await? {
-            Some(seed) => seed,
-            None => {
-                let random = random();
-                // Several hubs may do so at once: the greatest counts.
-                self.write(vec![FactWrite::Max(key(), random.clone())]).await?;
-                self.seed().await?.unwrap_or(random)
-            }
-        };
-        Ok(epoch_of(&seed, log))
+        Ok(epoch_of(&self.seed().await?, log))
     }
 
-    /// The seed, if there is one yet.
-    pub(crate) async fn seed(&self) -> Result<Option<Bytes>, StoreError> {
+    /// The seed; a new one if there is none. Another one than before: the store was emptied meanwhile.
+    pub(crate) async fn seed(&self) -> Result<Bytes, StoreError> {
+        if let Some(seed) = self.stored_seed().await? {
+            return Ok(seed);
+        }
+        let random = random();
+        // Several hubs may do so at once: the greatest counts.
+        self.write(vec![FactWrite::Max(key(), random.clone())]).await?;
+        Ok(self.stored_seed().await?.unwrap_or(random))
+    }
+
+    async fn stored_seed(&self) -> Result<Option<Bytes>, StoreError> {
         Ok(self.facts(vec![key()]).await?.into_iter().next().flatten())
     }
 }

@@ -29,6 +29,8 @@ pub(crate) struct Newcomer {
     pub(crate) user: Option<UserId>,
     /// ... and waits until that is read, should it not be in memory.
     pub(crate) insists: bool,
+    /// Nothing was read for it yet.
+    pub(crate) asks: bool,
     /// The store was asked for what other nodes have written, as far as it seemed that they have.
     pub(crate) looked: bool,
 }
@@ -88,7 +90,7 @@ impl Room {
                 Err(need) => return Admission::Once(need),
             };
         if let Some(user) = newcomer.user.as_ref().filter(|_| newcomer.insists)
-            && self.lacks_cursor_of(&mut state, user)
+            && self.lacks_cursor_of(&mut state, user, newcomer.asks)
         {
             return Admission::Once(Need::Cursors);
         }

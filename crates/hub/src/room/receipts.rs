@@ -262,10 +262,13 @@ impl Room {
         self.keeps_receipts() && self.keeper.is_some() && state.receipts.is_none()
     }
 
-    /// Whether this user's places must be read first; the next read brings them.
-    pub(super) fn lacks_cursor_of(&self, state: &mut State, user: &UserId) -> bool {
+    /// Whether this user's places must be read first; the next read brings them. `asks`: the user comes, and nothing was read for
+    /// that yet. Who comes from another node may have been told there what this one has not heard.
+    pub(super) fn lacks_cursor_of(&self, state: &mut State, user: &UserId, asks: bool) -> bool {
+        let elsewhere = asks && self.bus_topic.is_some();
         let Some(receipts) = &mut state.receipts else { return false };
-        if !receipts.partial || receipts.cursors.contains_key(user) || self.keeper.is_none() {
+        let here = !receipts.partial || receipts.cursors.contains_key(user);
+        if self.keeper.is_none() || (here && !elsewhere) {
             return false;
         }
         receipts.missing.insert(user.clone());

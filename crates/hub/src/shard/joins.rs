@@ -193,8 +193,17 @@ impl Shard {
         let client = Some(Arc::clone(&connection.client));
         // What is unread is worth two reads of the store, and not a refusal.
         let (user, insists) = (somebody(&connection.client), reads < 2);
-        let newcomer =
-            Newcomer { shard: self.index, key, ticket, from, client, user, insists, looked: reads >= 2 };
+        let newcomer = Newcomer {
+            shard: self.index,
+            key,
+            ticket,
+            from,
+            client,
+            user,
+            insists,
+            asks: reads == 0,
+            looked: reads >= 2,
+        };
         let joined = connection.client.tenant.directory.join(&hub, name, newcomer);
         let (room, admission) = joined?;
         let joined = match admission {

@@ -172,6 +172,7 @@ impl Shard {
             client: None,
             user: None,
             insists: false,
+            asks: false,
             looked: true,
         };
         everyone.admit(&hub, newcomer);

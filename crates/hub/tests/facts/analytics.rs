@@ -204,3 +204,87 @@ async fn analytics_that_are_off_answer_so() {
     assert_eq!(hub.figures(Grain::Day, now()).await, Err(AnalyticsError::Off));
     assert_eq!(hub.top_rooms(now().start).await, Err(AnalyticsError::Off));
 }
+
+/// Two hubs on one store, with some of the same users in some of the same rooms; then one of them again.
+#[tokio::test]
+async fn figures_of_hubs_that_share_a_store_are_added_up() {
+    let shelf = Shelf::shared(0);
+    let say = async |hub: &Hub, user: &str, room: &str, count: usize| {
+        let mut client = member(hub, user, room).await;
+        for number in 0..count {
+            client.send(json!({ "type": "chat", "room": room, "content": "hello", "id": number })).await;
+            client.find("ack").await;
+        }
+        client
+    };
+    let (one, two) = (storing(&shelf, |_| {}), storing(&shelf, |_| {}));
+    let clients = [
+        say(&one, "alice", "m1", 3).await,
+        say(&one, "bob", "m2", 1).await,
+        say(&two, "alice", "m1", 4).await,
+        say(&two, "carol", "m3", 2).await,
+        say(&two, "dave", "m3", 1).await,
+    ];
+    for _ in 0..3 {
+        for hub in [&one, &two] {
+            hub.figures(Grain::Hour, now()).await.unwrap();
+        }
+    }
+    for (hub, grain) in [(&one, Grain::Hour), (&two, Grain::Hour), (&one, Grain::Day), (&two, Grain::Day)] {
+        let all = figures(hub, grain).await;
+        assert_eq!((all.messages, all.users, all.users_exact, all.rooms), (11, 4, true, 3), "{grain:?}");
+        assert_eq!(all.connections_max, 5, "{grain:?}");
+        assert!((6..=11).contains(&all.minute_max), "{}", all.minute_max);
+        assert_eq!(of_room(hub, "m1", grain).await, (7, (grain == Grain::Day).then_some(1)));
+        assert_eq!(of_room(hub, "m3", grain).await.0, 3);
+    }
+    let busiest = [("m1".to_owned(), 7), ("m3".to_owned(), 3), ("m2".to_owned(), 1)];
+    assert_eq!(top(&one).await, busiest);
+    assert_eq!(top(&two).await, busiest);
+
+    // The next life of the first hub comes after it, not beside it.
+    drop(clients);
+    assert!(one.shutdown(Duration::from_secs(60)).await);
+    let again = storing(&shelf, |_| {});
+    let _erin = say(&again, "erin", "m1", 1).await;
+    let day = figures(&again, Grain::Day).await;
+    assert_eq!((day.messages, day.users, day.rooms, day.connections_max), (12, 5, 3, 5));
+    assert_eq!(of_room(&again, "m1", Grain::Day).await, (8, Some(2)));
+}
+
+/// What the only hub of a store counted is there for several that share it later.
+#[tokio::test]
+async fn figures_from_before_a_store_was_shared_stay_readable() {
+    let shelf = Shelf::new();
+    for shared in [false, true] {
+        let hub = storing(&shelf, |_| {});
+        let mut client = member(&hub, "alice", "s1").await;
+        client.send(json!({ "type": "chat", "room": "s1", "content": "hello", "id": 1 })).await;
+        client.find("ack").await;
+        let day = figures(&hub, Grain::Day).await;
+        assert_eq!((day.messages, day.users), (1 + u64::from(shared), 1));
+        assert_eq!(of_room(&hub, "s1", Grain::Day).await, (1 + u64::from(shared), Some(1)));
+        assert_eq!(top(&hub).await, [("s1".to_owned(), 1 + u64::from(shared))]);
+        assert!(hub.shutdown(Duration::from_secs(60)).await);
+        shelf.share();
+    }
+}
+
+/// In doubt for longer than it could be found out by trying again: it is looked up, and counted once.
+#[tokio::test]
+async fn figures_that_were_in_doubt_for_long_are_counted_once() {
+    for written in [false, true] {
+        let shelf = Shelf::shared(0);
+        let hub = storing(&shelf, |_| {});
+        let _member = member(&hub, "alice", "x").await;
+        publish(&hub, "x", 1);
+        hub.figures(Grain::Day, now()).await.unwrap();
+        publish(&hub, "x", 2);
+        shelf.set(Mood::Away { facts_written: written, appends_written: 0, ms: 60_000 });
+        let outcome = hub.figures(Grain::Day, now()).await;
+        assert_eq!(outcome.is_ok(), written, "{outcome:?}");
+        // The store's clock is taken for right from then on.
+        let _ = hub.figures(Grain::Day, now()).await;
+        assert_eq!(figures(&hub, Grain::Day).await.messages, 2, "written: {written}");
+    }
+}

@@ -35,6 +35,15 @@ impl Nodes {
         nodes
     }
 
+    /// As when a database without a file comes back: of the room and of the epochs nothing is left.
+    async fn empty_store(&self, room: &str) {
+        let log = LogKey { tenant: "".into(), room: room.into() };
+        self.store.drop_log(&log).await.unwrap();
+        let seed = FactKey { tenant: "".into(), space: Space("seeds"), name: "epochs".into() };
+        let forgotten = Batch { facts: vec![FactWrite::Delete(seed)], ..Batch::default() };
+        self.store.commit(&forgotten).await.unwrap();
+    }
+
     fn add(&mut self, change: impl Fn(&mut HubConfig)) -> Hub {
         let name = format!("node-{}", self.hubs.len() + 1);
         let store: Arc<dyn Store> = Arc::<MemoryStore>::clone(&self.store);
@@ -279,12 +288,8 @@ async fn when_the_store_has_lost_the_log_everybody_is_told_and_a_new_history_beg
     moment().await;
     let last = &of_kind(&ana.received(), "message")[2];
     assert_eq!(offsets(&ben.received()), [1, 2, 3]);
-    let log = LogKey { tenant: "".into(), room: "s".into() };
     nodes.bus.go_away();
-    nodes.store.drop_log(&log).await.unwrap();
-    let seed = FactKey { tenant: "".into(), space: Space("seeds"), name: "epochs".into() };
-    let forgotten = Batch { facts: vec![FactWrite::Delete(seed)], ..Batch::default() };
-    nodes.store.commit(&forgotten).await.unwrap();
+    nodes.empty_store("s").await;
     nodes.bus.come_back().await;
     moment().await;
     let mut eve = welcomed(&nodes.hubs[1], "eve").await;
@@ -300,6 +305,27 @@ async fn when_the_store_has_lost_the_log_everybody_is_told_and_a_new_history_beg
         assert_eq!(offsets(&received), [1, 2], "{received:?}");
         assert_ne!(messages[0]["epoch"], last["epoch"]);
         assert_eq!(messages[0]["epoch"], messages[1]["epoch"]);
+    }
+}
+
+/// Nothing was said, and the bus was there all the time.
+#[tokio::test(start_paused = true)]
+async fn store_that_was_emptied_is_noticed_with_the_beats() {
+    let nodes = Nodes::start(2);
+    let mut ana = member(&nodes.hubs[0], "ana", "s").await;
+    publish(&nodes.hubs[0], "s", 1);
+    beats(2).await;
+    let seen = ana.find("message").await;
+    nodes.empty_store("s").await;
+    beats(2).await;
+    let gap = ana.find("gap").await;
+    assert_ne!(gap["epoch"], seen["epoch"]);
+    for hub in &nodes.hubs {
+        let mut eve = welcomed(hub, "eve").await;
+        eve.send(json!({ "type": "subscribe", "room": "s", "epoch": seen["epoch"], "offset": 1 })).await;
+        assert_eq!(eve.find("subscribed").await["recovered"], json!(false));
+        drop(eve);
+        moment().await;
     }
 }
 

@@ -83,12 +83,12 @@ async fn batch_of_a_hub_that_was_stopped_is_refused_and_the_next_ones_are_not() 
 #[tokio::test(start_paused = true)]
 async fn batch_in_doubt_that_is_too_late_is_refused_while_the_store_remembers() {
     let (shelf, hub) = settled(0).await;
-    shelf.set(Mood::Away { appends_written: 0, ms: MINUTE });
+    shelf.set(Mood::Away { facts_written: false, appends_written: 0, ms: MINUTE });
     assert!(matches!(say(&hub, "s", "lost").await, Err(PublishError::Unavailable(_))));
     assert_eq!(stored(&shelf, "s").await, ["first"]);
 
     let (shelf, hub) = settled(0).await;
-    shelf.set(Mood::Away { appends_written: 1, ms: MINUTE });
+    shelf.set(Mood::Away { facts_written: false, appends_written: 1, ms: MINUTE });
     let published = say(&hub, "s", "written").await.unwrap();
     assert_eq!((published.position.unwrap().offset, published.duplicate), (2, false));
     assert_eq!(stored(&shelf, "s").await, ["first", "written"]);
@@ -98,12 +98,12 @@ async fn batch_in_doubt_that_is_too_late_is_refused_while_the_store_remembers() 
 #[tokio::test(start_paused = true)]
 async fn batch_in_doubt_for_longer_than_the_store_remembers_is_not_answered() {
     let (shelf, hub) = settled(0).await;
-    shelf.set(Mood::Away { appends_written: 0, ms: 5 * MINUTE });
+    shelf.set(Mood::Away { facts_written: false, appends_written: 0, ms: 5 * MINUTE });
     assert!(matches!(say(&hub, "s", "who knows").await, Err(PublishError::Stopping)));
 
     let (shelf, hub) = settled(0).await;
     let mut alice = member(&hub, "alice", "s").await;
-    shelf.set(Mood::Away { appends_written: 0, ms: 5 * MINUTE });
+    shelf.set(Mood::Away { facts_written: false, appends_written: 0, ms: 5 * MINUTE });
     alice.send(json!({ "type": "chat", "room": "s", "content": "who knows", "id": 1 })).await;
     tokio::time::sleep(Duration::from_secs(10)).await;
     alice.send(json!({ "type": "chat", "room": "s", "content": "next", "id": 2 })).await;
@@ -121,7 +121,10 @@ async fn batch_done_in_part_and_then_too_late_is_answered_message_by_message() {
     tokio::time::sleep(Duration::from_secs(1)).await;
     let publish = |room: &str| hub.publish(room, Kind::Chat, Body::Text(room.into())).unwrap();
     let (one, two) = (publish("s1"), publish("s2"));
-    shelf.set(Mood::Each(vec![Mood::Works, Mood::Away { appends_written: 1, ms: MINUTE }]));
+    shelf.set(Mood::Each(vec![
+        Mood::Works,
+        Mood::Away { facts_written: false, appends_written: 1, ms: MINUTE },
+    ]));
     held.await.unwrap();
     assert_eq!(one.await.unwrap().position.unwrap().offset, 1);
     assert!(matches!(two.await, Err(PublishError::Unavailable(_))));

@@ -29,10 +29,11 @@ pub(crate) enum Mood {
     /// The answer is lost once after the first appends were written, and the store's clock moves on by so many milliseconds.
     Away {
         appends_written: usize,
+        facts_written: bool,
         ms: i64,
     },
     /// One for each commit from now on; then it works.
-    Each(Vec<Mood>),
+    Each(Vec<Self>),
 }
 
 #[derive(Debug)]
@@ -46,7 +47,7 @@ pub(crate) struct Shelf {
     scans: Mutex<std::collections::HashMap<Space, usize>>,
     /// Facts without a message are lost, as in a crash before they are written.
     drops_facts: AtomicBool,
-    is_shared: bool,
+    is_shared: AtomicBool,
     /// How far its clock is ahead of the local one, in milliseconds.
     ahead: AtomicI64,
     /// The last time that a batch with records was given.
@@ -65,6 +66,11 @@ impl Shelf {
         Arc::new(Self::with_clock(true, ahead_ms))
     }
 
+    /// From now on several hubs may have it.
+    pub(crate) fn share(&self) {
+        self.is_shared.store(true, Ordering::SeqCst);
+    }
+
     fn with_clock(is_shared: bool, ahead_ms: i64) -> Self {
         Self {
             inner: MemoryStore::new(),
@@ -74,7 +80,7 @@ impl Shelf {
             commits: AtomicUsize::new(0),
             scans: Mutex::default(),
             drops_facts: AtomicBool::new(false),
-            is_shared,
+            is_shared: AtomicBool::new(is_shared),
             ahead: AtomicI64::new(ahead_ms),
             not_after: Mutex::default(),
             by_log: Mutex::default(),
@@ -147,12 +153,13 @@ impl Shelf {
         }
         match mood {
             Mood::Works | Mood::Holds | Mood::Each(_) => self.commit_by_clock(batch).await,
-            Mood::Away { appends_written, ms } => {
+            Mood::Away { appends_written, facts_written, ms } => {
                 if *self.mood.borrow() == mood {
                     self.set(Mood::Works);
                 }
                 let appends = batch.appends.iter().take(appends_written).cloned().collect();
-                self.commit_by_clock(&Batch { appends, facts: Vec::new(), ..batch.clone() }).await?;
+                let facts = if facts_written { batch.facts.clone() } else { Vec::new() };
+                self.commit_by_clock(&Batch { appends, facts, ..batch.clone() }).await?;
                 self.pass(ms);
                 Err(StoreError::InDoubt("the answer was lost".to_owned()))
             }
@@ -177,7 +184,7 @@ impl Store for Shelf {
     }
 
     fn is_shared(&self) -> bool {
-        self.is_shared
+        self.is_shared.load(Ordering::SeqCst)
     }
 
     fn commit<'a>(&'a self, batch: &'a Batch) -> Answer<'a, Vec<Appended>> {

@@ -47,10 +47,13 @@ impl Etcd {
         (Ipv4Addr::LOCALHOST, self.port).into()
     }
 
-    /// How a client finds it.
+    /// How a client finds it. With `--cert-file` among its options it speaks TLS, as `localhost`.
     #[must_use]
     pub fn url(&self) -> String {
-        format!("http://{}", self.addr())
+        match is_secure(&self.options) {
+            true => format!("https://localhost:{}", self.port),
+            false => format!("http://{}", self.addr()),
+        }
     }
 
     /// Lets it do nothing, with every connection open.
@@ -101,9 +104,18 @@ impl Etcd {
     /// # Panics
     /// It does not answer.
     pub async fn ask(&self, path: &str, question: &str) -> String {
+        self.ask_as("", path, question).await
+    }
+
+    /// Asks as whoever has got that token from it.
+    ///
+    /// # Panics
+    /// It does not answer.
+    pub async fn ask_as(&self, token: &str, path: &str, question: &str) -> String {
         let mut stream = TcpStream::connect(self.addr()).await.expect("it listens");
+        let login = if token.is_empty() { String::new() } else { format!("Authorization: {token}\r\n") };
         let head = format!(
-            "POST {path} HTTP/1.0\r\nHost: etcd\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\r\n",
+            "POST {path} HTTP/1.0\r\nHost: etcd\r\n{login}Content-Length: {}\r\n\r\n",
             question.len()
         );
         stream.write_all(head.as_bytes()).await.expect("it reads");
@@ -114,9 +126,14 @@ impl Etcd {
     }
 }
 
+fn is_secure(options: &[String]) -> bool {
+    options.iter().any(|option| option == "--cert-file")
+}
+
 async fn launch(folder: &TempDir, port: u16, peer_port: u16, options: &[String]) -> Server {
     let mut command = Command::new(program(in_path("etcd"), "etcd-server"));
-    let (client, peer) = (format!("http://127.0.0.1:{port}"), format!("http://127.0.0.1:{peer_port}"));
+    let scheme = if is_secure(options) { "https" } else { "http" };
+    let (client, peer) = (format!("{scheme}://127.0.0.1:{port}"), format!("http://127.0.0.1:{peer_port}"));
     command
         .args(["--name", "test", "--data-dir"])
         .arg(folder.path())

@@ -73,6 +73,12 @@ impl Redis {
     pub async fn restart(&mut self) {
         self.server = launch(&self.folder, self.port, &self.options).await;
     }
+
+    /// Waits until it has everything that its master has.
+    async fn until_in_sync(&mut self) {
+        let line = "MASTER <-> REPLICA sync: Finished with success";
+        self.server.process().wait_for(|said| said.contains(line).then_some(())).await;
+    }
 }
 
 /// A cluster of three Redis servers, which lives as long as this guard; with a replica of each if you like.
@@ -111,6 +117,10 @@ impl RedisCluster {
         // It waits until every node knows of the others.
         let status = create.ended(PATIENCE).await;
         assert!(status.success(), "redis-cli: {}", create.log().join("\n"));
+        // One that never was in sync does not take over.
+        for replica in nodes.iter_mut().skip(3) {
+            replica.until_in_sync().await;
+        }
         Self { nodes }
     }
 
@@ -160,8 +170,7 @@ impl RedisSentinel {
         let master = Redis::start_with(&[]).await;
         let port = master.addr().port().to_string();
         let mut replica = Redis::start_with(&["--replicaof", "127.0.0.1", &port]).await;
-        let process = replica.server.process();
-        process.wait_for(|line| line.contains("MASTER <-> REPLICA sync: Finished").then_some(())).await;
+        replica.until_in_sync().await;
         let folder = tempfile::tempdir().expect("a folder for the sentinel");
         let (name, port) = (Self::MASTER, free_port());
         let lines = [
@@ -209,6 +218,8 @@ async fn launch(folder: &TempDir, port: u16, options: &[String]) -> Server {
     let mut command = Command::new(program(in_path("redis-server"), "redis-server"));
     command
         .args(["--port", &port.to_string(), "--bind", "127.0.0.1", "--save", ""])
+        // A replica need not wait for others that do not come.
+        .args(["--repl-diskless-sync-delay", "0"])
         .args(["--requirepass", Redis::PASSWORD, "--masterauth", Redis::PASSWORD])
         .arg("--dir")
         .arg(folder.path())

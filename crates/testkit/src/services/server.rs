@@ -4,6 +4,7 @@
 //! them. Their ids come from `/proc`; Linux only.
 
 use std::fs;
+use std::hash::{BuildHasher as _, RandomState};
 use std::net::{Ipv4Addr, TcpListener};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -74,9 +75,15 @@ impl Drop for Server {
 }
 
 /// A port of the loopback interface that nobody has now.
+///
+/// Not one of those that the system gives to outgoing connections: between this look and the service's own, one of the
+/// many clients of other tests would take it.
 pub(super) fn free_port() -> u16 {
-    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("the system gives a port");
-    listener.local_addr().expect("it is bound").port()
+    let below_ephemeral =
+        || 10_000 + u16::try_from(RandomState::new().hash_one(0) % 20_000).expect("it is small");
+    let mut ports = std::iter::repeat_with(below_ephemeral).take(1000);
+    let free = ports.find(|&port| TcpListener::bind((Ipv4Addr::LOCALHOST, port)).is_ok());
+    free.expect("one of many ports is free")
 }
 
 /// The first of these programs that is there.

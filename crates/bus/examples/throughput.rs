@@ -1,0 +1,209 @@
+//! How many messages a second go from one node to another over a bus, beside what the bus's service takes by itself.
+//!
+//! `cargo run --release -p outspoke-bus --features etcd --example throughput -- --bus etcd://127.0.0.1:2379`
+//!
+//! A round sends messages over one node's link until another node's link has heard all of them, in order, and after that publishes
+//! as many of the same size to the service, with many requests at once and without our code. Rounds of both alternate, so that
+//! whatever else the machine does meets both alike; the last line has the medians.
+#![allow(clippy::print_stdout, reason = "its output is what it is for")]
+#![allow(clippy::unwrap_used, reason = "a measurement that fails has no result")]
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use outspoke_bus::{Link, LinkEvent, LinkEvents, LinkOptions, MemoryHub, MessageBus, Secret, Topic};
+
+/// Bytes that wait for the bus before the sender waits for it.
+const WAITING_BYTES_MAX: usize = 4 * 1024 * 1024;
+/// What a link adds to a payload.
+const FRAME_OVERHEAD: usize = 59;
+
+struct Arguments {
+    bus: String,
+    messages: u64,
+    topics: usize,
+    payload: usize,
+    rounds: usize,
+    /// Requests at once when the service is measured by itself.
+    concurrency: usize,
+}
+
+impl Arguments {
+    fn read() -> Self {
+        let mut arguments = Self {
+            bus: "memory".to_owned(),
+            messages: 50_000,
+            topics: 100,
+            payload: 200,
+            rounds: 5,
+            concurrency: 256,
+        };
+        let mut words = std::env::args().skip(1);
+        while let Some(word) = words.next() {
+            let value = words.next().unwrap_or_else(|| panic!("{word} wants a value"));
+            match word.as_str() {
+                "--bus" => arguments.bus = value,
+                "--messages" => arguments.messages = value.parse().unwrap(),
+                "--topics" => arguments.topics = value.parse().unwrap(),
+                "--payload" => arguments.payload = value.parse().unwrap(),
+                "--rounds" => arguments.rounds = value.parse().unwrap(),
+                "--concurrency" => arguments.concurrency = value.parse().unwrap(),
+                _ => panic!("{word}: --bus, --messages, --topics, --payload, --rounds or --concurrency"),
+            }
+        }
+        arguments
+    }
+}
+
+/// Two nodes' ends of the service that an address names.
+fn connect(address: &str) -> [Arc<dyn MessageBus>; 2] {
+    match address.split("://").next() {
+        Some("memory") => {
+            let hub = MemoryHub::new();
+            [(); 2].map(|()| Arc::new(hub.connect()) as Arc<dyn MessageBus>)
+        }
+        #[cfg(feature = "etcd")]
+        Some("etcd") => [(); 2].map(|()| {
+            let options = outspoke_bus::etcd::EtcdOptions::new([etcd::url(address)]);
+            Arc::new(outspoke_bus::etcd::EtcdBus::new(options).unwrap()) as Arc<dyn MessageBus>
+        }),
+        _ => panic!("{address}: not a bus that this was built with"),
+    }
+}
+
+/// Messages a second that the service takes of whoever publishes as it likes it best; `None`: it is no service.
+async fn raw(arguments: &Arguments) -> Option<f64> {
+    match arguments.bus.split("://").next() {
+        #[cfg(feature = "etcd")]
+        Some("etcd") => Some(etcd::raw(arguments).await),
+        _ => None,
+    }
+}
+
+#[tokio::main]
+async fn main() {
+    let arguments = Arguments::read();
+    let [here, there] = connect(&arguments.bus);
+    let options = || LinkOptions { secret: Some(Secret::new("a secret")), ..LinkOptions::default() };
+    let ((sender, _), (listener, mut events)) = (Link::new(here, options()), Link::new(there, options()));
+    let topics: Vec<Topic> =
+        (0..arguments.topics).map(|n| Topic::new(format!("room/{n}")).unwrap()).collect();
+    listener.subscribe(&topics).await.unwrap();
+    sender.bus().state().wait_for(|state| state.connected).await.unwrap();
+    tokio::spawn({
+        let sender = sender.clone();
+        async move { sender.run().await }
+    });
+    println!(
+        "{}: {} messages of {} bytes on {} topics, {} rounds",
+        arguments.bus, arguments.messages, arguments.payload, arguments.topics, arguments.rounds
+    );
+    let (mut links, mut raws) = (Vec::new(), Vec::new());
+    for round in 1..=arguments.rounds {
+        let link = linked(&arguments, &sender, &mut events, &topics).await;
+        links.push(link);
+        let raw = raw(&arguments).await;
+        raws.extend(raw);
+        let raw =
+            raw.map_or_else(String::new, |raw| format!(", by itself {raw:8.0}, ratio {:.2}", link / raw));
+        println!("round {round}: over links {link:8.0} messages/s{raw}");
+    }
+    let counts = listener.counts();
+    assert_eq!((counts.missed, counts.repeated), (0, 0), "nothing is missing, nothing came twice");
+    let link = median(links);
+    match raws.is_empty() {
+        true => println!("median: over links {link:.0} messages/s"),
+        false => {
+            let raw = median(raws);
+            println!("median: over links {link:.0} messages/s, by itself {raw:.0}, ratio {:.2}", link / raw);
+        }
+    }
+}
+
+/// Messages a second from one link to the other.
+async fn linked(arguments: &Arguments, sender: &Link, events: &mut LinkEvents, topics: &[Topic]) -> f64 {
+    let begin = Instant::now();
+    let sending = tokio::spawn({
+        let (sender, topics) = (sender.clone(), topics.to_vec());
+        let (payload, messages) = (vec![b'x'; arguments.payload], arguments.messages);
+        async move {
+            for topic in topics.iter().cycle().take(messages as usize) {
+                while sender.queued_bytes() > WAITING_BYTES_MAX {
+                    tokio::time::sleep(Duration::from_millis(1)).await;
+                }
+                sender.send(topic, &payload).unwrap();
+            }
+        }
+    });
+    for _ in 0..arguments.messages {
+        let heard = events.next().await.unwrap();
+        assert!(matches!(heard, LinkEvent::Message { .. }), "{heard:?}");
+    }
+    sending.await.unwrap();
+    arguments.messages as f64 / begin.elapsed().as_secs_f64()
+}
+
+fn median(mut rates: Vec<f64>) -> f64 {
+    rates.sort_by(f64::total_cmp);
+    rates[rates.len() / 2]
+}
+
+/// etcd as its own benchmark uses it: many clients that put a key each, over several connections.
+#[cfg(feature = "etcd")]
+mod etcd {
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicU64, Ordering};
+    use std::time::Instant;
+
+    use http::uri::PathAndQuery;
+    use tonic::Request;
+    use tonic::client::Grpc;
+    use tonic::transport::Endpoint;
+    use tonic_prost::ProstCodec;
+
+    use super::{Arguments, FRAME_OVERHEAD};
+
+    const CONNECTIONS: usize = 8;
+
+    #[derive(Clone, PartialEq, prost::Message)]
+    struct PutRequest {
+        #[prost(bytes = "vec", tag = "1")]
+        key: Vec<u8>,
+        #[prost(bytes = "vec", tag = "2")]
+        value: Vec<u8>,
+    }
+
+    #[derive(Clone, PartialEq, prost::Message)]
+    struct PutResponse {}
+
+    pub(super) fn url(address: &str) -> String {
+        address.replacen("etcd://", "http://", 1)
+    }
+
+    pub(super) async fn raw(arguments: &Arguments) -> f64 {
+        let endpoint = Endpoint::from_shared(url(&arguments.bus)).unwrap();
+        let mut connections = Vec::new();
+        for _ in 0..CONNECTIONS {
+            connections.push(Grpc::new(endpoint.connect().await.unwrap()));
+        }
+        let next = Arc::new(AtomicU64::new(0));
+        let value = vec![b'x'; arguments.payload + FRAME_OVERHEAD];
+        let (begin, messages) = (Instant::now(), arguments.messages);
+        let clients = (0..arguments.concurrency).map(|client| {
+            let (mut grpc, next) = (connections[client % CONNECTIONS].clone(), next.clone());
+            let put = PutRequest { key: format!("/raw/{client}").into_bytes(), value: value.clone() };
+            tokio::spawn(async move {
+                while next.fetch_add(1, Ordering::Relaxed) < messages {
+                    grpc.ready().await.unwrap();
+                    let path = PathAndQuery::from_static("/etcdserverpb.KV/Put");
+                    let codec = ProstCodec::<PutRequest, PutResponse>::default();
+                    grpc.unary(Request::new(put.clone()), path, codec).await.unwrap();
+                }
+            })
+        });
+        for client in clients.collect::<Vec<_>>() {
+            client.await.unwrap();
+        }
+        messages as f64 / begin.elapsed().as_secs_f64()
+    }
+}
