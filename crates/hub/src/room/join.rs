@@ -84,14 +84,15 @@ impl Room {
         if members_max > 0 && state.everybody() >= members_max {
             return Admission::Full;
         }
+        // Before anything else that is to be read, so that one read brings both.
+        let user = newcomer.user.as_ref().filter(|_| newcomer.insists);
+        let lacks = user.is_some_and(|user| self.lacks_cursor_of(&mut state, user, newcomer.asks));
         let Start { after, recovered, missed } =
             match self.start(hub, &mut state, newcomer.from, newcomer.looked) {
                 Ok(start) => start,
                 Err(need) => return Admission::Once(need),
             };
-        if let Some(user) = newcomer.user.as_ref().filter(|_| newcomer.insists)
-            && self.lacks_cursor_of(&mut state, user, newcomer.asks)
-        {
+        if lacks {
             return Admission::Once(Need::Cursors);
         }
         let unread = newcomer.user.as_ref().and_then(|user| self.unread_of(&state, user));

@@ -148,7 +148,9 @@ impl Room {
             return tokio::try_join!(cursors, self.read_topic(keeper)).map(drop);
         }
         if need == Need::Newest && self.is_known() {
-            return self.look(hub).await;
+            self.look(hub).await?;
+            let wants = self.wants_cursors();
+            return if wants { self.read_cursors(hub, keeper, Some(self.epoch())).await } else { Ok(()) };
         }
         let (records_max, bytes_max) = (CACHED_MAX as usize, hub.config.replay_bytes());
         let newest = |records_max| Range { direction: Direction::Before(u64::MAX), records_max, bytes_max };
@@ -166,7 +168,7 @@ impl Room {
         let log = page.state.epoch;
         let to_come = self.epoch_to_come(keeper, log).await?;
         self.take_in(hub, page, to_come)?;
-        if self.is_read() {
+        if self.is_read() && !self.wants_cursors() {
             return Ok(());
         }
         // A log that does not exist has nobody who has read it.
