@@ -1,14 +1,17 @@
 //! Batches as transactions, under leases.
 //!
 //! etcd answers requests of one connection in any order, so that what has an order waits for the answer before. What a
-//! transaction does, watches tell in its order: a batch becomes transactions of as many operations as may be, one after
-//! the other.
+//! transaction does, watches tell in its order: a batch becomes transactions of as many operations as may be. A large one is
+//! spread over lanes by topic, each with one transaction after the other, as only topics have an order: a cluster whose disks
+//! are slow takes several at once.
 
 use std::collections::HashMap;
+use std::hash::{BuildHasher as _, RandomState};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
+use futures_util::future::join_all;
 use tokio::time::Instant;
 
 use super::connection::{Connection, Failure};
@@ -25,32 +28,59 @@ const PUT_OVERHEAD: usize = 40;
 /// Keys live at least 20 s: a lease of 30 s is shared by what is published within 10.
 const LEASE_USED_FOR: Duration = Duration::from_secs(10);
 
+/// Transactions of a batch at once, at most.
+const LANES: usize = 4;
+
 /// What is known for the next batch.
 #[derive(Debug)]
 pub(super) struct Publisher {
     lease: Mutex<Option<(i64, Instant)>>,
     operations_max: AtomicUsize,
+    /// Chooses a topic's lane.
+    hasher: RandomState,
 }
 
 impl Publisher {
     pub(super) fn new() -> Self {
-        Self { lease: Mutex::new(None), operations_max: AtomicUsize::new(OPERATIONS_MAX) }
+        Self {
+            lease: Mutex::new(None),
+            operations_max: AtomicUsize::new(OPERATIONS_MAX),
+            hasher: RandomState::new(),
+        }
     }
 
-    /// Puts a batch, in its order.
+    /// Puts a batch, in the order of each topic.
     pub(super) async fn publish(
         &self,
         connection: &Connection,
         keys: &Keys,
         batch: &[Outgoing],
     ) -> Result<(), Failure> {
-        let mut rest = batch;
+        if batch.len() <= self.operations_max.load(Ordering::Relaxed) {
+            return self.in_order(connection, keys, batch.iter().collect()).await;
+        }
+        let mut lanes: [Vec<&Outgoing>; LANES] = Default::default();
+        for outgoing in batch {
+            lanes[self.hasher.hash_one(&outgoing.topic) as usize % LANES].push(outgoing);
+        }
+        // All are waited for, also when one has failed: what is tried again should not meet what is still on its way.
+        join_all(lanes.map(|lane| self.in_order(connection, keys, lane))).await.into_iter().collect()
+    }
+
+    /// Puts one transaction after the other.
+    async fn in_order(
+        &self,
+        connection: &Connection,
+        keys: &Keys,
+        batch: Vec<&Outgoing>,
+    ) -> Result<(), Failure> {
+        let mut rest = &batch[..];
         while !rest.is_empty() {
             let (puts, taken) = next(keys, rest, self.operations_max.load(Ordering::Relaxed));
             match self.put(connection, puts).await {
                 Ok(()) => rest = &rest[taken..],
                 Err(Failure::TooManyOperations) if taken > 1 => {
-                    self.operations_max.store(taken / 2, Ordering::Relaxed);
+                    self.operations_max.fetch_min(taken / 2, Ordering::Relaxed);
                 }
                 Err(failure) => return Err(failure),
             }
@@ -91,7 +121,7 @@ impl Publisher {
 }
 
 /// The puts of the next transaction, and how many of the batch are in it: all that fits.
-fn next(keys: &Keys, batch: &[Outgoing], operations_max: usize) -> (Vec<PutRequest>, usize) {
+fn next(keys: &Keys, batch: &[&Outgoing], operations_max: usize) -> (Vec<PutRequest>, usize) {
     let mut puts = Vec::with_capacity(batch.len().min(operations_max));
     let mut of_topic: HashMap<&Topic, usize> = HashMap::new();
     let mut bytes = 0;
@@ -124,7 +154,7 @@ mod tests {
     #[test]
     fn no_key_comes_twice_in_a_transaction_and_none_has_too_many() {
         let batch: Vec<Outgoing> = (0..300).map(|n| outgoing(["a", "b", "a"][n % 3], 10)).collect();
-        let (puts, taken) = next(&Keys::new("/p"), &batch, OPERATIONS_MAX);
+        let (puts, taken) = next(&Keys::new("/p"), &batch.iter().collect::<Vec<_>>(), OPERATIONS_MAX);
         assert_eq!((puts.len(), taken), (OPERATIONS_MAX, OPERATIONS_MAX));
         let keys: HashSet<_> = puts.iter().map(|put| &put.key).collect();
         assert_eq!(keys.len(), puts.len());
@@ -134,8 +164,8 @@ mod tests {
     #[test]
     fn a_transaction_has_as_many_bytes_as_fit_but_at_least_one_put() {
         let large = [outgoing("a", 600_000), outgoing("b", 600_000), outgoing("c", 600_000)];
-        assert_eq!(next(&Keys::new("/p"), &large, OPERATIONS_MAX).1, 2);
+        assert_eq!(next(&Keys::new("/p"), &large.each_ref(), OPERATIONS_MAX).1, 2);
         let huge = [outgoing("a", 2_000_000), outgoing("b", 1)];
-        assert_eq!(next(&Keys::new("/p"), &huge, OPERATIONS_MAX).1, 1);
+        assert_eq!(next(&Keys::new("/p"), &huge.each_ref(), OPERATIONS_MAX).1, 1);
     }
 }
