@@ -5,6 +5,7 @@ export interface Place { epoch: string; offset: number }
 export interface Welcome {
   type: 'welcome'; clientId: string; userId: string; username: string; timestamp: string;
   pingInterval: number; maxMessageBytes: number; openMode: boolean;
+  node?: { name: string; prefer?: string; url?: string };
 }
 export interface Subscribed extends Place { type: 'subscribed'; id?: string; room: string; members: number }
 export interface Unsubscribed { type: 'unsubscribed'; id?: string; room: string }
