@@ -1,4 +1,4 @@
-//! Which of our crates may use which: server -> hub -> protocol, store and websocket, never back.
+//! Which of our crates may use which: server -> hub -> protocol, bus, store and websocket, never back.
 
 use std::collections::BTreeSet;
 use std::process::Command;
@@ -8,11 +8,12 @@ use serde_json::Value;
 use crate::tree::{assert_none, root};
 
 /// Each product crate and all of ours that it may depend on outside its tests.
-const ARROWS: [(&str, &[&str]); 7] = [
+const ARROWS: [(&str, &[&str]); 8] = [
     (
         "outspoke",
         &[
             "outspoke-bench",
+            "outspoke-bus",
             "outspoke-hub",
             "outspoke-protocol",
             "outspoke-store",
@@ -20,7 +21,8 @@ const ARROWS: [(&str, &[&str]); 7] = [
             "outspoke-websocket",
         ],
     ),
-    ("outspoke-hub", &["outspoke-protocol", "outspoke-store", "outspoke-websocket"]),
+    ("outspoke-hub", &["outspoke-bus", "outspoke-protocol", "outspoke-store", "outspoke-websocket"]),
+    ("outspoke-bus", &[]),
     ("outspoke-store", &[]),
     ("outspoke-protocol", &[]),
     ("outspoke-websocket", &[]),
