@@ -461,6 +461,7 @@ async fn a_smaller_limit_of_operations_is_found_out() {
     let server = Etcd::start_with(&["--max-txn-ops", "10"]).await;
     let (here, there) = (connect(&server, "/gohub"), connect(&server, "/gohub"));
     let mut feed = subscribed(&*there).await;
+    until(&*here, true).await;
     within("published", here.publish(&numbered(0..500))).await.unwrap();
     expect_all(&mut feed, 0..500).await;
 }
