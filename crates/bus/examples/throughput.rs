@@ -1,6 +1,7 @@
 //! How many messages a second go from one node to another over a bus, beside what the bus's service takes by itself.
 //!
-//! `cargo run --release -p outspoke-bus --features etcd --example throughput -- --bus etcd://127.0.0.1:2379`
+//! `cargo run --release -p outspoke-bus --features etcd --example throughput -- --bus etcd://127.0.0.1:2379`; with `nats` or `redis`
+//! in both places for those.
 //!
 //! A round sends messages over one node's link until another node's link has heard all of them, in order, and after that publishes
 //! as many of the same size to the service, with many requests at once and without our code. Rounds of both alternate, so that
@@ -69,6 +70,16 @@ fn connect(address: &str) -> [Arc<dyn MessageBus>; 2] {
             let options = outspoke_bus::etcd::EtcdOptions::new([etcd::url(address)]);
             Arc::new(outspoke_bus::etcd::EtcdBus::new(options).unwrap()) as Arc<dyn MessageBus>
         }),
+        #[cfg(feature = "nats")]
+        Some("nats") => [(); 2].map(|()| {
+            let options = outspoke_bus::nats::NatsOptions::new(address);
+            Arc::new(outspoke_bus::nats::NatsBus::new(&options).unwrap()) as Arc<dyn MessageBus>
+        }),
+        #[cfg(feature = "redis")]
+        Some("redis") => [(); 2].map(|()| {
+            let options = outspoke_bus::redis::RedisOptions::new(address);
+            Arc::new(outspoke_bus::redis::RedisBus::new(&options).unwrap()) as Arc<dyn MessageBus>
+        }),
         _ => panic!("{address}: not a bus that this was built with"),
     }
 }
@@ -78,6 +89,10 @@ async fn raw(arguments: &Arguments) -> Option<f64> {
     match arguments.bus.split("://").next() {
         #[cfg(feature = "etcd")]
         Some("etcd") => Some(etcd::raw(arguments).await),
+        #[cfg(feature = "nats")]
+        Some("nats") => Some(text::raw(arguments, &text::NATS).await),
+        #[cfg(feature = "redis")]
+        Some("redis") => Some(text::raw(arguments, &text::REDIS).await),
         _ => None,
     }
 }
@@ -209,5 +224,117 @@ mod etcd {
             client.await.unwrap();
         }
         messages as f64 / begin.elapsed().as_secs_f64()
+    }
+}
+
+/// NATS and Redis as their own benchmarks use them: one client that publishes as much as it can write at once, and one that is
+/// subscribed and counts bytes.
+#[cfg(any(feature = "nats", feature = "redis"))]
+mod text {
+    use std::time::Instant;
+
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+    use tokio::net::TcpStream;
+
+    use super::{Arguments, FRAME_OVERHEAD};
+
+    /// What one of them speaks.
+    pub(super) struct Words {
+        /// Logs in, given user and password.
+        login: fn(&str) -> String,
+        subscribe: fn(&str) -> String,
+        publish: fn(&str, &str) -> String,
+        /// A message as a subscriber gets it.
+        message: fn(&str, &str) -> String,
+        ping: &'static str,
+        pong: &'static str,
+    }
+
+    #[cfg(feature = "nats")]
+    pub(super) const NATS: Words = Words {
+        login: |_| "CONNECT {\"verbose\":false}\r\n".to_owned(),
+        subscribe: |name| format!("SUB {name} 1\r\n"),
+        publish: |name, payload| format!("PUB {name} {}\r\n{payload}\r\n", payload.len()),
+        message: |name, payload| format!("MSG {name} 1 {}\r\n{payload}\r\n", payload.len()),
+        ping: "PING\r\n",
+        pong: "PONG\r\n",
+    };
+
+    #[cfg(feature = "redis")]
+    pub(super) const REDIS: Words = Words {
+        login: |password| if password.is_empty() { String::new() } else { command(&["AUTH", password]) },
+        subscribe: |name| command(&["SUBSCRIBE", name]),
+        publish: |name, payload| command(&["PUBLISH", name, payload]),
+        message: |name, payload| command(&["message", name, payload]),
+        ping: "*1\r\n$4\r\nPING\r\n",
+        pong: "PONG\r\n",
+    };
+
+    #[cfg(feature = "redis")]
+    fn command(words: &[&str]) -> String {
+        let words: Vec<_> = words.iter().map(|word| format!("${}\r\n{word}\r\n", word.len())).collect();
+        format!("*{}\r\n{}", words.len(), words.concat())
+    }
+
+    pub(super) async fn raw(arguments: &Arguments, words: &Words) -> f64 {
+        let (_, rest) = arguments.bus.split_once("://").unwrap();
+        let (login, place) = rest.rsplit_once('@').unwrap_or(("", rest));
+        let login = (words.login)(login.rsplit(':').next().unwrap());
+        let place = place.trim_end_matches(|end: char| end != ':' && !end.is_ascii_digit()).to_owned();
+        let payload = "x".repeat(arguments.payload + FRAME_OVERHEAD);
+        let names: Vec<_> = (0..arguments.topics).map(|n| format!("raw-{n}")).collect();
+        let mut subscriber = connected(&place, &login).await;
+        let subscribed: String = names.iter().map(|name| (words.subscribe)(name)).collect();
+        subscriber.write_all(format!("{subscribed}{}", words.ping).as_bytes()).await.unwrap();
+        until(&mut subscriber, if words.ping.len() > 6 { "pong" } else { words.pong }).await;
+        let messages = arguments.messages as usize;
+        let expected: usize =
+            names.iter().cycle().take(messages).map(|name| (words.message)(name, &payload).len()).sum();
+        let batches: Vec<String> = (0..messages)
+            .step_by(arguments.concurrency)
+            .map(|first| {
+                let of = |n: usize| (words.publish)(&names[n % names.len()], &payload);
+                (first..messages.min(first + arguments.concurrency)).map(of).collect()
+            })
+            .collect();
+        let mut publisher = connected(&place, &login).await;
+        let begin = Instant::now();
+        let publishing = tokio::spawn(async move {
+            let (mut read, mut write) = publisher.split();
+            let reading = async {
+                let mut said = vec![0; 64 * 1024];
+                // Answers are read, as any client does, and not looked at.
+                while read.read(&mut said).await.unwrap() > 0 {}
+            };
+            let writing = async {
+                for batch in batches {
+                    write.write_all(batch.as_bytes()).await.unwrap();
+                }
+                std::future::pending::<()>().await;
+            };
+            tokio::join!(reading, writing);
+        });
+        let (mut heard, mut said) = (0, vec![0; 64 * 1024]);
+        while heard < expected {
+            heard += subscriber.read(&mut said).await.unwrap();
+        }
+        let elapsed = begin.elapsed();
+        publishing.abort();
+        messages as f64 / elapsed.as_secs_f64()
+    }
+
+    async fn connected(place: &str, login: &str) -> TcpStream {
+        let mut stream = TcpStream::connect(place).await.unwrap();
+        stream.set_nodelay(true).unwrap();
+        stream.write_all(format!("{login}PING\r\n").as_bytes()).await.unwrap();
+        until(&mut stream, "PONG\r\n").await;
+        stream
+    }
+
+    async fn until(stream: &mut TcpStream, word: &str) {
+        let mut said = Vec::new();
+        while !String::from_utf8_lossy(&said).contains(word) {
+            stream.read_buf(&mut said).await.unwrap();
+        }
     }
 }

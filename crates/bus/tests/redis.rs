@@ -81,7 +81,7 @@ async fn redis_that_refuses_a_login_is_said_without_the_password() {
 async fn redis_users_need_few_rights_and_are_told_which_are_missing() {
     let server = Redis::start_with(&[]).await;
     let rights =
-        ["ACL", "SETUSER", "me", "on", ">correct", "resetchannels", "&outspoke:*", "+@pubsub", "+ping"];
+        ["ACL", "SETUSER", "me", "on", ">correct", "resetchannels", "&outspoke|*", "+@pubsub", "+ping"];
     command::<()>(&server, &rights).await;
     let url = format!("redis://me:correct@{}", server.addr());
     harm::a_message_comes(two(&RedisOptions::new(url.clone()))).await;
@@ -142,7 +142,7 @@ async fn redis_odd_names_stay_below_the_prefix() {
     for name in harm::ODD_NAMES {
         harm::publish(&*bus, &[harm::outgoing(&harm::topic(name), 0, 0)]).await;
         let message = harm::within("a message", everything.on_message().next()).await.unwrap();
-        assert_eq!(message.get_channel_name(), format!("chat:{name}"));
+        assert_eq!(message.get_channel_name(), format!("chat|{name}"));
     }
 }
 
@@ -230,6 +230,13 @@ async fn redis_sentinels_that_know_no_such_master_or_us_are_said() {
     };
     let unknown = bus(&named("other", RedisSentinel::PASSWORD));
     harm::until_it_says(&*unknown, &["`other`", "`sentinel_master`"]).await;
+    // Without a password of their own they are given that of the servers; here only they take it.
+    let common = RedisOptions {
+        sentinel_master: Some(RedisSentinel::MASTER.to_owned()),
+        ..RedisOptions::new(servers.url().replace(Redis::PASSWORD, RedisSentinel::PASSWORD))
+    };
+    let master = servers.servers()[0].addr().to_string();
+    harm::until_it_says(&*bus(&common), &[&master, "WRONGPASS"]).await;
     let refused = bus(&named(RedisSentinel::MASTER, "hunter2"));
     let words = ["the sentinel at", "`sentinel_password`"];
     harm::a_login_that_is_refused_is_said_without_the_password(refused, &words).await;

@@ -90,7 +90,7 @@ async fn command<T: redis::FromRedisValue>(server: &Redis, words: &[&str]) -> re
 
 /// Which of the nodes has a topic's slot, by what they say themselves, and which slot that is.
 async fn owner(cluster: &RedisCluster, topic: &Topic) -> (usize, u16) {
-    let channel = format!("outspoke:{topic}");
+    let channel = format!("outspoke|{topic}");
     let slot: u16 = command(&cluster.nodes()[0], &["CLUSTER", "KEYSLOT", &channel]).await.unwrap();
     for (index, node) in cluster.nodes().iter().enumerate() {
         // Whoever takes it, has it.

@@ -1,6 +1,6 @@
 //! Redis's publish and subscribe, spelt.
 //!
-//! Channels are `<prefix>:<topic>`, as they are: no pattern is ever used, so nothing in a topic can mean anything but itself, and no
+//! Channels are `<prefix>|<topic>`, as they are: no pattern is ever used, so nothing in a topic can mean anything but itself, and no
 //! topic leads out of the prefix. In a cluster the commands are the sharded ones, which only the node with the channel's slot takes.
 
 use std::collections::HashMap;
@@ -24,7 +24,7 @@ pub(super) struct Channels {
 
 impl Channels {
     pub(super) fn new(prefix: &str, sharded: bool) -> Self {
-        Self { prefix: format!("{prefix}:"), sharded }
+        Self { prefix: format!("{prefix}|"), sharded }
     }
 
     pub(super) fn of(&self, topic: &Topic) -> Vec<u8> {
@@ -183,10 +183,10 @@ mod tests {
         let mut codec = codec(false);
         let mut out = BytesMut::new();
         codec.subscribe(&topic("a"), &mut out);
-        assert_eq!(&out[..], b"*2\r\n$9\r\nSUBSCRIBE\r\n$3\r\np:a\r\n");
+        assert_eq!(&out[..], b"*2\r\n$9\r\nSUBSCRIBE\r\n$3\r\np|a\r\n");
         let wire =
-            b"*3\r\n$9\r\nsubscribe\r\n$3\r\np:a\r\n:1\r\n*3\r\n$7\r\nmessage\r\n$3\r\np:a\r\n$2\r\nhi\r\n\
-            *3\r\n$7\r\nmessage\r\n$3\r\np:b\r\n$2\r\nno\r\n*2\r\n$4\r\npong\r\n$0\r\n\r\n";
+            b"*3\r\n$9\r\nsubscribe\r\n$3\r\np|a\r\n:1\r\n*3\r\n$7\r\nmessage\r\n$3\r\np|a\r\n$2\r\nhi\r\n\
+            *3\r\n$7\r\nmessage\r\n$3\r\np|b\r\n$2\r\nno\r\n*2\r\n$4\r\npong\r\n$0\r\n\r\n";
         let message = Event::Message { topic: topic("a"), payload: Bytes::from_static(b"hi") };
         assert_eq!(events(&mut codec, wire), [Event::Other, message, Event::Other, Event::Pong]);
     }
@@ -198,7 +198,7 @@ mod tests {
         codec.subscribe(&topic("a"), &mut out);
         codec.unsubscribe(&topic("a"), &mut out);
         codec.subscribe(&topic("a"), &mut out);
-        let end = b"*3\r\n$12\r\nsunsubscribe\r\n$3\r\np:a\r\n:0\r\n";
+        let end = b"*3\r\n$12\r\nsunsubscribe\r\n$3\r\np|a\r\n:0\r\n";
         assert_eq!(events(&mut codec, end), [Event::Other]);
         assert_eq!(events(&mut codec, end), [Event::Ended(topic("a"))]);
         assert_eq!(events(&mut codec, end), [Event::Other]);

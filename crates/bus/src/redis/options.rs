@@ -18,7 +18,7 @@ pub struct RedisOptions {
     pub cluster: bool,
     /// The name by which the sentinels in [`url`](Self::url) know the master. Default: there are none.
     pub sentinel_master: Option<String>,
-    /// The password of the sentinels themselves. Default: none.
+    /// The password of the sentinels themselves. Default: that of the servers, if the sentinels want one.
     pub sentinel_password: Option<String>,
     /// What the names of channels begin with: clusters with the same servers need different ones. Default: `outspoke`.
     pub prefix: String,
@@ -99,10 +99,10 @@ impl Target {
         if addresses.len() > 1 && !options.cluster && options.sentinel_master.is_none() {
             return Err(wrong("`url` names several servers: set `cluster` or `sentinel_master`"));
         }
-        if options.prefix.is_empty() || options.prefix.len() > 256 || options.prefix.contains(['{', '}', ':'])
+        if options.prefix.is_empty() || options.prefix.len() > 256 || options.prefix.contains(['{', '}', '|'])
         {
-            // Braces decide where channels are in a cluster; behind a colon begins the topic.
-            return Err(wrong("`prefix` must have 1 to 256 bytes, and neither braces nor colons"));
+            // Braces decide where channels are in a cluster; behind the bar begins the topic.
+            return Err(wrong("`prefix` must have 1 to 256 bytes, and neither braces nor bars"));
         }
         let tls = (first.scheme == "rediss").then(|| Tls::new(options.ca_file.as_deref())).transpose();
         let sentinel = options.sentinel_master.clone();
@@ -159,7 +159,7 @@ mod tests {
             (RedisOptions { cluster: true, ..options("redis://:hunter2@a,redis://:hunter3@b") }, "`url`"),
             (RedisOptions { cluster: true, sentinel_master, ..options("redis://a") }, "`sentinel_master`"),
             (RedisOptions { prefix: "a{b".to_owned(), ..options("redis://a") }, "`prefix`"),
-            (RedisOptions { prefix: "a:b".to_owned(), ..options("redis://a") }, "`prefix`"),
+            (RedisOptions { prefix: "a|b".to_owned(), ..options("redis://a") }, "`prefix`"),
             (RedisOptions { prefix: String::new(), ..options("redis://a") }, "`prefix`"),
             (RedisOptions { ca_file: Some("/nowhere".into()), ..options("rediss://a") }, "`ca_file`"),
         ] {

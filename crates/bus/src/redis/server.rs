@@ -112,7 +112,10 @@ impl Server {
 
     async fn ask_sentinel(&self, place: &Place, sentinel: &Sentinel) -> Result<Place, String> {
         let mut session = self.open(place).await?;
-        let login = authenticate(&mut session, None, sentinel.password.as_deref()).await;
+        let mut login = authenticate(&mut session, None, sentinel.password.as_deref()).await;
+        if sentinel.password.is_none() && login.as_ref().is_err_and(|error| error.contains("NOAUTH")) {
+            login = authenticate(&mut session, None, self.target.password.as_deref()).await;
+        }
         login.map_err(|error| error.replace("`url`", "`sentinel_password`"))?;
         let question: [&[u8]; 3] = [b"SENTINEL", b"GET-MASTER-ADDR-BY-NAME", sentinel.master.as_bytes()];
         let named = ask(&mut session, &question, |value| {
