@@ -207,8 +207,7 @@ impl Keeper {
             batch.not_after = Some(begun.not_after);
             match self.commit_begun(hub, batch, &mut begun).await {
                 Err(undone @ Undone { error: StoreError::TooLate { now }, .. }) => {
-                    let in_time = self.fence.learn(now, timeout);
-                    if begun.in_doubt || !in_time || corrections >= CORRECTIONS_MAX {
+                    if !self.fence.forgives(&begun, now, timeout) || corrections >= CORRECTIONS_MAX {
                         return Err(undone);
                     }
                     corrections += 1;

@@ -61,13 +61,14 @@ pub(super) struct Begun {
 impl Begun {
     /// Whether, at a time of the store's clock, the store still remembers what it was given with the first try.
     pub(super) fn is_certain(&self, store_now: i64) -> bool {
-        let (monotonic, wall, store) = self.at;
-        let passed = [
-            i64::try_from(monotonic.elapsed().as_millis()).unwrap_or(i64::MAX),
-            (local_clock() - wall).abs(),
-            store_now - store,
-        ];
-        passed.iter().all(|passed| *passed < CERTAIN_MS)
+        self.passed_ms().max(store_now - self.at.2) < CERTAIN_MS
+    }
+
+    /// How long ago it was, by the local clock that says more.
+    fn passed_ms(&self) -> i64 {
+        let (monotonic, wall, _) = self.at;
+        let passed = i64::try_from(monotonic.elapsed().as_millis()).unwrap_or(i64::MAX);
+        passed.max((local_clock() - wall).abs())
     }
 }
 
@@ -103,7 +104,7 @@ impl Fence {
     }
 
     /// Learns the store's time from an answer. `false`: time has passed that nobody here saw.
-    pub(super) fn learn(&self, store_now: i64, timeout: Duration) -> bool {
+    fn learn(&self, store_now: i64, timeout: Duration) -> bool {
         let ahead = store_now - local_clock();
         let mut state = self.lock();
         state.ask_at = Some(Monotonic::now() + ASK);
@@ -114,6 +115,12 @@ impl Fence {
             }
             _ => true,
         }
+    }
+
+    /// Whether a batch that was too late may get another time: only the clocks differed, and it was never in doubt. Not if
+    /// it really took so long, by whichever clock.
+    pub(super) fn forgives(&self, begun: &Begun, store_now: i64, timeout: Duration) -> bool {
+        self.learn(store_now, timeout) && !begun.in_doubt && begun.passed_ms() < JUMP_MS
     }
 
     /// Whether to ask for the store's clock; if that fails, not again at once.
@@ -189,6 +196,20 @@ mod tests {
         fence.lock().seen = Some((Monotonic::now(), local_clock() - 60_000));
         fence.compare(TIMEOUT);
         assert!(fence.overdue() > accepted - Duration::from_millis(2));
+    }
+
+    /// A process that was stopped: its clocks went on, and so did the store's.
+    #[tokio::test]
+    async fn late_batch_gets_another_time_only_if_it_was_just_begun() {
+        let fence = Fence::default();
+        let begun = fence.begin(TIMEOUT);
+        let now = local_clock() + 3_600_000;
+        assert!(fence.forgives(&begun, now, TIMEOUT), "the clocks differ");
+        assert!(!fence.forgives(&Begun { in_doubt: true, ..begun }, now, TIMEOUT));
+        let (monotonic, wall, store) = begun.at;
+        let earlier = monotonic.checked_sub(Duration::from_secs(20)).unwrap_or(monotonic);
+        let stopped = Begun { at: (earlier, wall - 20_000, store), ..begun };
+        assert!(!fence.forgives(&stopped, now, TIMEOUT));
     }
 
     #[tokio::test]

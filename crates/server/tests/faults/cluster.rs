@@ -315,6 +315,29 @@ async fn store_that_comes_back_empty_lets_nobody_believe_in_a_recovery() {
     assert_eq!(subscribed["recovered"], json!(false), "{subscribed}");
 }
 
+/// Each server stands still under load, for longer than its batches may take, and goes on. What it had in its hands is refused
+/// or acknowledged; nothing is lost, repeated or out of order for the patient publishers of both.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn server_that_stands_still_for_longer_than_its_batches_may_take_is_exact() {
+    let (bus, store) = tokio::join!(Nats::start(), Postgres::start());
+    let (bus, store) = (Bus::Nats(bus), Store::Postgres(store));
+    let mut servers = Servers::start(2, &bus, &store).await;
+    let mut crowd = servers.crowd();
+    crowd.acknowledge(ENOUGH / 4).await;
+    for _ in 0..rounds(1) {
+        for index in 0..2 {
+            servers.hosts[index].process().signal(outspoke_testkit::Signal::STOP).unwrap();
+            // More than `store.timeout` and what a batch gets beyond it.
+            tokio::time::sleep(Duration::from_secs(17)).await;
+            servers.hosts[index].process().signal(outspoke_testkit::Signal::CONT).unwrap();
+            crowd.acknowledge(ENOUGH / 8).await;
+        }
+    }
+    let left = ENOUGH.saturating_sub(crowd.acknowledged()).max(500);
+    crowd.acknowledge(left).await;
+    crowd.account().await.judge("servers that stood still");
+}
+
 /// Both servers are restarted one after the other, twice, and nobody is without one for long.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn rolling_restart_under_load_loses_nothing_and_nobody_waits_long() {
