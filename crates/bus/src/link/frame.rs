@@ -150,7 +150,7 @@ mod tests {
     #[test]
     fn frames_of_another_secret_or_topic_are_forged() {
         let ours = Secret::new("abc");
-        let frame = encode(Some(&Secret::new("abd")), &topic(), &header(), b"hello");
+        let frame = encode(Some(&Secret::new("other")), &topic(), &header(), b"hello");
         assert_eq!(decode(Some(&ours), &topic(), &frame).unwrap_err(), NoFrame::Forged);
         let elsewhere = encode(Some(&ours), &Topic::new("room/y").unwrap(), &header(), b"hello");
         assert_eq!(decode(Some(&ours), &topic(), &elsewhere).unwrap_err(), NoFrame::Forged);
