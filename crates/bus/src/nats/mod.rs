@@ -1,6 +1,6 @@
 //! The bus over NATS: core subjects, plain subscriptions, every node gets everything it asked for.
 //!
-//! The connections are of this crate's own making ([`crate::remote`]) and speak NATS's client protocol, five verbs of text. The library of
+//! The connections are of this crate's own making (`remote`) and speak NATS's client protocol, five verbs of text. The library of
 //! NATS's makers was looked at first (async-nats 0.51) and is good at other things: its `flush` waits for the socket, not for
 //! the server; a subscription whose channel is full loses messages, of which an event tells later, in another channel than the one
 //! with the hole in it; and what is published while the server is away waits in it without an answer. This contract wants an answer for each batch, a confirmation for each

@@ -1,6 +1,6 @@
 //! The bus over Redis: publish and subscribe, through one server, a master that sentinels watch over, or a cluster.
 //!
-//! The connections are of this crate's own making ([`crate::remote`]) and speak version 2 of Redis's protocol, so that servers of any age
+//! The connections are of this crate's own making (`remote`) and speak version 2 of Redis's protocol, so that servers of any age
 //! will do, and what only speaks as Redis does. The library that the stores use (redis 1.8) was looked at first: whatever arrives on its
 //! subscriptions, of every kind, goes into a queue without a bound, so that a feed which is slow would take this node's memory instead of Redis's
 //! buffers, which have limits; in a cluster it subscribes again by itself after an interruption of which it says nothing.
