@@ -253,9 +253,9 @@ mod text {
     #[cfg(feature = "nats")]
     pub(super) const NATS: Words = Words {
         login: |_| "CONNECT {\"verbose\":false}\r\n".to_owned(),
-        subscribe: |name| format!("SUB {name} 1\r\n"),
+        subscribe: |name| format!("SUB {name} {name}\r\n"),
         publish: |name, payload| format!("PUB {name} {}\r\n{payload}\r\n", payload.len()),
-        message: |name, payload| format!("MSG {name} 1 {}\r\n{payload}\r\n", payload.len()),
+        message: |name, payload| format!("MSG {name} {name} {}\r\n{payload}\r\n", payload.len()),
         ping: "PING\r\n",
         pong: "PONG\r\n",
     };

@@ -35,7 +35,14 @@ impl Server {
     pub(super) fn pause(&self) {
         let head = self.process.id();
         signal(head, Signal::STOP);
-        children(head).into_iter().for_each(|child| signal(child, Signal::STOP));
+        let children = children(head);
+        children.iter().for_each(|&child| signal(child, Signal::STOP));
+        // A thread stops when it notices, which on a busy machine is not at once.
+        let deadline = Instant::now() + PATIENCE;
+        while children.iter().chain([&head]).any(|&pid| !stands_still(pid)) {
+            assert!(Instant::now() < deadline, "process {head} and its children stop when they are told to");
+            std::thread::yield_now();
+        }
     }
 
     /// Lets every process go on; the head last, so that it finds its children at work.
@@ -118,6 +125,13 @@ fn stat(pid: &Path) -> Option<(char, u32)> {
 
 fn is_alive(pid: u32) -> bool {
     stat(Path::new(&format!("/proc/{pid}"))).is_some_and(|(state, _)| state != 'Z')
+}
+
+/// Whether every thread of a process is stopped, or gone.
+fn stands_still(pid: u32) -> bool {
+    let threads = fs::read_dir(format!("/proc/{pid}/task")).into_iter().flatten().flatten();
+    let mut states = threads.filter_map(|thread| Some(stat(&thread.path())?.0));
+    states.all(|state| matches!(state, 'T' | 't' | 'Z' | 'X'))
 }
 
 fn children(head: u32) -> Vec<u32> {
