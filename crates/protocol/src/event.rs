@@ -385,14 +385,14 @@ impl Refusal {
     }
 }
 
-/// A hole in what a client received of a room.
+/// A hole in what a client received of a room: it read too slowly, or what it would get next is not kept any more.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Gap {
     /// The room.
     pub room: RoomName,
     /// Where the next message the client gets will be: everything up to this offset that it has not seen is missed.
     pub to: Position,
-    /// How many messages were skipped.
+    /// How many messages were skipped; 0 when nobody can know: the room's log was lost, and another one begins.
     pub missed: u64,
 }
 

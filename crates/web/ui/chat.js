@@ -392,7 +392,8 @@ export class Chat {
     const room = this.rooms.peek().get(event.room);
     if (!room) return;
     room.place = { epoch: event.epoch, offset: event.offset };
-    this.#note(room, missedText(event.missed, 'because this connection was too slow'), 'gap');
+    if (event.missed === 0) this.#note(room, 'What is kept of this room was lost. Its history begins anew.', 'gap');
+    else this.#note(room, missedText(event.missed, 'without reaching this page'), 'gap');
   }
 
   /** @param {Refused} event */

@@ -199,7 +199,7 @@ test('nothing missed is nothing said, and a new epoch is said without a number',
 test('a gap is said where it is', () => {
   const { env, chat } = joined();
   env.socket.hear({ type: 'gap', room: 'lobby', missed: 1, epoch: 'e1', offset: 1 });
-  assert.deepEqual(notes(chat.room), ['1 message was sent because this connection was too slow and is not shown.']);
+  assert.deepEqual(notes(chat.room), ['1 message was sent without reaching this page and is not shown.']);
 });
 
 test('messages of one person within five minutes share a head; days get a line', () => {
