@@ -18,7 +18,7 @@ pub mod nats;
 mod node;
 #[cfg(feature = "redis")]
 pub mod redis;
-#[cfg(feature = "remote")]
+#[cfg(any(feature = "nats", feature = "redis"))]
 mod remote;
 #[cfg(feature = "suite")]
 pub mod suite;

@@ -32,6 +32,10 @@ pub(crate) trait Codec: Send + 'static {
 
 /// What a server says.
 #[derive(Debug, PartialEq, Eq)]
+#[cfg_attr(
+    not(all(feature = "nats", feature = "redis")),
+    allow(dead_code, reason = "no protocol says all of it")
+)]
 pub(crate) enum Event {
     /// Somebody published on a topic that was asked for.
     Message { topic: Topic, payload: Bytes },

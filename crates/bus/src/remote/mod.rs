@@ -29,7 +29,9 @@ pub(crate) use self::codec::{Codec, Event, crc16};
 pub(crate) use self::condition::{Condition, Part};
 pub(crate) use self::interest::{Interest, Lane};
 pub(crate) use self::publisher::Publisher;
-pub(crate) use self::sessions::{Service, Session, Stale, never};
+#[cfg(feature = "redis")]
+pub(crate) use self::sessions::Stale;
+pub(crate) use self::sessions::{Service, Session, never};
 pub(crate) use self::socket::{Place, Tls};
 pub(crate) use self::subscriber::Subscriber;
 pub(crate) use self::url::{Address, masked};
