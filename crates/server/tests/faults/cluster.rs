@@ -365,3 +365,49 @@ async fn rolling_restart_under_load_loses_nothing_and_nobody_waits_long() {
     assert!(waited.1 <= Duration::from_secs(5), "{:?} without a connection", waited.1);
     crowd.account().await.judge("rolling restart");
 }
+
+/// What another node adds to a message's way: `cargo test --release -p outspoke --test faults -- --ignored across --nocapture`.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "a measurement: it prints, and cannot fail"]
+async fn message_across_nodes_takes_longer_by_so_much() {
+    let (etcd, redis, nats) = tokio::join!(Etcd::start(), Redis::start_with(&[]), Nats::start());
+    for bus in [Bus::Etcd(etcd), Bus::Redis(redis), Bus::Nats(nats)] {
+        let store = Store::Redis(Redis::start().await);
+        let servers = Servers::start(2, &bus, &store).await;
+        let way = |index: usize, user: &str| Way::to(servers.hosts[index].address(), user);
+        let (mut publisher, _) = way(0, "publisher").join("room", None).await;
+        let (mut here, _) = way(0, "here").join("room", None).await;
+        let (mut there, _) = way(1, "there").join("room", None).await;
+        let mut took: [Vec<Duration>; 2] = Default::default();
+        for number in 0..2_000 {
+            let begin = Instant::now();
+            publisher.send(&json!({ "type": "publish", "room": "room", "data": number })).await;
+            let hear = async |member: &mut Connection| loop {
+                match member.next().await {
+                    Heard::Event(event) if event["type"] == "message" && event["data"] == number => {
+                        return begin.elapsed();
+                    }
+                    Heard::Event(_) => {}
+                    Heard::Gone => panic!("the server stays"),
+                }
+            };
+            let (one, other) = tokio::join!(hear(&mut here), hear(&mut there));
+            took[0].push(one);
+            took[1].push(other);
+            // The publisher is a member, too.
+            hear(&mut publisher).await;
+        }
+        let [here, there] = took.map(|mut took| {
+            took.sort_unstable();
+            [took[took.len() / 2], took[took.len() * 99 / 100]]
+        });
+        println!(
+            "{}: p50 {:.2?} on the same node, {:.2?} on the other; p99 {:.2?}, {:.2?}",
+            bus.name(),
+            here[0],
+            there[0],
+            here[1],
+            there[1]
+        );
+    }
+}
