@@ -112,6 +112,11 @@ pub(crate) fn etcd() -> Need {
     Need::new(&["etcd"], &["etcd-server"], "rust")
 }
 
+/// Makes networks that tests take apart.
+pub(crate) fn iproute() -> Need {
+    Need::new(&["ip", "/usr/sbin/ip"], &["iproute2"], "rust")
+}
+
 /// A C++ compiler, for libFuzzer.
 pub(crate) fn cxx() -> Need {
     Need::new(&["c++", "g++", "clang++"], &["g++"], "fuzz")
@@ -130,7 +135,7 @@ pub(crate) fn llvm(ctx: &Context, tool: &str) -> Result<Need> {
 /// Prints every need, and where it is met.
 pub(crate) fn list(ctx: &Context) -> Result<()> {
     println!("from Debian, installed by the suites when they run as root:");
-    let services = [postgres(), redis(), etcd(), nats(), nginx(), haproxy()];
+    let services = [postgres(), redis(), etcd(), nats(), nginx(), haproxy(), iproute()];
     let tools = [chromium(), npm(), cxx(), llvm(ctx, "llvm-cov")?];
     for need in services.into_iter().chain(tools) {
         let found = need.find().map_or_else(|| "missing".to_owned(), |path| path.display().to_string());

@@ -3,7 +3,8 @@
 //! [`ScriptedClient`] talks to a hub without a socket, so that time can be paused and every wait is on an event;
 //! [`TcpClient`] does the real handshake with a real server. Both are a [`WsClient`], the client's end of the
 //! codec over a [`ByteStream`]. [`Process`] runs the program that a client talks to, [`services`] the databases
-//! behind it. Nothing here is clever on its own: no reconnecting, and no answer to a ping that the script did not ask for.
+//! behind it, [`netns`] lays the wires between them. Nothing here is clever on its own: no reconnecting, and no answer to a ping that
+//! the script did not ask for.
 //!
 //! A step that does not come true panics with what came instead: a test's way to fail.
 
@@ -13,6 +14,8 @@
 mod client;
 #[cfg(feature = "clients")]
 mod memory;
+#[cfg(target_os = "linux")]
+pub mod netns;
 mod process;
 #[cfg(feature = "clients")]
 mod received;

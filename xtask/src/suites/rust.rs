@@ -35,6 +35,7 @@ pub(super) fn run(ctx: &Context, tally: &mut Tally, filter: Option<&str>, measur
         packages::nats(),
         packages::nginx(),
         packages::haproxy(),
+        packages::iproute(),
     ];
     for service in services {
         service.ensure(ctx)?;

@@ -5,10 +5,10 @@ use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use outspoke_testkit::services::{Etcd, Nats, Postgres, Redis};
-use serde_json::json;
+use serde_json::{Value, json};
 use tokio::sync::watch;
 
-use crate::connection::{Connection, Heard, Way};
+use crate::connection::{Connection, Heard, REFUSED_PAUSE, Way};
 use crate::crowd::Crowd;
 use crate::host::Host;
 use crate::rounds;
@@ -16,7 +16,7 @@ use crate::rounds;
 /// How long the bus is away.
 const AWAY: Duration = Duration::from_secs(15);
 /// What is promised after its return.
-const CAUGHT_UP_WITHIN: Duration = Duration::from_secs(5);
+pub(crate) const CAUGHT_UP_WITHIN: Duration = Duration::from_secs(5);
 /// Members of the crowd's room: those who let go of their connections now and then, and those who stay.
 const MEMBERS: [Option<u64>; 20] = {
     let mut members = [None; 20];
@@ -25,7 +25,7 @@ const MEMBERS: [Option<u64>; 20] = {
     members
 };
 /// Messages acknowledged in each test at least.
-const ENOUGH: u64 = 10_000;
+pub(crate) const ENOUGH: u64 = 10_000;
 
 /// What carries messages between the servers.
 pub(crate) enum Bus {
@@ -40,6 +40,14 @@ impl Bus {
             Self::Etcd(_) => "etcd",
             Self::Redis(_) => "redis",
             Self::Nats(_) => "nats",
+        }
+    }
+
+    pub(crate) fn addr(&self) -> SocketAddr {
+        match self {
+            Self::Etcd(etcd) => etcd.addr(),
+            Self::Redis(redis) => redis.addr(),
+            Self::Nats(nats) => nats.addr(),
         }
     }
 
@@ -91,6 +99,13 @@ pub(crate) enum Store {
 }
 
 impl Store {
+    pub(crate) fn addr(&self) -> SocketAddr {
+        match self {
+            Self::Postgres(postgres) => postgres.addr(),
+            Self::Redis(redis) => redis.addr(),
+        }
+    }
+
     fn settings(&self) -> String {
         let (name, url) = match self {
             Self::Postgres(postgres) => ("postgresql", postgres.url()),
@@ -109,16 +124,20 @@ impl Servers {
     pub(crate) async fn start(count: usize, bus: &Bus, store: &Store) -> Self {
         let mut hosts = Vec::new();
         for number in 1..=count {
-            let cluster = format!(
-                "cluster:\n  enabled: true\n  bus: {}\n  name: hub-{number}\n  secret: battery staple\n  heartbeat: 1s\n{}",
-                bus.name(),
-                bus.settings()
-            );
-            let mut host = Host::new(&format!("{}{cluster}", store.settings()));
+            let mut host = Host::new(&Self::settings(number, bus, store));
             host.start().await;
             hosts.push(host);
         }
         Self { hosts }
+    }
+
+    /// What makes a server one of several.
+    pub(crate) fn settings(number: usize, bus: &Bus, store: &Store) -> String {
+        let (name, store, settings) = (bus.name(), store.settings(), bus.settings());
+        format!(
+            "{store}cluster:\n  enabled: true\n  bus: {name}\n  name: hub-{number}\n  secret: battery staple\n  \
+             heartbeat: 1s\n{settings}"
+        )
     }
 
     pub(crate) fn addresses(&self) -> Vec<watch::Receiver<Option<SocketAddr>>> {
@@ -126,42 +145,92 @@ impl Servers {
     }
 
     /// Three publishers and twenty members in one room.
-    fn crowd(&self) -> Crowd {
+    pub(crate) fn crowd(&self) -> Crowd {
         Crowd::gather_at(&self.addresses(), &["room"], &MEMBERS)
     }
 }
 
-/// Somebody on the first server who says something in a room where nothing else is said, and somebody on the second who
-/// waits for it: a last message that no later one betrays.
-struct Quiet {
+/// Somebody on one server who says something in a room where nothing else is said, and somebody on another who waits for
+/// it: a last message that no later one betrays.
+pub(crate) struct Quiet {
+    room: String,
     publisher: Connection,
     member: Connection,
     said: u64,
+    attempts: u64,
+    /// The last attempt, if nobody has answered it yet.
+    unanswered: Option<String>,
 }
 
 impl Quiet {
     async fn meet(servers: &Servers) -> Self {
-        let way = |index: usize, user: &str| Way::to(servers.hosts[index].address(), user);
-        let (publisher, _) = way(0, "quiet-publisher").join("quiet", None).await;
-        let (member, _) = way(1, "quiet-member").join("quiet", None).await;
-        let mut quiet = Self { publisher, member, said: 0 };
+        Self::between(servers, 0, 1).await
+    }
+
+    /// Somebody on one server, and somebody on the other.
+    pub(crate) async fn between(servers: &Servers, from: usize, to: usize) -> Self {
+        let room = format!("quiet-{from}");
+        let way =
+            |index: usize, user: &str| Way::to(servers.hosts[index].address(), &format!("{user}-{from}"));
+        let (publisher, _) = way(from, "quiet-publisher").join(&room, None).await;
+        let (member, _) = way(to, "quiet-member").join(&room, None).await;
+        let mut quiet = Self { room, publisher, member, said: 0, attempts: 0, unanswered: None };
         quiet.say().await;
         quiet.hear().await;
         quiet
     }
 
     /// Says the next number and waits until it is acknowledged.
-    async fn say(&mut self) {
+    pub(crate) async fn say(&mut self) {
         self.said += 1;
-        let id = format!("q{}", self.said);
-        let request = json!({ "type": "publish", "id": id, "room": "quiet", "data": self.said });
-        self.publisher.send(&request).await;
-        let answer = self.publisher.answer(&id).await.expect("the server stays");
+        let id = self.send().await;
+        let answer = self.answer(&id).await;
         assert_eq!(answer["type"], "ack", "{answer}");
     }
 
+    /// Says the next number where it cannot be kept before `until`: it is refused for now, or not answered yet.
+    pub(crate) async fn say_in_vain(&mut self, until: Instant) {
+        self.said += 1;
+        let id = self.send().await;
+        match tokio::time::timeout_at(until.into(), self.answer(&id)).await {
+            Ok(answer) => {
+                let what = (&answer["type"], &answer["error"], &answer["temporary"]);
+                assert_eq!(what, (&json!("error"), &json!("unavailable"), &json!(true)), "{answer}");
+            }
+            Err(_) => self.unanswered = Some(id),
+        }
+    }
+
+    /// Waits until what was last said in vain is acknowledged; says it again whenever it was refused.
+    pub(crate) async fn insist(&mut self) {
+        loop {
+            let id = match self.unanswered.take() {
+                Some(id) => id,
+                None => self.send().await,
+            };
+            let answer = self.answer(&id).await;
+            if answer["type"] == "ack" {
+                return;
+            }
+            assert_eq!(answer["temporary"], true, "{answer}");
+            tokio::time::sleep(REFUSED_PAUSE).await;
+        }
+    }
+
+    async fn send(&mut self) -> String {
+        self.attempts += 1;
+        let id = format!("q{}", self.attempts);
+        let request = json!({ "type": "publish", "id": id, "room": self.room, "data": self.said });
+        self.publisher.send(&request).await;
+        id
+    }
+
+    async fn answer(&mut self, id: &str) -> Value {
+        self.publisher.answer(id).await.expect("the server stays")
+    }
+
     /// Waits until the member has the newest number.
-    async fn hear(&mut self) {
+    pub(crate) async fn hear(&mut self) {
         loop {
             match self.member.next().await {
                 Heard::Event(event) if event["type"] == "message" && event["data"] == self.said => return,
@@ -290,7 +359,7 @@ async fn store_that_comes_back_empty_lets_nobody_believe_in_a_recovery() {
     let mut places = Vec::new();
     for index in 0..2 {
         let mut way = Way::to(servers.hosts[index].address(), "witness");
-        let (_, subscribed) = way.join("quiet", None).await;
+        let (_, subscribed) = way.join("quiet-0", None).await;
         places.push((
             subscribed["epoch"].as_str().unwrap().to_owned(),
             subscribed["offset"].as_u64().unwrap() - 5,
@@ -305,13 +374,13 @@ async fn store_that_comes_back_empty_lets_nobody_believe_in_a_recovery() {
     for (index, place) in places.iter().enumerate() {
         for user in ["one", "two", "three"] {
             let mut way = Way::to(servers.hosts[index].address(), user);
-            let (_, subscribed) = way.join("quiet", Some(place)).await;
+            let (_, subscribed) = way.join("quiet-0", Some(place)).await;
             assert_eq!(subscribed["recovered"], json!(false), "{subscribed}");
             assert_ne!(subscribed["epoch"].as_str().unwrap(), place.0);
         }
     }
     quiet.say().await;
-    let (_, subscribed) = Way::to(servers.hosts[1].address(), "one").join("quiet", Some(&places[1])).await;
+    let (_, subscribed) = Way::to(servers.hosts[1].address(), "one").join("quiet-0", Some(&places[1])).await;
     assert_eq!(subscribed["recovered"], json!(false), "{subscribed}");
 }
 

@@ -44,6 +44,11 @@ impl Way {
         Self { addresses: vec![address], next: 0, user: user.to_owned() }
     }
 
+    /// Which of the servers the newest connection is to.
+    pub(crate) fn server(&self) -> usize {
+        self.next.wrapping_sub(1) % self.addresses.len()
+    }
+
     /// Connects as soon as there is a server.
     pub(crate) async fn connect(&mut self) -> Connection {
         loop {

@@ -49,7 +49,7 @@ impl Crowd {
         rooms: &[&str],
         restless: &[Option<u64>],
     ) -> Self {
-        let (progress, receipts) = (Arc::new(Progress::default()), Arc::new(Receipts::default()));
+        let (progress, receipts) = (Arc::new(Progress::at(addresses.len())), Arc::new(Receipts::default()));
         let (enough, ends) = (watch::Sender::new(false), watch::Sender::new(None));
         let mut turn = 0;
         let mut way = |user: String| {

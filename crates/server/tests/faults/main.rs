@@ -1,4 +1,4 @@
-//! The binary while things break: killed, without power, without its database, without space.
+//! The binary while things break: killed, without power, without its database, without space, cut off.
 //!
 //! Publishers and members talk to it over real sockets, as clients in the field would: they reconnect, send again what
 //! was not answered, and come back with their positions. A ledger of what they sent, were told and saw is held against
@@ -21,6 +21,7 @@ mod kills;
 mod log;
 mod member;
 mod million;
+mod partition;
 mod powerloss;
 mod publisher;
 mod receipts;

@@ -1,8 +1,8 @@
 //! A publisher that repeats what was not answered, with the same key, until it is.
 
-use std::collections::BTreeSet;
-use std::sync::Arc;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
@@ -16,11 +16,39 @@ use crate::words::Words;
 pub(crate) struct Progress {
     pub(crate) acknowledged: AtomicU64,
     pub(crate) refused: AtomicU64,
+    /// What each server has acknowledged.
+    servers: Vec<AtomicU64>,
+    /// How often each server has refused something, by the name of its reason.
+    refusals: Mutex<BTreeMap<(usize, String), u64>>,
     /// Milliseconds: the longest that a publisher was without an acknowledgement, and without a connection.
     longest: [AtomicU64; 2],
 }
 
 impl Progress {
+    /// Of publishers at so many servers.
+    pub(crate) fn at(servers: usize) -> Self {
+        Self { servers: (0..servers).map(|_| AtomicU64::default()).collect(), ..Self::default() }
+    }
+
+    /// What a server has acknowledged.
+    pub(crate) fn acknowledged_by(&self, server: usize) -> u64 {
+        self.servers[server].load(Ordering::Relaxed)
+    }
+
+    /// How often a server has refused something, by the name of its reason.
+    pub(crate) fn refused_by(&self, server: usize) -> BTreeMap<String, u64> {
+        let refusals = self.refusals.lock().unwrap_or_else(PoisonError::into_inner);
+        let own = refusals.iter().filter(|((by, _), _)| *by == server);
+        own.map(|((_, reason), count)| (reason.clone(), *count)).collect()
+    }
+
+    fn refuse(&self, server: usize, event: &Value) {
+        self.refused.fetch_add(1, Ordering::Relaxed);
+        let reason = event["error"].as_str().unwrap_or_default().to_owned();
+        let mut refusals = self.refusals.lock().unwrap_or_else(PoisonError::into_inner);
+        *refusals.entry((server, reason)).or_default() += 1;
+    }
+
     /// The longest that a publisher was without an acknowledgement, and without a connection.
     pub(crate) fn waited(&self) -> (Duration, Duration) {
         let of = |longest: &AtomicU64| Duration::from_millis(longest.load(Ordering::Relaxed));
@@ -163,7 +191,7 @@ impl Publisher {
         let sent = &mut account.sent[number as usize];
         if kind == "error" {
             sent.refused += 1;
-            self.progress.refused.fetch_add(1, Ordering::Relaxed);
+            self.progress.refuse(self.way.server(), event);
             if event["temporary"] != true {
                 account.faults.push(format!("publisher {}: {event}", self.number));
             }
@@ -186,5 +214,6 @@ impl Publisher {
         let offset = event["offset"].as_u64().unwrap_or_default();
         sent.receipt = Some(Receipt { id: text("messageId"), epoch: text("epoch"), offset });
         self.progress.acknowledged.fetch_add(1, Ordering::Relaxed);
+        self.progress.servers[self.way.server()].fetch_add(1, Ordering::Relaxed);
     }
 }

@@ -29,6 +29,9 @@ pub(super) enum Purpose {
 /// How long reading everything may take.
 pub(super) const LONG: Duration = Duration::from_secs(3600);
 
+/// How long a hub may at least take between two steps of a batch.
+const IDLE_MIN: Duration = Duration::from_millis(250);
+
 /// An open connection. Dropping it closes it at once, whatever was under way.
 pub(super) struct Connection {
     pub(super) client: Client,
@@ -149,8 +152,9 @@ fn session(target: &Target, purpose: Purpose) -> String {
     };
     // We give up first, always: a commit that the server gives up while it waits for a standby is answered as done.
     let statement_ms = (timeout + Duration::from_secs(1)).as_millis();
-    // Whoever waits behind a hub that vanished in the middle of a batch.
-    let idle_ms = (target.timeout * 2).as_millis();
+    // Whoever waits behind a hub that vanished in the middle of a batch must be done within its own time limit. Who was
+    // only slow finds nothing written, and begins again.
+    let idle_ms = (target.timeout / 4).max(IDLE_MIN).as_millis();
     let mut session = format!(
         "SET search_path TO {schema}; \
          SET client_min_messages TO warning; \

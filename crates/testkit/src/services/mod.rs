@@ -23,4 +23,6 @@ pub use nats::Nats;
 pub use nginx::Nginx;
 pub use postgres::Postgres;
 pub use redis::{Redis, RedisCluster, RedisSentinel};
+#[cfg(target_os = "linux")]
+pub(crate) use server::{in_path, program};
 pub use shared::{Shared, Slot};

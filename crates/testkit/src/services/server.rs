@@ -94,7 +94,7 @@ pub(super) fn free_port() -> u16 {
 }
 
 /// The first of these programs that is there.
-pub(super) fn program(candidates: impl IntoIterator<Item = PathBuf>, package: &str) -> PathBuf {
+pub(crate) fn program(candidates: impl IntoIterator<Item = PathBuf>, package: &str) -> PathBuf {
     let mut found = candidates.into_iter().filter(|path| path.is_file());
     found.next().unwrap_or_else(|| {
         panic!("a program of the Debian package {package} is missing: `sudo apt-get install {package}`")
@@ -102,7 +102,7 @@ pub(super) fn program(candidates: impl IntoIterator<Item = PathBuf>, package: &s
 }
 
 /// Every place where `name` may be, as a shell would look.
-pub(super) fn in_path(name: &str) -> Vec<PathBuf> {
+pub(crate) fn in_path(name: &str) -> Vec<PathBuf> {
     let path = std::env::var_os("PATH").unwrap_or_default();
     std::env::split_paths(&path).chain(["/usr/sbin".into()]).map(|folder| folder.join(name)).collect()
 }
