@@ -726,12 +726,16 @@ impl Room {
         if !self.keeps_receipts() {
             return Ok(());
         }
-        let missing = self.lock().receipts.as_mut().map(|receipts| std::mem::take(&mut receipts.missing));
+        // They are missing until they are read: whoever waits for one of them asks again until then.
+        let missing = self.lock().receipts.as_ref().map(|receipts| receipts.missing.clone());
         if let Some(missing) = missing {
-            let mut found = self.read_cursors_of(keeper, missing.iter().cloned().collect()).await?;
+            let found = self.read_cursors_of(keeper, missing.iter().cloned().collect()).await;
             let mut state = self.lock();
             let head = state.head;
             if let Some(receipts) = &mut state.receipts {
+                // Whoever waited for a read that failed is refused, and comes again.
+                receipts.missing.retain(|user| !missing.contains(user));
+                let mut found = found?;
                 for user in missing {
                     let marks = found.remove(&user).unwrap_or_default();
                     receipts.cursors.entry(user.clone()).or_default();
