@@ -446,12 +446,16 @@ impl Hub {
         Ok(async { outcome.await.map_err(|_| NotWritten) })
     }
 
-    /// Sends a message to one client, in its dialect, outside any room.
+    /// Sends a message to one client of this node, in its dialect, outside any room; see also [`send_anywhere`](Self::send_anywhere).
     ///
     /// # Errors
     /// See [`PushError`]: nothing was queued.
     pub fn send(&self, id: ClientId, kind: Kind, body: Body) -> Result<MessageId, PushError> {
-        let message = Message {
+        self.send_message(id, self.message_outside_rooms(kind, body))
+    }
+
+    pub(crate) fn message_outside_rooms(&self, kind: Kind, body: Body) -> Message {
+        Message {
             id: MessageId::random(),
             room: None,
             position: None,
@@ -460,7 +464,10 @@ impl Hub {
             ts: self.inner.now(),
             body,
             details: None,
-        };
+        }
+    }
+
+    pub(crate) fn send_message(&self, id: ClientId, message: Message) -> Result<MessageId, PushError> {
         let id_of_message = message.id;
         let event = Event::Message(message);
         let encode = |dialect: &dyn Dialect| {

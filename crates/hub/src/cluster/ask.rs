@@ -6,11 +6,12 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use outspoke_bus::NodeId;
-use outspoke_protocol::{ClientId, Disconnect, UserId};
+use outspoke_protocol::{Body, ClientId, Disconnect, Kind, Message, MessageId, UserId};
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 
 use super::envelope::{Envelope, Question, Reply, RouteWord};
+use super::tell::record;
 use super::{Cluster, NodeInfo};
 use crate::client::Client;
 use crate::error::{PublishError, PushError};
@@ -43,6 +44,7 @@ pub(super) enum Answered {
     Done,
     Count(u64),
     Refused(String),
+    Said(Vec<(u128, bool)>),
 }
 
 impl From<Reply<'_>> for Answered {
@@ -53,6 +55,7 @@ impl From<Reply<'_>> for Answered {
             Reply::Done => Self::Done,
             Reply::Count(count) => Self::Count(count),
             Reply::Refused(why) => Self::Refused(why.to_owned()),
+            Reply::Said(clients) => Self::Said(clients),
         }
     }
 }
@@ -368,6 +371,71 @@ impl Hub {
         };
         let Some(mut open) = cluster.asks.open() else { return Err(PushError::Overloaded) };
         cluster.push(id, frame, open.id);
+        self.queued(&mut open).await
+    }
+
+    /// Sends a message to one client of the tenant, in its dialect and outside any room, on whichever node it is, and waits until
+    /// that node has queued it.
+    ///
+    /// # Errors
+    /// As [`push_anywhere`](Self::push_anywhere).
+    ///
+    /// # Cancel safety
+    /// The message is on its way when this is first polled.
+    pub async fn send_anywhere(&self, id: ClientId, kind: Kind, body: Body) -> Result<MessageId, PushError> {
+        let message = self.message_outside_rooms(kind, body);
+        if self.is_ours(id) {
+            return self.send_message(id, message);
+        }
+        let Some(cluster) = &self.inner.cluster else { return Err(PushError::ClientNotFound) };
+        let Some(mut open) = cluster.asks.open() else { return Err(PushError::Overloaded) };
+        cluster.tell_client(id, &self.tenant.name, &message, open.id);
+        self.queued(&mut open).await.map(|()| message.id)
+    }
+
+    /// Sends a message to every connection of a user, in their dialects and outside any room, on all nodes. Returns what became
+    /// of it for each, as far as nodes answered within two seconds; nothing for a user who is not connected.
+    ///
+    /// # Cancel safety
+    /// The message is on its way when this is first polled.
+    pub async fn send_to_user_anywhere(
+        &self,
+        user: &UserId,
+        kind: Kind,
+        body: Body,
+    ) -> Vec<(ClientId, Result<MessageId, PushError>)> {
+        let message = self.message_outside_rooms(kind, body);
+        let mut sent = self.send_to_user_here(user.as_str(), &message);
+        let Some(cluster) = &self.inner.cluster else { return sent };
+        let record = record(&message);
+        let question = Question::Say { tenant: &self.tenant.name, user: user.as_str(), record: &record };
+        for (_, answer) in cluster.ask_all(question, PATIENCE).await {
+            let Answered::Said(clients) = answer else { continue };
+            sent.extend(clients.into_iter().map(|(client, queued)| {
+                let full = || PushError::SendBufferFull { queued: self.inner.config.outbox_bytes_max };
+                (ClientId::from_u128(client), queued.then_some(message.id).ok_or_else(full))
+            }));
+        }
+        sent
+    }
+
+    /// Sends a message to the connections that a user has on this node.
+    pub(super) fn send_to_user_here(
+        &self,
+        user: &str,
+        message: &Message,
+    ) -> Vec<(ClientId, Result<MessageId, PushError>)> {
+        let clients = self.list_clients(Some(user), None, usize::MAX - 1).items;
+        clients.iter().map(|client| (client.id(), self.send_message(client.id(), message.clone()))).collect()
+    }
+
+    /// Whether the client is connected to this node, and the tenant's.
+    pub(super) fn is_ours(&self, id: ClientId) -> bool {
+        self.client(id).is_some_and(|client| client.identity().tenant == self.tenant.name)
+    }
+
+    /// Waits until another node has queued what it was sent for one of its clients.
+    async fn queued(&self, open: &mut Open<'_>) -> Result<(), PushError> {
         match tokio::time::timeout(PATIENCE, open.answers.recv()).await {
             Ok(Some((_, Answered::Done))) => Ok(()),
             Ok(Some((_, Answered::Refused(_)))) => {

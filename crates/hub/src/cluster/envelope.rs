@@ -59,6 +59,8 @@ pub(crate) enum Envelope<'a> {
     // ---- to one client ----
     /// A frame for the client that the topic names.
     Push { binary: bool, bytes: &'a [u8], ask: u64 },
+    /// A message for the client that the topic names, if it is this tenant's.
+    Tell { tenant: &'a str, record: &'a [u8], ask: u64 },
     // ---- to one node, or to all ----
     /// A question; the answer goes to the asker's own topic.
     Ask(u64, #[serde(borrow)] Question<'a>),
@@ -120,6 +122,8 @@ pub(crate) enum Question<'a> {
     Client { tenant: &'a str, client: u128, disconnect: u16, reason: &'a str },
     /// How many members of this room are with you?
     Members { tenant: &'a str, room: &'a str },
+    /// Which clients does this user have with you? They are sent this message.
+    Say { tenant: &'a str, user: &'a str, record: &'a [u8] },
 }
 
 /// What is answered.
@@ -134,6 +138,8 @@ pub(crate) enum Reply<'a> {
     Count(u64),
     /// It could not be done.
     Refused(&'a str),
+    /// These clients, and whether there was space for the message.
+    Said(Vec<(u128, bool)>),
 }
 
 /// How another node is reached from one.

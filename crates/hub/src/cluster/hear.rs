@@ -12,7 +12,8 @@ use bytes::Bytes;
 use ecow::EcoString;
 use outspoke_bus::{LinkEvent, LinkEvents, NodeId, Topic};
 use outspoke_protocol::{
-    ClientId, Disconnect, Epoch, FrameKind, Position, Publisher, RoomName, Typing, UserId, decode_record,
+    ClientId, Disconnect, Epoch, FrameKind, Message, Position, Publisher, RoomName, Typing, UserId,
+    decode_record,
 };
 use outspoke_store::LogKey;
 use tokio::time::{Instant, MissedTickBehavior};
@@ -314,6 +315,7 @@ impl Hearing<'_> {
             }
             Envelope::Tenant(name) => hub.read_tenant_again(name),
             Envelope::Push { binary, bytes, ask } => self.hear_push(binary, bytes, ask),
+            Envelope::Tell { tenant, record, ask } => self.hear_tell(tenant, record, ask),
             Envelope::Ask(id, question) => self.hear_question(id, question),
             Envelope::Answer(id, reply) => cluster.asks.answer(id, origin, reply),
             // A room that has just ended here needs no news.
@@ -400,21 +402,32 @@ impl Hearing<'_> {
 
     fn hear_announcement(&self, tenant: &str, record: &[u8]) {
         let Some(tenant) = self.hub.tenants.find(tenant) else { return };
-        let nowhere = RoomName::new("announcement", usize::MAX).expect("it is a name");
-        let position = Position { epoch: Epoch::from_u64(0), offset: 0 };
-        let Ok(mut message) = decode_record(record, nowhere, position) else {
-            return count_garbage(self.cluster);
-        };
-        (message.room, message.position) = (None, None);
+        let Some(message) = message_outside_rooms(record) else { return count_garbage(self.cluster) };
         let publication = Publication::message(message, self.hub.dialects.len());
         tenant.everyone.tell(self.hub, &Arc::new(publication));
     }
 
     fn hear_push(&self, binary: bool, bytes: &[u8], ask: u64) {
-        let client = self.topic.as_str().strip_prefix("unicast/").and_then(|id| id.parse().ok());
-        let Some(client) = client else { return count_garbage(self.cluster) };
+        let Some(client) = self.client() else { return count_garbage(self.cluster) };
         let frame = Frame { kind: kind_of(binary), bytes: Bytes::copy_from_slice(bytes) };
-        let outcome = Hub::from(Arc::clone(self.hub)).push_here(client, &frame);
+        self.answer_push(ask, Hub::from(Arc::clone(self.hub)).push_here(client, &frame));
+    }
+
+    fn hear_tell(&self, tenant: &str, record: &[u8], ask: u64) {
+        let (Some(client), Some(message)) = (self.client(), message_outside_rooms(record)) else {
+            return count_garbage(self.cluster);
+        };
+        let hub = self.of(tenant).filter(|hub| hub.is_ours(client));
+        let sent = hub.map(|hub| hub.send_message(client, message).map(drop));
+        self.answer_push(ask, sent.unwrap_or(Err(PushError::ClientNotFound)));
+    }
+
+    /// The client that the topic names.
+    fn client(&self) -> Option<ClientId> {
+        self.topic.as_str().strip_prefix("unicast/").and_then(|id| id.parse().ok())
+    }
+
+    fn answer_push(&self, ask: u64, outcome: Result<(), PushError>) {
         if ask == 0 {
             return;
         }
@@ -458,6 +471,13 @@ impl Hearing<'_> {
                 };
                 cluster.reply(origin, id, Reply::Count(u64::from(self.of(tenant).is_some_and(ended))));
             }
+            Question::Say { tenant, user, record } => {
+                let Some(message) = message_outside_rooms(record) else { return count_garbage(cluster) };
+                let sent =
+                    self.of(tenant).map(|hub| hub.send_to_user_here(user, &message)).unwrap_or_default();
+                let said = sent.iter().map(|(client, outcome)| (client.as_u128(), outcome.is_ok())).collect();
+                cluster.reply(origin, id, Reply::Said(said));
+            }
             Question::Members { tenant, room } => {
                 let room = hub.tenants.find(tenant).and_then(|tenant| tenant.directory.get(room));
                 cluster.reply(origin, id, Reply::Count(room.map_or(0, |room| room.members() as u64)));
@@ -469,6 +489,14 @@ impl Hearing<'_> {
     fn of(&self, tenant: &str) -> Option<Hub> {
         self.hub.tenants.find(tenant).map(|tenant| Hub { inner: Arc::clone(self.hub), tenant })
     }
+}
+
+/// A message as it was, which is in no room.
+fn message_outside_rooms(record: &[u8]) -> Option<Message> {
+    let nowhere = RoomName::new("nowhere", usize::MAX).expect("it is a name");
+    let position = Position { epoch: Epoch::from_u64(0), offset: 0 };
+    let message = decode_record(record, nowhere, position).ok()?;
+    Some(Message { room: None, position: None, ..message })
 }
 
 fn kind_of(binary: bool) -> FrameKind {
@@ -487,7 +515,7 @@ fn placed_of(room: &Room, placed: &[PlacedRef<'_>], epoch: Epoch) -> Option<Vec<
     placed.collect()
 }
 
-fn message_of(room: &Room, record: &[u8], offset: u64, epoch: Epoch) -> Option<outspoke_protocol::Message> {
+fn message_of(room: &Room, record: &[u8], offset: u64, epoch: Epoch) -> Option<Message> {
     decode_record(record, room.name.clone()?, Position { epoch, offset }).ok()
 }
 

@@ -176,13 +176,24 @@ impl Cluster {
         self.say(&topic_of_client(client), &Envelope::Push { binary, bytes, ask });
     }
 
+    /// A message for a client that is not here.
+    pub(crate) fn tell_client(
+        &self,
+        client: outspoke_protocol::ClientId,
+        tenant: &str,
+        message: &Message,
+        ask: u64,
+    ) {
+        self.say(&topic_of_client(client), &Envelope::Tell { tenant, record: &record(message), ask });
+    }
+
     /// What is known of a tenant has changed.
     pub(crate) fn tell_tenant(&self, tenant: &str) {
         self.say(&self.everybody, &Envelope::Tenant(tenant));
     }
 }
 
-fn record(message: &Message) -> Vec<u8> {
+pub(super) fn record(message: &Message) -> Vec<u8> {
     let mut record = Vec::with_capacity(
         128 + match &message.body {
             Body::Empty => 0,

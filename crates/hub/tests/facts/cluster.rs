@@ -6,8 +6,8 @@ use std::time::Duration;
 use outspoke_hub::bus::{MemoryHub, MessageBus, Outgoing, Secret, Topic};
 use outspoke_hub::store::{Batch, FactKey, FactWrite, LogKey, MemoryStore, Space, Store};
 use outspoke_hub::{
-    Attach, ClusterOptions, Disconnect, Durability, Frame, Hub, HubConfig, Identity, PushError, Quotas,
-    RoomClass, StartError, TenantPolicy, UserId,
+    Attach, Body, ClusterOptions, Disconnect, Durability, Frame, Hub, HubConfig, Identity, Kind, PushError,
+    Quotas, RoomClass, StartError, TenantPolicy, UserId,
 };
 use outspoke_testkit::{Received, ScriptedClient, attach_with};
 use serde_json::{Value, json};
@@ -135,6 +135,33 @@ async fn frame_for_a_client_of_another_node_reaches_it_and_nobody_else() {
     moment().await;
     let nobody = nodes.hubs[0].push_anywhere(client.id(), &Frame::text("3")).await;
     assert_eq!(nobody, Err(PushError::ClientNotFound));
+}
+
+#[tokio::test(start_paused = true)]
+async fn message_for_a_client_or_a_user_reaches_them_on_whichever_node_they_are() {
+    let nodes = Nodes::start(3);
+    let (mut here, _) = attach_with(&nodes.hubs[0], device_of("ana", "a"), 65536);
+    let (mut there, client) = attach_with(&nodes.hubs[1], device_of("ana", "b"), 65536);
+    let mut other = welcomed(&nodes.hubs[2], "ben").await;
+    for ana in [&mut here, &mut there] {
+        ana.expect("welcome").await;
+    }
+    beats(1).await;
+    let body = || Body::Text("psst".into());
+    nodes.hubs[2].send_anywhere(client.id(), Kind::System, body()).await.unwrap();
+    moment().await;
+    assert_eq!(of_kind(&there.received(), "system").len(), 1);
+    assert!(here.received().is_empty());
+    let sent = nodes.hubs[2].send_to_user_anywhere(&UserId::new("ana"), Kind::System, body()).await;
+    assert_eq!(sent.iter().filter(|(_, outcome)| outcome.is_ok()).count(), 2);
+    moment().await;
+    for ana in [&mut here, &mut there] {
+        assert_eq!(of_kind(&ana.received(), "system").len(), 1);
+    }
+    assert!(other.received().is_empty());
+    // Of another tenant there is no such client.
+    let elsewhere = nodes.hubs[2].in_tenant("acme").send_anywhere(client.id(), Kind::System, body()).await;
+    assert_eq!(elsewhere, Err(PushError::ClientNotFound));
 }
 
 #[tokio::test(start_paused = true)]

@@ -319,6 +319,80 @@ async fn nats_paused_between_two_servers_loses_repeats_and_reorders_nothing() {
     bus_is_away(Bus::Nats(bus), Store::Postgres(store), "paused").await;
 }
 
+/// T2 and T3: what is for all reaches the clients of both servers, what is for one reaches that one and nobody else.
+async fn broadcast_and_unicast_cross(bus: Bus) {
+    let store = Store::Redis(Redis::start().await);
+    let servers = Servers::start(2, &bus, &store).await;
+    let first = servers.hosts[0].address().borrow().expect("it runs");
+    let mut clients = Vec::new();
+    for (index, user) in [(0, "ana"), (1, "ben"), (1, "eve")] {
+        clients.push(Way::to(servers.hosts[index].address(), user).connect_as().await);
+    }
+    // Its subscriptions are made when a node is heard of by the other, and a moment later.
+    let ready = async {
+        loop {
+            let (status, answer) =
+                post(first, "/api/v1/clients/{id}/messages", &clients[1].1, "are you there?").await;
+            match status {
+                200 => return,
+                404 | 503 => tokio::time::sleep(Duration::from_millis(50)).await,
+                _ => panic!("{status}: {answer}"),
+            }
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(30), ready)
+        .await
+        .expect("the client is found on the other server");
+    let (status, answer) = post(first, "/api/v1/clients/{id}/messages", &clients[1].1, "for ben").await;
+    assert_eq!(status, 200, "{answer}");
+    let (status, answer) = post(first, "/api/v1/broadcast", "", "for all").await;
+    assert_eq!(status, 200, "{answer}");
+    for ((mut client, _), expected) in clients.into_iter().zip([
+        vec!["for all"],
+        vec!["are you there?", "for ben", "for all"],
+        vec!["for all"],
+    ]) {
+        let mut heard = Vec::new();
+        while heard.last().is_none_or(|last| last != "for all") {
+            match client.next().await {
+                Heard::Event(event) if event["type"] == "system" => {
+                    heard.push(event["content"].as_str().unwrap().to_owned())
+                }
+                Heard::Event(_) => {}
+                Heard::Gone => panic!("the server stays"),
+            }
+        }
+        assert_eq!(heard, expected, "over {}", bus.name());
+    }
+}
+
+/// A message through the HTTP API of a server; `{id}` in the path is replaced.
+async fn post(server: SocketAddr, path: &str, id: &str, content: &str) -> (u16, String) {
+    let body = json!({ "type": "system", "content": content }).to_string();
+    let request = format!(
+        "POST {} HTTP/1.1\r\nHost: {server}\r\nContent-Type: application/json\r\nContent-Length: {}\r\nConnection: close\r\n\r\n{body}",
+        path.replace("{id}", id),
+        body.len()
+    );
+    let answer = outspoke_testkit::exchange(server, request.as_bytes()).await;
+    (answer.status, answer.body)
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn broadcast_and_unicast_cross_etcd() {
+    broadcast_and_unicast_cross(Bus::Etcd(Etcd::start().await)).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn broadcast_and_unicast_cross_redis() {
+    broadcast_and_unicast_cross(Bus::Redis(Redis::start_with(&[]).await)).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn broadcast_and_unicast_cross_nats() {
+    broadcast_and_unicast_cross(Bus::Nats(Nats::start().await)).await;
+}
+
 /// The server that stands still comes back to an etcd that has forgotten what happened meanwhile.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn etcd_compacted_while_a_server_stands_still_loses_nothing() {

@@ -67,6 +67,22 @@ impl Way {
         }
     }
 
+    /// Connects, and returns the client's id, too.
+    pub(crate) async fn connect_as(&mut self) -> (Connection, String) {
+        loop {
+            let address = *self.addresses[self.next % self.addresses.len()].borrow();
+            self.next += 1;
+            if let Some(address) = address
+                && let Some(mut connection) = upgrade(address, &self.user).await
+                && let Heard::Event(event) = connection.next().await
+            {
+                let id = event["clientId"].as_str().unwrap_or_default().to_owned();
+                return (connection, id);
+            }
+            tokio::time::sleep(PAUSE).await;
+        }
+    }
+
     /// Connects and joins; with a place, from there. Returns the answer too.
     pub(crate) async fn join(&mut self, room: &str, place: Option<&(String, u64)>) -> (Connection, Value) {
         loop {

@@ -1,7 +1,7 @@
 //! Messages outside rooms: to everybody, to a user, to a client. Nothing keeps them: who is not connected misses them.
 
 use axum::Json;
-use outspoke_hub::{ClientId, ErrorCode, Hub};
+use outspoke_hub::{ErrorCode, UserId};
 use serde::Serialize;
 
 use super::error::{ApiError, ErrorBody};
@@ -45,8 +45,8 @@ pub(super) struct SentToUser {
 
 pub(super) async fn to_client(Of(hub): Of, Named(client): Named, body: Body) -> Result<Json<Sent>, ApiError> {
     let said = Said::read(&body.fields(FIELDS)?, &hub)?;
-    let client = clients::known(&hub, &client)?;
-    let id = hub.send(client, said.kind, said.body)?;
+    let client = clients::parsed(&client)?;
+    let id = hub.send_anywhere(client, said.kind, said.body).await?;
     Ok(Json(Sent { client_id: client.to_string(), outcome: Outcome::MessageId(id.to_string()) }))
 }
 
@@ -58,18 +58,16 @@ pub(super) async fn to_user(
 ) -> Result<Json<SentToUser>, ApiError> {
     let said = Said::read(&body.fields(FIELDS)?, &hub)?;
     let user = users::checked_id(&hub, &user)?;
-    let clients = hub.list_clients(Some(&user), None, usize::MAX - 1).items;
-    if clients.is_empty() {
+    let sent = hub.send_to_user_anywhere(&UserId::new(user), said.kind, said.body).await;
+    if sent.is_empty() {
         return Err(ApiError::new(ErrorCode::UserNotFound, "the user is not connected"));
     }
-    let clients = clients.into_iter().map(|client| send(&hub, client.id(), &said)).collect();
-    Ok(Json(SentToUser { clients }))
-}
-
-fn send(hub: &Hub, client: ClientId, said: &Said) -> Sent {
-    let outcome = match hub.send(client, said.kind.clone(), said.body.clone()) {
-        Ok(id) => Outcome::MessageId(id.to_string()),
-        Err(error) => Outcome::Refused(ApiError::from(error).into_body()),
-    };
-    Sent { client_id: client.to_string(), outcome }
+    let sent = sent.into_iter().map(|(client, outcome)| {
+        let outcome = match outcome {
+            Ok(id) => Outcome::MessageId(id.to_string()),
+            Err(error) => Outcome::Refused(ApiError::from(error).into_body()),
+        };
+        Sent { client_id: client.to_string(), outcome }
+    });
+    Ok(Json(SentToUser { clients: sent.collect() }))
 }
