@@ -19,11 +19,8 @@ pub(crate) const ANALYTICS: Space = Space("analytics");
 /// Tenants put at run time, all under the nameless one: name -> quotas, see `tenant/admin.rs`.
 pub(crate) const TENANTS: Space = Space("tenants");
 
-/// What random things of the whole store are made of: see `keeper/seed.rs`.
-pub(crate) const SEEDS: Space = Space("seeds");
-
 /// Every family: for whoever copies or moves what is kept.
-pub const FACT_FAMILIES: [Space; 7] = [CURSORS, CONVERSATIONS, TOPICS, LAST_SEEN, ANALYTICS, TENANTS, SEEDS];
+pub const FACT_FAMILIES: [Space; 6] = [CURSORS, CONVERSATIONS, TOPICS, LAST_SEEN, ANALYTICS, TENANTS];
 /// What is of one tenant, and goes with it.
 pub(crate) const OF_TENANTS: [Space; 5] = [CURSORS, CONVERSATIONS, TOPICS, LAST_SEEN, ANALYTICS];
 

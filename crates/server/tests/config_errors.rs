@@ -117,12 +117,20 @@ error: chat.yaml:27:8: data.dir: \"\" is empty
 }
 
 #[test]
-fn cluster_is_refused_until_there_is_a_back_end() {
+fn cluster_needs_a_store_that_all_servers_share_and_the_address_of_its_bus() {
     assert_eq!(
         complaint("cluster:\n  enabled: true\n"),
         "\
-error: chat.yaml:2:12: cluster.enabled is true, but this build has no cluster back end yet
-  hint: set cluster.enabled to false to run this server on its own
+error: chat.yaml:2:12: cluster.enabled is true, but store.backend is embedded, which one server has for itself
+  hint: set it to postgresql or redis, which all servers of a cluster share, or set cluster.enabled to false
+1 problem in the configuration"
+    );
+    let shared = "store:\n  backend: redis\n  redis:\n    url: redis://cache\n";
+    assert_eq!(
+        complaint(&format!("{shared}cluster:\n  enabled: true\n  bus: nats\n")),
+        "\
+error: chat.yaml:7:8: cluster.bus is nats, but cluster.nats.url is empty
+  hint: write the address of the server: nats://user:password@host:4222
 1 problem in the configuration"
     );
 }

@@ -102,7 +102,7 @@ async fn beat(hub: &Inner, cluster: &Cluster) {
 /// Notices stores that were away or were emptied: what rooms believe of them is compared then, also where nothing is said.
 async fn watch_stores(hub: &Arc<Inner>, cluster: &Cluster) {
     // By keeper: what the last look found, if there was one.
-    let mut known: Vec<Option<Option<Bytes>>> = vec![None; hub.keepers.len()];
+    let mut known: Vec<Option<Option<u64>>> = vec![None; hub.keepers.len()];
     let mut look = tokio::time::interval(cluster.options.heartbeat);
     look.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {

@@ -109,6 +109,11 @@ impl Keeper {
                     self.commit(hub, std::mem::take(&mut group)).await;
                     self.do_erasure(hub, *erasure).await;
                 }
+                Job::Seed(done) => {
+                    self.commit(hub, std::mem::take(&mut group)).await;
+                    // Whoever asked may have stopped waiting.
+                    let _ = done.send(self.sow(hub).await);
+                }
                 Job::Write(facts, done) => group.write(facts, done),
                 Job::LastCall(last_call) => {
                     self.commit(hub, std::mem::take(&mut group)).await;

@@ -32,7 +32,7 @@ pub(crate) use self::amend::Amendment;
 use self::erase::Erasure;
 use self::fence::Fence;
 use self::queue::Queue;
-pub(crate) use self::seed::renewal as renewal_of_epochs;
+pub(crate) use self::seed::key as key_of_epochs;
 use crate::analytics::Analytics;
 use crate::error::PublishError;
 use crate::hub::Inner;
@@ -69,6 +69,8 @@ pub(super) enum Job {
     Amend(Box<Amendment>),
     Erase(Box<Erasure>),
     Write(Vec<FactWrite>, oneshot::Sender<Result<(), StoreError>>),
+    /// Begin what the epochs of new logs are made of.
+    Seed(oneshot::Sender<Result<u64, StoreError>>),
     /// Let go of this when everything before is done.
     LastCall(Arc<LastCall>),
 }

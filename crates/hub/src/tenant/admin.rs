@@ -17,7 +17,7 @@ use tokio::time::Instant;
 use super::{NAME_LEN_MAX, Tenant, Tenants, check_name};
 use crate::facts::{self, TENANTS};
 use crate::hub::{Hub, Inner};
-use crate::keeper::{Keeper, renewal_of_epochs};
+use crate::keeper::{Keeper, key_of_epochs};
 use crate::quota::{Meter, Quotas, Usage};
 use crate::shard::command::Command;
 
@@ -287,7 +287,9 @@ async fn erase(keeper: &Keeper, tenant: &EcoString) -> Result<(), StoreError> {
             break;
         }
     }
-    keeper.write(vec![renewal_of_epochs()]).await?;
+    // The epochs of logs that begin under the same names are others.
+    let seed = key_of_epochs();
+    keeper.read(move |store: Arc<dyn Store>| async move { store.drop_log(&seed).await }).await?;
     for space in facts::OF_TENANTS {
         loop {
             let page = keeper.scan(tenant.clone(), space, Bytes::new(), None, PAGE).await?;

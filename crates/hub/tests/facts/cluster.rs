@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use outspoke_hub::bus::{MemoryHub, MessageBus, Outgoing, Secret, Topic};
-use outspoke_hub::store::{Batch, FactKey, FactWrite, LogKey, MemoryStore, Space, Store};
+use outspoke_hub::store::{LogKey, MemoryStore, Store};
 use outspoke_hub::{
     Attach, Body, ClusterOptions, Disconnect, Durability, Frame, Hub, HubConfig, Identity, Kind, PushError,
     Quotas, RoomClass, StartError, TenantPolicy, UserId,
@@ -39,9 +39,8 @@ impl Nodes {
     async fn empty_store(&self, room: &str) {
         let log = LogKey { tenant: "".into(), room: room.into() };
         self.store.drop_log(&log).await.unwrap();
-        let seed = FactKey { tenant: "".into(), space: Space("seeds"), name: "epochs".into() };
-        let forgotten = Batch { facts: vec![FactWrite::Delete(seed)], ..Batch::default() };
-        self.store.commit(&forgotten).await.unwrap();
+        // What the epochs of new logs are made of.
+        self.store.drop_log(&LogKey { tenant: "".into(), room: "\u{1}epochs".into() }).await.unwrap();
     }
 
     fn add(&mut self, change: impl Fn(&mut HubConfig)) -> Hub {

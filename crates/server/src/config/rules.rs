@@ -9,7 +9,7 @@ use std::path::PathBuf;
 use super::DEFAULT_STORE;
 use super::blocks::entry_path;
 use super::error::{Fault, Problem, Warning};
-use super::kind::{Backend, Durability};
+use super::kind::{Backend, Bus, Durability};
 use super::nearest::nearest;
 use super::resolve::Resolver;
 use super::settings::{Config, RoomClass};
@@ -91,6 +91,19 @@ impl Rules<'_> {
             let what = format!("cluster.bus is {}, which is not part of this build", bus.name());
             let hint = format!("build the server with the cargo feature {feature}, or choose another bus");
             self.broken(&["cluster.bus", "cluster.enabled"], what, &hint);
+        }
+        let addresses = match bus {
+            Bus::Etcd => None,
+            Bus::Redis => {
+                Some(("cluster.redis.url", &config.cluster.redis.url, "redis://user:password@host:6379"))
+            }
+            Bus::Nats => {
+                Some(("cluster.nats.url", &config.cluster.nats.url, "nats://user:password@host:4222"))
+            }
+        };
+        if let Some((key, _, example)) = addresses.filter(|(_, url, _)| url.is_empty()) {
+            let what = format!("cluster.bus is {}, but {key} is empty", bus.name());
+            self.broken(&["cluster.bus", key], what, &format!("write the address of the server: {example}"));
         }
         let named = config.stores.iter().enumerate();
         let named =

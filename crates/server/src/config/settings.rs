@@ -889,7 +889,7 @@ section! {
     RedisBus at "cluster.redis" {
         /// Address: redis://user:password@host:6379, rediss:// with TLS. Of a cluster, or of sentinels, several with commas
         /// between.
-        url: String as Url = "redis://redis:6379" { secret: true }
+        url: String as Url = "" { secret: true }
 
         /// Whether the address is that of a cluster: then channels are sharded (Redis 7).
         cluster: bool as Flag = "false" {}
@@ -906,7 +906,7 @@ section! {
     /// The NATS that connects the servers. Not contacted unless cluster.bus is nats.
     Nats at "cluster.nats" {
         /// Address: nats://user:password@host:4222, tls:// for TLS. Several with commas between.
-        url: String as Url = "nats://nats:4222" { secret: true }
+        url: String as Url = "" { secret: true }
 
         /// What the subjects begin with. Servers with different prefixes do not see each other.
         prefix: String as Prefix = "outspoke" {}

@@ -135,7 +135,7 @@ impl Servers {
     pub(crate) fn settings(number: usize, bus: &Bus, store: &Store) -> String {
         let (name, store, settings) = (bus.name(), store.settings(), bus.settings());
         format!(
-            "{store}cluster:\n  enabled: true\n  bus: {name}\n  name: hub-{number}\n  secret: battery staple\n  \
+            "{store}api:\n  open_on_loopback: true\ncluster:\n  enabled: true\n  bus: {name}\n  name: hub-{number}\n  secret: battery staple\n  \
              heartbeat: 1s\n{settings}"
         )
     }
