@@ -3,156 +3,32 @@
 //! One task for everything that is heard, so that what one node says of a room keeps its order; nothing in it waits. What
 //! takes time (reading a store, asking others) is done beside it.
 
-use std::collections::HashSet;
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use bytes::Bytes;
-use ecow::EcoString;
 use outspoke_bus::{LinkEvent, LinkEvents, NodeId, Topic};
 use outspoke_protocol::{
     ClientId, Disconnect, Epoch, FrameKind, Message, Position, Publisher, RoomName, Typing, UserId,
     decode_record,
 };
-use outspoke_store::LogKey;
-use tokio::time::{Instant, MissedTickBehavior};
 
+use super::Cluster;
 use super::envelope::{BeatWord, Envelope, PlacedRef, Question, Reply};
-use super::{Cluster, NodeInfo};
+use super::repair::{all_rooms, compare, everywhere, look_for_news, meet_soon};
 use crate::direct::Pair;
 use crate::error::PushError;
 use crate::hub::{Frame, Hub, Inner};
-use crate::keeper::Keeper;
 use crate::publication::Publication;
 use crate::room::Room;
 use crate::room::follow::{Placed, Source};
-use crate::room::load::Need;
 
-/// Rooms compared with their store at once.
-const COMPARED: usize = 256;
-/// Rooms of which the members are exchanged at once, and the pause after them.
-const MET: (usize, Duration) = (256, Duration::from_millis(20));
 /// How often, and how many times, it is looked whether shards have caught up before the next thing is heard.
 const GIVE_WAY: (Duration, u32) = (Duration::from_millis(2), 50);
-/// How long the last words may take.
-const FAREWELL: Duration = Duration::from_secs(1);
-/// How long subscriptions of one batch are waited for before the next batch is told to the bus.
-const SUBSCRIBING: Duration = Duration::from_millis(50);
 
-/// Runs a hub's part in its cluster until the hub has ended.
-pub(crate) async fn run(hub: Arc<Inner>) {
-    let Some(cluster) = &hub.cluster else { return };
-    let Some(events) = cluster.take_events() else { return };
-    for topic in [&cluster.everybody, &cluster.direct, &cluster.own] {
-        cluster.topics.want(topic, true);
-    }
-    cluster.topics.want(&Topic::new("nodes").expect("it is a topic"), true);
-    let working = async {
-        tokio::join!(
-            cluster.link.run(),
-            hear(&hub, cluster, events),
-            subscribe(&hub, cluster),
-            beat(&hub, cluster),
-            watch_stores(&hub, cluster)
-        );
-    };
-    tokio::select! {
-        () = working => {}
-        () = ended(&hub) => {}
-    }
-    cluster.beat(&hub, true);
-    cluster.link.close();
-    // What is queued goes out, if the bus takes it.
-    let last_words = async {
-        cluster.link.run().await;
-        let _ = cluster.link.bus().close().await;
-    };
-    drop(tokio::time::timeout(FAREWELL, last_words).await);
-}
-
-/// Waits until no client is left and everything is written.
-async fn ended(hub: &Inner) {
-    let (mut running, mut keeping) = (hub.running.subscribe(), hub.keeping.subscribe());
-    // Whoever changes them is the hub, which is here.
-    let _ = running.wait_for(|count| *count == 0).await;
-    let _ = keeping.wait_for(|count| *count == 0).await;
-}
-
-/// Says that this node is there, and notices who is not any more.
-async fn beat(hub: &Inner, cluster: &Cluster) {
-    let every = cluster.options.heartbeat;
-    let mut look = tokio::time::interval(every / 4);
-    look.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    let mut next = Instant::now();
-    loop {
-        look.tick().await;
-        let now = Instant::now();
-        if now >= next {
-            cluster.beat(hub, false);
-            next = now + every;
-        }
-        for (node, name) in cluster.nodes.take_silent(now) {
-            tracing::warn!(%node, name, "a node is not heard of any more: its clients are in no room now");
-            everywhere(hub, |room| room.node_gone(hub, node, false));
-        }
-    }
-}
-
-/// Notices stores that were away or were emptied: what rooms believe of them is compared then, also where nothing is said.
-async fn watch_stores(hub: &Arc<Inner>, cluster: &Cluster) {
-    // By keeper: what the last look found, if there was one.
-    let mut known: Vec<Option<Option<u64>>> = vec![None; hub.keepers.len()];
-    let mut look = tokio::time::interval(cluster.options.heartbeat);
-    look.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    loop {
-        look.tick().await;
-        for (keeper, known) in hub.keepers.iter().zip(&mut known) {
-            let seed = tokio::time::timeout(hub.config.store_timeout, keeper.seed()).await;
-            let seed = seed.ok().and_then(Result::ok);
-            // The first look finds nothing to compare with. One that finds nobody is forgotten, so that the next is news.
-            if seed.is_some() && known.as_ref().is_some_and(|known| *known != seed) {
-                let of_keeper =
-                    |room: &Arc<Room>| room.keeper.as_ref().is_some_and(|held| Arc::ptr_eq(held, keeper));
-                compare(hub, all_rooms(hub).into_iter().filter(of_keeper).collect());
-            }
-            *known = Some(seed);
-        }
-    }
-}
-
-/// Tells the bus what this node listens to, and repairs what was missed until the bus has understood.
-async fn subscribe(hub: &Arc<Inner>, cluster: &Cluster) {
-    loop {
-        let (wanted, unwanted) = cluster.topics.take().await;
-        // Fails only when the bus is closed, and the hub with it.
-        let _ = cluster.link.unsubscribe(&unwanted).await;
-        if wanted.is_empty() {
-            continue;
-        }
-        let (link, me) = (cluster.link.clone(), Arc::downgrade(hub));
-        let mut subscribing = tokio::spawn(async move {
-            if link.subscribe(&wanted).await.is_ok()
-                && let Some(hub) = me.upgrade()
-            {
-                listened(&hub, &wanted);
-            }
-        });
-        // One after the other where the bus is quick, and without waiting for one that is away.
-        drop(tokio::time::timeout(SUBSCRIBING, &mut subscribing).await);
-    }
-}
-
-/// From here on everything on these topics is heard.
-fn listened(hub: &Arc<Inner>, topics: &[Topic]) {
-    let rooms: Vec<_> = topics.iter().filter_map(|topic| room_of(hub, topic)).collect();
-    for room in &rooms {
-        room.meet(hub);
-    }
-    compare(hub, rooms);
-}
-
-async fn hear(hub: &Arc<Inner>, cluster: &Cluster, mut events: LinkEvents) {
+/// Hears until the bus is closed.
+pub(super) async fn hear(hub: &Arc<Inner>, cluster: &Cluster, mut events: LinkEvents) {
     while let Some(event) = events.next().await {
         give_way(hub).await;
         match event {
@@ -186,19 +62,6 @@ async fn give_way(hub: &Inner) {
         }
         tokio::time::sleep(GIVE_WAY.0).await;
     }
-}
-
-/// Exchanges with the other nodes who is in these rooms, not all at the same moment.
-fn meet_soon(hub: &Arc<Inner>, rooms: Vec<Arc<Room>>) {
-    let (me, rooms): (_, Vec<_>) = (Arc::downgrade(hub), rooms.iter().map(Arc::downgrade).collect());
-    drop(tokio::spawn(async move {
-        for rooms in rooms.chunks(MET.0) {
-            let Some(hub) = me.upgrade() else { return };
-            rooms.iter().filter_map(Weak::upgrade).for_each(|room| room.meet(&hub));
-            drop(hub);
-            tokio::time::sleep(MET.1).await;
-        }
-    }));
 }
 
 fn count_garbage(cluster: &Cluster) {
@@ -241,51 +104,10 @@ fn missed(hub: &Arc<Inner>, cluster: &Cluster, topic: &Topic) {
     }
 }
 
-/// Looks for private messages that nobody has told of, for everybody who is connected.
-fn look_for_news(hub: &Arc<Inner>) {
-    let Some(keeper) = hub.keeper_of(&hub.config.rooms.direct) else { return };
-    let me = Arc::clone(hub);
-    keeper.spawn(async move { me.look_for_news().await });
-}
-
-fn room_of(hub: &Inner, topic: &Topic) -> Option<Arc<Room>> {
+/// The room that a topic is of, if it is here.
+pub(super) fn room_of(hub: &Inner, topic: &Topic) -> Option<Arc<Room>> {
     let (tenant, room) = topic.as_str().strip_prefix("room/")?.split_once('/')?;
     hub.tenants.find(tenant)?.directory.get(room)
-}
-
-fn all_rooms(hub: &Inner) -> Vec<Arc<Room>> {
-    hub.tenants.all().iter().flat_map(|tenant| tenant.directory.all()).collect()
-}
-
-fn everywhere(hub: &Inner, act: impl Fn(&Arc<Room>)) {
-    all_rooms(hub).iter().for_each(act);
-}
-
-/// Compares stored rooms with where their stores say they are; those that are behind read what they miss.
-fn compare(hub: &Arc<Inner>, rooms: Vec<Arc<Room>>) {
-    for keeper in &hub.keepers {
-        let of_keeper =
-            |room: &&Arc<Room>| room.keeper.as_ref().is_some_and(|held| Arc::ptr_eq(held, keeper));
-        let rooms: Vec<_> = rooms.iter().filter(of_keeper).map(Arc::downgrade).collect();
-        if !rooms.is_empty() {
-            let (me, with) = (Arc::downgrade(hub), Arc::clone(keeper));
-            keeper.spawn(async move { compare_with(&me, &with, rooms).await });
-        }
-    }
-}
-
-async fn compare_with(hub: &Weak<Inner>, keeper: &Keeper, rooms: Vec<Weak<Room>>) {
-    for rooms in rooms.chunks(COMPARED) {
-        let rooms: Vec<_> = rooms.iter().filter_map(Weak::upgrade).collect();
-        let logs: Vec<LogKey> = rooms.iter().map(|room| room.log_key()).collect();
-        let states = keeper.states(logs).await;
-        let Some(hub) = hub.upgrade() else { return };
-        match states {
-            Ok(states) => rooms.iter().zip(states).for_each(|(room, state)| room.compare(&hub, state)),
-            // Each tries by itself until the store can be read.
-            Err(_) => rooms.iter().for_each(|room| room.doubt(&hub)),
-        }
-    }
 }
 
 /// One envelope, and where it came from.
@@ -517,50 +339,4 @@ fn placed_of(room: &Room, placed: &[PlacedRef<'_>], epoch: Epoch) -> Option<Vec<
 
 fn message_of(room: &Room, record: &[u8], offset: u64, epoch: Epoch) -> Option<Message> {
     decode_record(record, room.name.clone()?, Position { epoch, offset }).ok()
-}
-
-impl Inner {
-    /// Opens a conversation for the devices of its users that are here: they get what follows `before`.
-    fn open_for_devices(self: &Arc<Self>, room: &Arc<Room>, before: u64) {
-        let Some(keeper) = &room.keeper else { return };
-        let (hub, room) = (Arc::clone(self), Arc::clone(room));
-        keeper.spawn(async move {
-            match room.prepare(&hub, Need::After(before)).await {
-                Ok(()) => room.bring_devices(&hub, before),
-                Err(error) => {
-                    tracing::warn!(%error, "a conversation was not read: its news come with the next message")
-                }
-            }
-        });
-    }
-
-    /// Opens every conversation in which somebody who is connected here has something unread.
-    async fn look_for_news(self: &Arc<Self>) {
-        // That there were no conversations was known before this.
-        self.tenants.all().iter().for_each(|tenant| tenant.conversations.use_it());
-        let mut seen = HashSet::new();
-        for client in self.registry.all() {
-            let key: (EcoString, UserId) = (client.identity().tenant.clone(), client.user().clone());
-            if !crate::direct::is_somebody(client.identity()) || !seen.insert(key) {
-                continue;
-            }
-            let wish = crate::direct::Wish::news(client.user().clone());
-            let Ok(page) = crate::direct::page(self, &client.tenant, wish).await else { return };
-            for conversation in page.page {
-                let Ok(room) = client.tenant.directory.open(self, &conversation.room) else { continue };
-                self.idle.put(&room, room.lingers());
-                // The oldest that is unread is the earliest that may have been missed.
-                let before = conversation.head.offset.saturating_sub(conversation.unread.count);
-                self.open_for_devices(&room, before);
-            }
-        }
-    }
-}
-
-impl NodeInfo {
-    /// Whether clients can be sent to it.
-    #[must_use]
-    pub fn takes_clients(&self) -> bool {
-        !self.draining
-    }
 }

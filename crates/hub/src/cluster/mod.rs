@@ -3,9 +3,9 @@
 //! The bus is a hint, the store the truth. Messages of stored rooms are told when they are durable, with their offsets; a
 //! node that misses one reads it from the store (`room/follow.rs`). Rooms that are not stored are told as they are: what the
 //! bus loses is lost, and counted. Who is where is told as it changes, and again when somebody asks or the bus was away
-//! (`room/guests.rs`); a node that is not heard of takes its clients with it (`nodes.rs`).
+//! (`room/guests.rs`); a node that is not heard of takes its clients with it (`nodes.rs`). What may have been missed is `repair.rs`'s.
 //!
-//! Sending never waits, so it is done from anywhere, also under a room's lock. Hearing is one task (`hear.rs`) on a
+//! Sending never waits, so it is done from anywhere, also under a room's lock. Hearing is one task (`run.rs`, `hear.rs`) on a
 //! thread of its own. What is said, byte for byte, is in `envelope.rs`; topics: `broadcast`, `direct` and `nodes` for everybody,
 //! `node/<id>` for one node, `unicast/<client>` for one client, `room/<tenant>/<room>` for who has the room.
 
@@ -14,6 +14,8 @@ mod claim;
 mod envelope;
 mod hear;
 mod nodes;
+mod repair;
+mod run;
 mod tell;
 mod topics;
 
@@ -29,9 +31,9 @@ use self::ask::Asks;
 pub use self::ask::{NodeChecks, Route};
 use self::envelope::{BeatWord, Envelope};
 pub(crate) use self::envelope::{ExitWord, SeatRef};
-pub(crate) use self::hear::run;
 pub use self::nodes::NodeInfo;
 use self::nodes::Nodes;
+pub(crate) use self::run::run;
 pub(crate) use self::tell::PlacedRecord;
 use self::topics::Topics;
 use crate::affinity::{prefer, user_key};

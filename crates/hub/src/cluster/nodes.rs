@@ -74,6 +74,14 @@ pub struct NodeInfo {
     pub hears_us: bool,
 }
 
+impl NodeInfo {
+    /// Whether clients can be sent to it.
+    #[must_use]
+    pub fn takes_clients(&self) -> bool {
+        !self.draining
+    }
+}
+
 impl Nodes {
     /// A node is heard. Returns whether it was not known.
     pub(super) fn hear(&self, id: NodeId, word: BeatWord, sent: i64, now: Timestamp) -> bool {
