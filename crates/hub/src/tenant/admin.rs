@@ -173,6 +173,15 @@ impl Hub {
         Ok(())
     }
 
+    /// Waits until the tenants that are stored are known, at most so long; until then nobody is told that one is unknown. Returns
+    /// whether they are.
+    ///
+    /// # Cancel safety
+    /// Cancel safe.
+    pub async fn tenants_known(&self, patience: Duration) -> bool {
+        self.inner.tenants.wait_until_read(patience).await
+    }
+
     /// What is read at start must not come behind what is changed now.
     async fn tenants_read(&self) -> Result<(), TenantError> {
         if self.inner.tenants.wait_until_read(self.inner.config.store_timeout).await {

@@ -63,6 +63,8 @@ async fn serve(loaded: &Loaded, style: Style, descriptors: DescriptorLimit) -> a
         .iter()
         .fold(builder, |builder, open| builder.store(open.plan.name.as_str(), Arc::clone(&open.store)));
     let hub = cluster::join(builder, loaded, bound)?.start()?;
+    // Who reads that the server is ready is not to be told to try again. A store that is away is no reason to wait for ever.
+    hub.tenants_known(config.store.timeout).await;
     let (stop, stopping) = watch::channel(false);
     let routes = http::routes(&hub, config, &cluster::name(&config.cluster, bound));
     let acceptor = accept::Acceptor {
