@@ -13,6 +13,8 @@ use crate::crowd::Crowd;
 use crate::host::Host;
 use crate::rounds;
 
+/// Opens the servers' HTTP API.
+const KEY: &str = "a-key-for-tests-0123456789";
 /// How long the bus is away.
 const AWAY: Duration = Duration::from_secs(15);
 /// What is promised after its return.
@@ -135,7 +137,7 @@ impl Servers {
     pub(crate) fn settings(number: usize, bus: &Bus, store: &Store) -> String {
         let (name, store, settings) = (bus.name(), store.settings(), bus.settings());
         format!(
-            "{store}api:\n  open_on_loopback: true\ncluster:\n  enabled: true\n  bus: {name}\n  name: hub-{number}\n  secret: battery staple\n  \
+            "{store}api:\n  keys: [{KEY}]\ncluster:\n  enabled: true\n  bus: {name}\n  name: hub-{number}\n  secret: battery staple\n  \
              heartbeat: 1s\n{settings}"
         )
     }
@@ -370,7 +372,7 @@ async fn broadcast_and_unicast_cross(bus: Bus) {
 async fn post(server: SocketAddr, path: &str, id: &str, content: &str) -> (u16, String) {
     let body = json!({ "type": "system", "content": content }).to_string();
     let request = format!(
-        "POST {} HTTP/1.1\r\nHost: {server}\r\nContent-Type: application/json\r\nContent-Length: {}\r\nConnection: close\r\n\r\n{body}",
+        "POST {} HTTP/1.1\r\nHost: {server}\r\nAuthorization: Bearer {KEY}\r\nContent-Type: application/json\r\nContent-Length: {}\r\nConnection: close\r\n\r\n{body}",
         path.replace("{id}", id),
         body.len()
     );

@@ -126,7 +126,9 @@ async fn full_disk(reserve: &str) {
             if answer["type"] == "ack" && reserve == "0" {
                 kept.push(number);
             } else {
-                assert_eq!(answer["error"], "storage_full", "{answer}");
+                // Without a reserve there may be no space even to open the store again after a failed write.
+                let refused = answer["error"] == "storage_full";
+                assert!(refused || (reserve == "0" && answer["error"] == "unavailable"), "{answer}");
             }
         }
         small.free();
