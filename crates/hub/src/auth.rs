@@ -1,7 +1,8 @@
-//! Who may connect, and as whom.
+//! Who may connect, and as whom; and who is asked besides before something is done.
 //!
-//! Asked once per upgrade, after the handshake was found valid and before it is answered. What an identity may
-//! *do* is not decided here.
+//! An [`Authenticator`] is asked once per upgrade, after the handshake was found valid and before it is answered, and
+//! whenever a client shows a token over its connection. What an identity may *do* is decided by [`crate::policy`] from the
+//! [permissions](Permissions) that the identity brings; an [`Authorizer`] can be asked besides.
 
 use std::fmt;
 use std::pin::Pin;
@@ -9,7 +10,9 @@ use std::sync::Arc;
 
 use ecow::{EcoString, eco_format};
 use http::request::Parts;
-use outspoke_protocol::{ErrorCode, UserId};
+use outspoke_protocol::{Body, ErrorCode, Refusal, RoomName, Timestamp, UserId};
+
+use crate::policy::{Action, Permissions};
 
 /// Who is behind a connection.
 #[derive(Clone, Debug, PartialEq)]
@@ -27,6 +30,14 @@ pub struct Identity {
     pub anonymous: bool,
     /// What the credential says besides, for the application's handlers.
     pub claims: Option<Arc<serde_json::Value>>,
+    /// What the user may do. Default: everything but moderate.
+    pub permissions: Permissions,
+    /// When the credential ends: the connection is closed with 4004 then, unless it was refreshed. `None`: never.
+    pub expires: Option<Timestamp>,
+    /// When the credential was issued, for revoking older ones; `None` where it does not say so.
+    pub issued: Option<Timestamp>,
+    /// The credential's own id (a token's `jti`, a key's name), for revoking it; empty where it has none. Never a secret.
+    pub credential: EcoString,
 }
 
 impl Identity {
@@ -40,6 +51,10 @@ impl Identity {
             device: EcoString::new(),
             anonymous: false,
             claims: None,
+            permissions: Permissions::default(),
+            expires: None,
+            issued: None,
+            credential: EcoString::new(),
         }
     }
 
@@ -68,6 +83,27 @@ impl Identity {
     #[must_use]
     pub fn with_claims(mut self, claims: serde_json::Value) -> Self {
         self.claims = Some(Arc::new(claims));
+        self
+    }
+
+    /// The same identity, of a tenant.
+    #[must_use]
+    pub fn of_tenant(mut self, tenant: impl Into<EcoString>) -> Self {
+        self.tenant = tenant.into();
+        self
+    }
+
+    /// The same identity, allowed to do this and nothing else.
+    #[must_use]
+    pub fn with_permissions(mut self, permissions: Permissions) -> Self {
+        self.permissions = permissions;
+        self
+    }
+
+    /// The same identity, until then.
+    #[must_use]
+    pub fn until(mut self, expires: Timestamp) -> Self {
+        self.expires = Some(expires);
         self
     }
 }
@@ -115,10 +151,72 @@ pub trait Authenticator: fmt::Debug + Send + Sync + 'static {
     /// Looks at the upgrade request: headers, query, address in the extensions.
     fn authenticate<'a>(&'a self, request: &'a Parts) -> Authentication<'a>;
 
+    /// Looks at a token that a client shows over its connection: as its first message, where the endpoint lets clients in that
+    /// have shown none yet, or to go on with a fresh one. Default: no token is accepted.
+    fn authenticate_token<'a>(&'a self, token: &'a str) -> Authentication<'a> {
+        let _ = token;
+        let refused = AuthError::unauthorized("tokens are not accepted over a connection here");
+        Box::pin(std::future::ready(Err(refused)))
+    }
+
     /// Whether identities are taken on trust; clients and operators are told.
     fn is_open(&self) -> bool {
         false
     }
+}
+
+/// Something that a client wants to do in a room, for an [`Authorizer`].
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct Ask {
+    /// Who wants it.
+    pub identity: Arc<Identity>,
+    /// [`Action::Join`] or [`Action::Publish`].
+    pub action: Action,
+    /// Where.
+    pub room: RoomName,
+    /// The token for this room that the client has shown, if it has.
+    pub token: Option<EcoString>,
+    /// What is to be said.
+    pub body: Option<Body>,
+}
+
+/// What somebody may do in one room besides what their permissions say.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Grant {
+    /// What is allowed there. Empty: only what was asked for, once.
+    pub actions: Vec<Action>,
+    /// Until when; the client is taken out of the room then if it may not be there otherwise. `None`: as long as it stays.
+    pub expires: Option<Timestamp>,
+}
+
+/// The answer of an [`Authorizer`], in time.
+pub type Authorization<'a> = Pin<Box<dyn Future<Output = Result<Grant, Refusal>> + Send + 'a>>;
+
+/// What an [`Authorizer`] wants to be asked about, besides tokens for rooms, which it is always shown.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Asks {
+    /// Every join.
+    pub join: bool,
+    /// Every message that a client publishes.
+    pub publish: bool,
+}
+
+/// Decides single joins and messages: from a token for the room, or by asking the application.
+///
+/// Asked after the [policy](Permissions) for what that allows, and instead of it where a client shows a token for the room.
+/// The connection that waits for the answer reads nothing meanwhile; the hub's `handler_timeout` bounds the wait.
+/// Implementations must not block the thread.
+pub trait Authorizer: fmt::Debug + Send + Sync + 'static {
+    /// What it wants to be asked about. Read once, when the hub starts.
+    fn asks(&self) -> Asks {
+        Asks::default()
+    }
+
+    /// Whether this may be done.
+    fn authorize(&self, ask: Ask) -> Authorization<'_>;
 }
 
 /// A function as an [`Authenticator`], for answers that need no waiting.

@@ -16,7 +16,7 @@ use outspoke_websocket::Limits;
 use tokio::sync::watch;
 
 use crate::analytics::Analytics;
-use crate::auth::{Authenticator, OpenMode};
+use crate::auth::{Authenticator, Authorizer, OpenMode};
 use crate::client::Client;
 use crate::client::registry::Registry;
 use crate::cluster::{Cluster, ClusterOptions};
@@ -44,6 +44,7 @@ pub struct HubBuilder {
     commands: Commands,
     tenants: Vec<(EcoString, Quotas)>,
     authenticator: Option<Arc<dyn Authenticator>>,
+    authorizer: Option<Arc<dyn Authorizer>>,
     stores: Vec<(EcoString, Arc<dyn Store>)>,
     cluster: Option<(Arc<dyn MessageBus>, ClusterOptions)>,
     on_connect: Option<OnConnect>,
@@ -65,6 +66,7 @@ impl HubBuilder {
             commands: Commands::default(),
             tenants: Vec::new(),
             authenticator: None,
+            authorizer: None,
             stores: Vec::new(),
             cluster: None,
             on_connect: None,
@@ -112,6 +114,13 @@ impl HubBuilder {
     /// Decides who may connect. Without one, everybody may ([`OpenMode`]).
     pub fn authenticator(mut self, authenticator: impl Authenticator) -> Self {
         self.authenticator = Some(Arc::new(authenticator));
+        self
+    }
+
+    /// Decides single joins and messages besides the permissions that identities bring. Without one, nobody is asked, and
+    /// tokens for rooms are not accepted.
+    pub fn authorizer(mut self, authorizer: impl Authorizer) -> Self {
+        self.authorizer = Some(Arc::new(authorizer));
         self
     }
 
@@ -233,6 +242,7 @@ impl HubBuilder {
             commands,
             tenants,
             authenticator,
+            authorizer,
             stores,
             cluster,
             on_connect,
@@ -270,6 +280,7 @@ impl HubBuilder {
             dispatcher,
             commands,
             authenticator: authenticator.unwrap_or_else(|| Arc::new(open)),
+            authorizer,
             shards: (0..count).map(|_| mailbox()).collect(),
             registry: Arc::new(Registry::new(config.connections_max)),
             tenants: known,

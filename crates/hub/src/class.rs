@@ -185,7 +185,7 @@ fn invalid(problem: String) -> InvalidConfig {
 
 /// Whether a name fits a pattern in which `*` stands for any text. Linear in practice, at worst the product of both
 /// lengths, which are bounded.
-fn matches(pattern: &str, name: &str) -> bool {
+pub(crate) fn matches(pattern: &str, name: &str) -> bool {
     let mut parts = pattern.split('*');
     let first = parts.next().unwrap_or_default();
     let Some(mut rest) = name.strip_prefix(first) else { return false };

@@ -20,7 +20,7 @@ use outspoke_websocket::{Limits, Window, encode_frame};
 use tokio::sync::{oneshot, watch};
 
 use crate::analytics::Analytics;
-use crate::auth::{Authenticator, Identity};
+use crate::auth::{Authenticator, Authorizer, Identity};
 use crate::builder::HubBuilder;
 use crate::class::RoomClass;
 use crate::client::Client;
@@ -69,6 +69,7 @@ pub(crate) struct Inner {
     pub(crate) dispatcher: Dispatcher,
     pub(crate) commands: Commands,
     pub(crate) authenticator: Arc<dyn Authenticator>,
+    pub(crate) authorizer: Option<Arc<dyn Authorizer>>,
     pub(crate) shards: Box<[Mailbox]>,
     pub(crate) registry: Arc<Registry>,
     pub(crate) tenants: Tenants,

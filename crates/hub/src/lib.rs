@@ -36,6 +36,7 @@ mod facts;
 mod hub;
 mod keeper;
 mod last_seen;
+mod policy;
 mod publication;
 mod publish;
 mod quota;
@@ -58,7 +59,10 @@ pub mod models {
 pub use crate::{
     admin::{Listing, RoomInfo},
     analytics::{AnalyticsError, Figures, Grain, RoomFigures},
-    auth::{AuthError, Authentication, Authenticator, Identity, OpenMode, authenticator_fn},
+    auth::{
+        Ask, Asks, AuthError, Authentication, Authenticator, Authorization, Authorizer, Grant, Identity, OpenMode,
+        authenticator_fn,
+    },
     builder::HubBuilder,
     class::{Publishers, RoomClass, RoomClasses},
     client::Client,
@@ -71,6 +75,7 @@ pub use crate::{
     error::{AttachError, JoinError, NotWritten, PublishError, PushError, StartError},
     facts::FACT_FAMILIES,
     hub::{Attach, Departure, Frame, Hub},
+    policy::{Action, Permissions},
     publish::{Publication, Publishing},
     quota::{Quotas, Usage},
     room::Published,

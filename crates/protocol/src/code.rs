@@ -86,6 +86,8 @@ errors! {
     Unauthorized = 130, "unauthorized", temporary: false;
     /// Known, but not allowed.
     Forbidden = 131, "forbidden", temporary: false;
+    /// The token shown is no longer valid; show a fresh one.
+    TokenExpired = 133, "token_expired", temporary: false;
     /// Too many connections; come later.
     TooManyConnections = 132, "too_many_connections", temporary: true;
     /// The client meant is not connected.
@@ -110,6 +112,8 @@ errors! {
     QuotaExceeded = 160, "quota_exceeded", temporary: true;
     /// There is no such tenant, or nobody is let into it.
     TenantNotFound = 161, "tenant_not_found", temporary: false;
+    /// More of it, and in less time, than a connection, a user, an address or a room may; nothing was done. Who goes on is disconnected.
+    RateLimited = 162, "rate_limited", temporary: true;
 }
 
 macro_rules! disconnects {
@@ -191,12 +195,24 @@ disconnects! {
     HeartbeatTimeout = 4002, "heartbeat_timeout", Backoff, "heartbeat timed out";
     /// The application ended it, and the client should come back: to another server, say, or as somebody else.
     ReconnectRequested = 4003, "reconnect_requested", Backoff, "disconnected by the server, reconnect";
+    /// The credential has ended and no fresh one was shown: come back with one.
+    CredentialExpired = 4004, "credential_expired", Backoff, "credential expired, reconnect with a fresh one";
+    /// The client went on sending although it was told that it sends too much.
+    RateLimited = 4005, "rate_limited", Backoff, "rate limit exceeded";
+    /// No credential was shown in time.
+    AuthenticationTimeout = 4006, "authentication_timeout", Backoff, "no credential was sent in time";
+    /// A message was begun and not completed in time.
+    MessageTimeout = 4007, "message_timeout", Backoff, "a message was not completed in time";
     /// A newer connection with the same identity took this one's place.
     Replaced = 4500, "replaced", Never, "replaced by a newer connection with the same identity";
     /// An operator or the application ended it.
     Kicked = 4501, "kicked", Never, "disconnected by the server";
     /// The tenant that the client belongs to was removed.
     TenantRemoved = 4502, "tenant_removed", Never, "the tenant was removed";
+    /// The credential, the user or the device is not accepted any more.
+    Revoked = 4503, "revoked", Never, "the credential was revoked";
+    /// The credential shown over the connection is not accepted.
+    Unauthorized = 4504, "unauthorized", Never, "the credential is not accepted";
 }
 
 #[cfg(test)]

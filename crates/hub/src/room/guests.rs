@@ -113,11 +113,11 @@ impl Room {
         let info = serde_json::from_slice::<serde_json::Value>(seat.info).ok();
         let identity = Identity {
             tenant: self.tenant.clone(),
-            user: UserId::new(seat.user),
             name: seat.name.into(),
             device: seat.device.into(),
             anonymous: seat.anonymous,
             claims: info.map(|info| Arc::new(serde_json::json!({ "info": info }))),
+            ..Identity::user(seat.user)
         };
         let client = Arc::new(Client::elsewhere(id, identity, hub.tenants.get(&self.tenant)));
         of_node.seats.insert(id, Arc::clone(&client));
