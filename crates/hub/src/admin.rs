@@ -100,12 +100,12 @@ impl Hub {
             let info = room.info(name);
             return Ok((info.members > 0 || info.head > 0).then_some(info));
         }
-        let class = self.inner.config.rooms.of(name.as_str());
-        let Some(keeper) = self.inner.keeper_of(class) else { return Ok(None) };
+        let class = self.inner.class_of(name.as_str());
+        let Some(keeper) = self.inner.keeper_of(&class) else { return Ok(None) };
         let log = LogKey { tenant: self.tenant.name.clone(), room: EcoString::from(name.as_str()) };
         let states = keeper.read(|store: Arc<dyn Store>| async move { store.states(&[log]).await }).await;
         let state = states.map_err(|error| PublishError::from(&error))?.into_iter().next().flatten();
-        Ok(state.map(|state| info_of_log(name, class, &state)))
+        Ok(state.map(|state| info_of_log(name, &class, &state)))
     }
 
     /// The tenant's rooms whose names begin with `prefix`, after the name `after`, in the order of their names: those with
@@ -194,8 +194,8 @@ impl Hub {
             return;
         }
         if let Ok(name) = self.inner.room_name(&log.room) {
-            let class = self.inner.config.rooms.of(name.as_str());
-            first.put(log.room.clone(), info_of_log(name, class, state));
+            let class = self.inner.class_of(name.as_str());
+            first.put(log.room.clone(), info_of_log(name, &class, state));
         }
     }
 
@@ -209,7 +209,7 @@ impl Hub {
     /// The order is given when this is first polled; dropping the future gives up the news.
     pub async fn clear_history(&self, room: &str) -> Result<bool, PublishError> {
         let name = self.inner.room_name(room)?;
-        let class = Arc::clone(self.inner.config.rooms.of(name.as_str()));
+        let class = self.inner.class_of(name.as_str());
         if !class.keeps() {
             return Ok(false);
         }

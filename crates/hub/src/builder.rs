@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
+use arc_swap::ArcSwap;
 use ecow::EcoString;
 use outspoke_bus::MessageBus;
 use outspoke_protocol::{Dialect, Durability};
@@ -305,7 +306,7 @@ impl HubBuilder {
             threads: Mutex::default(),
             timers: OnceLock::new(),
             myself: OnceLock::new(),
-            config,
+            config: ArcSwap::from_pointee(config),
         });
         let _ = inner.myself.set(Arc::downgrade(&inner));
         let shards: std::io::Result<Vec<Shard>> =

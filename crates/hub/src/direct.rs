@@ -294,10 +294,10 @@ pub(crate) fn conversation_of(hub: &Inner, identity: &Identity, to: &str) -> Res
 /// # Errors
 /// There are no private messages here, or one of the ids can be no user's.
 pub(crate) fn conversation(hub: &Inner, user: &UserId, to: &str) -> Result<RoomName, Refusal> {
-    if !hub.config.rooms.direct.keeps() {
+    if !hub.config().rooms.direct.keeps() {
         return Err(Refusal::new(ErrorCode::Forbidden, "there are no private messages on this server"));
     }
-    let max = hub.config.user_id_bytes_max;
+    let max = hub.config().user_id_bytes_max;
     let valid = |id: &str| facts::is_nameable(id) && id.len() <= max && !id.chars().any(is_unprintable);
     if !valid(to) {
         let detail = eco_format!("a user id has 1 to {max} bytes of printable UTF-8");
@@ -382,7 +382,7 @@ impl Wish {
 
 /// A page of a user's conversations, from memory; `None`: they are in a store.
 pub(crate) fn page_in_memory(hub: &Inner, tenant: &Tenant, wish: &Wish) -> Option<Page> {
-    if hub.keeper_of(&hub.config.rooms.direct).is_some() {
+    if hub.keeper_of(&hub.config().rooms.direct).is_some() {
         return None;
     }
     let mut page = Page { request: wish.request.clone(), page: Vec::new(), next: None };
@@ -418,7 +418,7 @@ pub(crate) async fn page(hub: &Inner, tenant: &Tenant, wish: Wish) -> Result<Pag
         return Ok(page);
     }
     let mut page = Page { request: wish.request.clone(), page: Vec::new(), next: None };
-    let Some(keeper) = hub.keeper_of(&hub.config.rooms.direct) else { return Ok(page) };
+    let Some(keeper) = hub.keeper_of(&hub.config().rooms.direct) else { return Ok(page) };
     let limit = wish.limit.clamp(1, PAGE_MAX);
     tenant.conversations.look(&tenant.name, &keeper).await?;
     if tenant.conversations.is_unused() {

@@ -10,6 +10,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
 use std::time::{Duration, SystemTime};
 
+use arc_swap::ArcSwap;
 use bytes::Bytes;
 use outspoke_bus::NodeId;
 use outspoke_protocol::{
@@ -63,7 +64,8 @@ pub(crate) type OnDisconnect = Box<dyn Fn(&Arc<Client>, Departure) + Send + Sync
 
 /// What a hub's shards and handles share.
 pub(crate) struct Inner {
-    pub(crate) config: HubConfig,
+    /// What holds now; another can take its place while the hub runs.
+    pub(crate) config: ArcSwap<HubConfig>,
     pub(crate) limits: Limits,
     pub(crate) dialects: Vec<Arc<dyn Dialect>>,
     pub(crate) dispatcher: Dispatcher,
@@ -118,8 +120,18 @@ impl fmt::Debug for Inner {
 }
 
 impl Inner {
+    /// What holds now: look once per task, lest half of it be done by other rules.
+    pub(crate) fn config(&self) -> arc_swap::Guard<Arc<HubConfig>> {
+        self.config.load()
+    }
+
     pub(crate) fn now(&self) -> Timestamp {
         Timestamp::from_system_time(SystemTime::now())
+    }
+
+    /// The class that a room of that name gets.
+    pub(crate) fn class_of(&self, name: &str) -> Arc<RoomClass> {
+        Arc::clone(self.config().rooms.of(name))
     }
 
     /// Who keeps the rooms of a class, if they are stored.
@@ -133,7 +145,7 @@ impl Inner {
 
     /// A room's name, if it is one.
     pub(crate) fn room_name(&self, text: &str) -> Result<RoomName, InvalidRoomName> {
-        let max = if is_reserved(text) { NAME_BYTES_MAX } else { self.config.room_name_bytes_max };
+        let max = if is_reserved(text) { NAME_BYTES_MAX } else { self.config().room_name_bytes_max };
         RoomName::new(text, max)
     }
 
@@ -281,8 +293,8 @@ impl Hub {
 
     /// The hub's configuration.
     #[must_use]
-    pub fn config(&self) -> &HubConfig {
-        &self.inner.config
+    pub fn config(&self) -> Arc<HubConfig> {
+        Arc::clone(&self.inner.config())
     }
 
     /// The dialects it speaks, the default one first.
@@ -318,7 +330,7 @@ impl Hub {
         if !self.is_accepting() {
             return Err(AttachError::Stopping);
         }
-        let max = self.inner.config.connections_max;
+        let max = self.inner.config().connections_max;
         let place = self.inner.registry.place(tenant).ok_or(AttachError::TooManyConnections { max })?;
         place.map_err(|max| AttachError::Quota { max })
     }
@@ -491,7 +503,7 @@ impl Hub {
         let frame = encode(dialect.as_ref())?;
         let len = frame.len();
         client
-            .reserve(len, self.inner.config.outbox_bytes_max)
+            .reserve(len, self.inner.config().outbox_bytes_max)
             .map_err(|queued| PushError::SendBufferFull { queued })?;
         let command = Command::Push { client: Arc::clone(&client), frame, written };
         self.inner.shards[usize::from(client.shard)].inbox.offer(command, Command::WEIGHT + len).map_err(
@@ -561,7 +573,7 @@ impl Hub {
     /// Sees to it that a stored room knows its log.
     async fn read_room(&self, id: ClientId, room: &str) -> Result<(), JoinError> {
         let name = self.inner.room_name(room)?;
-        if self.inner.keeper_of(self.inner.config.rooms.of(name.as_str())).is_none() {
+        if self.inner.keeper_of(self.inner.config().rooms.of(name.as_str())).is_none() {
             return Ok(());
         }
         let client = self.client(id).ok_or(JoinError::ClientNotFound)?;

@@ -65,14 +65,14 @@ impl Hub {
     /// # Errors
     /// The room's store cannot be asked.
     pub async fn last_seen(&self, room: &str, user: &UserId) -> Result<Option<Timestamp>, StoreError> {
-        let class = self.inner.config.rooms.of(room);
+        let class = self.inner.class_of(room);
         if !class.presence {
             return Ok(None);
         }
         if self.tenant.directory.get(room).is_some_and(|room| room.has_user(user)) {
             return Ok(Some(self.inner.now()));
         }
-        let Some(keeper) = self.inner.keeper_of(class) else { return Ok(None) };
+        let Some(keeper) = self.inner.keeper_of(&class) else { return Ok(None) };
         read(&self.inner, &keeper, key_of(&self.tenant.name, room, user.as_str())).await
     }
 }

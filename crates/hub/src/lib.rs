@@ -60,8 +60,8 @@ pub use crate::{
     admin::{Listing, RoomInfo},
     analytics::{AnalyticsError, Figures, Grain, RoomFigures},
     auth::{
-        Ask, Asks, AuthError, Authentication, Authenticator, Authorization, Authorizer, Grant, Identity, OpenMode,
-        authenticator_fn,
+        Ask, Asks, AuthError, Authentication, Authenticator, Authorization, Authorizer, Grant, Identity,
+        OpenMode, authenticator_fn,
     },
     builder::HubBuilder,
     class::{Publishers, RoomClass, RoomClasses},

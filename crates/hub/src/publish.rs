@@ -132,7 +132,7 @@ impl Hub {
         // No client's key begins with this byte.
         let key = key.map(|key| [&[0], &key[..]].concat().into());
         let draft = Draft { kind, from, body, details: None, key };
-        let keeps = self.inner.config.rooms.of(name.as_str()).keeps();
+        let keeps = self.inner.config().rooms.of(name.as_str()).keeps();
         let room = match self.tenant.directory.get(name.as_str()) {
             Some(room) => room,
             None if keeps => {
@@ -159,7 +159,7 @@ impl Hub {
     /// Dropping the future has no effect.
     pub async fn history(&self, room: &str, from: PageFrom, limit: usize) -> Result<History, PublishError> {
         let name = self.inner.room_name(room)?;
-        let limit = limit.min(self.inner.config.history_page_max);
+        let limit = limit.min(self.inner.config().history_page_max);
         let room = match self.tenant.directory.get(name.as_str()) {
             Some(room) => room,
             None => {
@@ -208,7 +208,7 @@ impl Hub {
             read.map_err(|error| PublishError::from(&error))?;
         }
         let (done, outcome) = oneshot::channel();
-        let deadline = Instant::now() + self.inner.config.store_timeout;
+        let deadline = Instant::now() + self.inner.config().store_timeout;
         let origin = Origin::Api(done);
         let amendment = Amendment { room: Arc::clone(&room), amending, origin, deadline };
         keeper.submit_amendment(Box::new(amendment)).map_err(|_| PublishError::Overloaded)?;
@@ -290,7 +290,7 @@ pub(crate) fn submit(
     let key = draft.key.clone();
     let message = room.message(draft, hub.now());
     let record = record_of(&message, key);
-    let deadline = Instant::now() + hub.config.store_timeout;
+    let deadline = Instant::now() + hub.config().store_timeout;
     let mut facts = direct::facts(hub, room, &message);
     facts.append(&mut facts_of(room, &message));
     if room.meter.is_uncounted() {

@@ -202,7 +202,7 @@ impl UpgradeService {
         let admitted = match self.hub.admit(&identity.tenant) {
             Err(AttachError::TenantsUnread) => {
                 let hub = &self.hub.inner;
-                hub.tenants.wait_until_read(hub.config.store_timeout).await;
+                hub.tenants.wait_until_read(hub.config().store_timeout).await;
                 self.hub.admit(&identity.tenant)
             }
             admitted => admitted,

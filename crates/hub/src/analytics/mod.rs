@@ -27,13 +27,14 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, SystemTime};
 
 use ecow::EcoString;
-use outspoke_protocol::{Message, MessageId};
+use outspoke_protocol::{Message, MessageId, RoomName};
 use outspoke_store::MemoryStore;
 
 use self::flush::Pending;
 pub use self::query::{AnalyticsError, Figures, Grain, RoomFigures};
 pub(crate) use self::tally::Tally;
 use self::tally::{Desk, Whose};
+use crate::direct::is_reserved;
 use crate::hub::Inner;
 use crate::room::Room;
 use crate::sync::Arc;
@@ -77,26 +78,20 @@ impl Analytics {
     }
 
     /// Counts a message that has got its place in `room`, whose tally this is.
-    pub(crate) fn count(
-        &self,
-        room: &Arc<Room>,
-        tally: &mut Option<Box<Tally>>,
-        hub: &Inner,
-        message: &Message,
-    ) {
+    pub(crate) fn count(&self, room: &Arc<Room>, tally: &mut Option<Box<Tally>>, message: &Message) {
         if !self.enabled || !message.kind.is_said() {
             return;
         }
-        let tally = tally.get_or_insert_with(|| Box::new(self.begin(room, hub)));
+        let tally = tally.get_or_insert_with(|| Box::new(self.begin(room)));
         let user = message.from.as_ref().map(|from| from.user.as_str());
         tally.count(message.ts.as_millis().div_euclid(MINUTE_MS), user);
     }
 
     #[cold]
-    fn begin(&self, room: &Arc<Room>, hub: &Inner) -> Tally {
+    fn begin(&self, room: &Arc<Room>) -> Tally {
         self.desk.remember(Arc::downgrade(room));
-        let private = Arc::ptr_eq(&room.class, &hub.config.rooms.direct);
-        let name = room.name.as_ref().filter(|_| !private).map(|name| EcoString::from(name.as_str()));
+        let public = |name: &&RoomName| !is_reserved(name.as_str());
+        let name = room.name.as_ref().filter(public).map(|name| EcoString::from(name.as_str()));
         Tally::new(Whose { tenant: room.tenant.clone(), room: name }, Arc::clone(&self.desk))
     }
 

@@ -138,7 +138,7 @@ impl Hub {
         grain: Grain,
         time: Range<Timestamp>,
     ) -> Result<Vec<RoomFigures>, AnalyticsError> {
-        let room = RoomName::new(room, self.inner.config.room_name_bytes_max)?;
+        let room = RoomName::new(room, self.inner.config().room_name_bytes_max)?;
         let tenant = self.settled().await?;
         let (of_all, family) = if grain == Grain::Hour { ("h", "rh") } else { ("d", "rd") };
         let spans = spans(grain, &time);
@@ -231,7 +231,7 @@ impl Hub {
     }
 
     async fn settled(&self) -> Result<&EcoString, AnalyticsError> {
-        if !self.inner.config.analytics {
+        if !self.inner.config().analytics {
             return Err(AnalyticsError::Off);
         }
         self.inner.analytics.try_flush(&self.inner).await?;

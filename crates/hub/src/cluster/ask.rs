@@ -333,7 +333,7 @@ impl Hub {
     /// Cancel safe.
     pub async fn look_for_members(&self, room: &str) -> Result<(), PublishError> {
         let name = self.inner.room_name(room)?;
-        let class = self.inner.config.rooms.of(name.as_str());
+        let class = self.inner.class_of(name.as_str());
         let Some(cluster) = self.inner.cluster.as_ref().filter(|_| class.presence || class.announce) else {
             return Ok(());
         };
@@ -412,7 +412,7 @@ impl Hub {
         for (_, answer) in cluster.ask_all(question, PATIENCE).await {
             let Answered::Said(clients) = answer else { continue };
             sent.extend(clients.into_iter().map(|(client, queued)| {
-                let full = || PushError::SendBufferFull { queued: self.inner.config.outbox_bytes_max };
+                let full = || PushError::SendBufferFull { queued: self.inner.config().outbox_bytes_max };
                 (ClientId::from_u128(client), queued.then_some(message.id).ok_or_else(full))
             }));
         }
@@ -439,7 +439,7 @@ impl Hub {
         match tokio::time::timeout(PATIENCE, open.answers.recv()).await {
             Ok(Some((_, Answered::Done))) => Ok(()),
             Ok(Some((_, Answered::Refused(_)))) => {
-                Err(PushError::SendBufferFull { queued: self.inner.config.outbox_bytes_max })
+                Err(PushError::SendBufferFull { queued: self.inner.config().outbox_bytes_max })
             }
             _ => Err(PushError::ClientNotFound),
         }

@@ -178,7 +178,7 @@ impl Hearing<'_> {
                     name: name.into(),
                     client: ClientId::from_u128(client),
                 };
-                let expires = hub.config.typing_timeout;
+                let expires = hub.config().typing_timeout;
                 room.tell_typing(hub, Typing { room: room_name, from, active, expires });
             }
             Envelope::Read { user, epoch, delivered, seen, ordinal } => {

@@ -36,7 +36,7 @@ pub(super) fn meet_soon(hub: &Arc<Inner>, rooms: Vec<Arc<Room>>) {
 
 /// Looks for private messages that nobody has told of, for everybody who is connected.
 pub(super) fn look_for_news(hub: &Arc<Inner>) {
-    let Some(keeper) = hub.keeper_of(&hub.config.rooms.direct) else { return };
+    let Some(keeper) = hub.keeper_of(&hub.config().rooms.direct) else { return };
     let me = Arc::clone(hub);
     keeper.spawn(async move { me.look_for_news().await });
 }

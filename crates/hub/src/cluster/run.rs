@@ -87,7 +87,7 @@ async fn watch_stores(hub: &Arc<Inner>, cluster: &Cluster) {
     loop {
         look.tick().await;
         for (keeper, known) in hub.keepers.iter().zip(&mut known) {
-            let seed = tokio::time::timeout(hub.config.store_timeout, keeper.seed()).await;
+            let seed = tokio::time::timeout(hub.config().store_timeout, keeper.seed()).await;
             let seed = seed.ok().and_then(Result::ok);
             // The first look finds nothing to compare with. One that finds nobody is forgotten, so that the next is news.
             if seed.is_some() && known.as_ref().is_some_and(|known| *known != seed) {

@@ -95,7 +95,7 @@ impl Keeper {
     /// Does jobs in their order.
     pub(super) async fn work(&self, hub: &Arc<Inner>, jobs: Vec<Job>) {
         let mut group = Group::default();
-        self.fence.compare(hub.config.store_timeout);
+        self.fence.compare(hub.config().store_timeout);
         let now = self.fence.overdue();
         for job in jobs {
             match job {
@@ -200,7 +200,7 @@ impl Keeper {
         hub: &Inner,
         batch: &mut Batch,
     ) -> Result<Vec<Appended>, Undone> {
-        let timeout = hub.config.store_timeout;
+        let timeout = hub.config().store_timeout;
         let in_time = self.watching(hub, self.is_in_time(timeout)).await;
         let mut begun = self.fence.begin(timeout);
         if !in_time {

@@ -119,9 +119,9 @@ impl Directory {
         if let Some(room) = bucket.get(name) {
             return Ok(Arc::clone(room));
         }
-        self.take_place(hub.config.rooms_max)?;
+        self.take_place(hub.config().rooms_max)?;
         let id = self.next_id.fetch_add(1, Ordering::Relaxed);
-        let class = Arc::clone(hub.config.rooms.of(name.as_str()));
+        let class = hub.class_of(name.as_str());
         let keeper = hub.keeper_of(&class).map(|keeper| (keeper, Arc::clone(&hub.history_cache)));
         let room = Arc::new(Room::new(
             id,

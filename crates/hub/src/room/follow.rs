@@ -186,7 +186,7 @@ impl Room {
         let own = matches!(source, Source::Keeper(_));
         self.note_own_words(hub, state, &message, ordinal, own);
         if own {
-            hub.analytics.count(self, &mut state.tally, hub, &message);
+            hub.analytics.count(self, &mut state.tally, &message);
         }
         let publication = Arc::new(Publication::message(message, hub.dialects.len()));
         self.hand_out(hub, state, &publication);

@@ -6,7 +6,7 @@
 use std::collections::{BTreeMap, HashMap, HashSet};
 
 use outspoke_bus::NodeId;
-use outspoke_protocol::{ClientId, Timestamp, UserId};
+use outspoke_protocol::{ClientId, Timestamp};
 
 use super::presence::Exit;
 use super::{Room, State};

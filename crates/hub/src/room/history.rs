@@ -66,7 +66,7 @@ impl Room {
             PageFrom::Before(offset) => Direction::Before(offset),
             PageFrom::After(offset) => Direction::After(offset),
         };
-        let range = Range { direction, records_max: limit, bytes_max: hub.config.replay_bytes() };
+        let range = Range { direction, records_max: limit, bytes_max: hub.config().replay_bytes() };
         let mut read = keeper.range(&self.log_key(), range).await?;
         if matches!(direction, Direction::Before(_)) {
             read.records.reverse();
@@ -93,7 +93,7 @@ impl Room {
     ) -> Option<Vec<Message>> {
         let begin = state.head + 1 - state.tail.len() as u64;
         let whole = begin <= self.oldest(state);
-        let mut room = hub.config.replay_bytes();
+        let mut room = hub.config().replay_bytes();
         let mut fits = |message: &&Message| {
             // The first one comes however large it is.
             let fits = room > 0;

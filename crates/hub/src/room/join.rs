@@ -154,7 +154,7 @@ impl Room {
                     return Ok(refused);
                 };
                 let bytes: usize = missed.iter().map(|publication| publication.weight()).sum();
-                if bytes > hub.config.replay_bytes() {
+                if bytes > hub.config().replay_bytes() {
                     return Ok(refused);
                 }
                 Ok(Start { after: position.offset, recovered: Some(true), missed })
@@ -169,7 +169,7 @@ impl Room {
                     None => state.tail.iter().cloned().collect(),
                 };
                 // As many of the newest as may be sent at once.
-                let mut room = hub.config.replay_bytes();
+                let mut room = hub.config().replay_bytes();
                 let fitting = missed.iter().rev().take_while(|publication| {
                     let fits = publication.weight() <= room;
                     room = room.saturating_sub(publication.weight());

@@ -115,7 +115,7 @@ impl Room {
             let (room, hub) = (Arc::clone(self), Arc::clone(hub));
             keeper.spawn(async move { room.read_and_tell(&hub, need, thorough).await });
         }
-        match tokio::time::timeout(hub.config.store_timeout, outcome).await {
+        match tokio::time::timeout(hub.config().store_timeout, outcome).await {
             Ok(Ok(outcome)) => outcome,
             Ok(Err(_)) => Err(StoreError::Unavailable("the hub is stopping".to_owned())),
             Err(_) => Err(StoreError::Unavailable("it did not answer in time".to_owned())),
@@ -152,7 +152,7 @@ impl Room {
             let wants = self.wants_cursors();
             return if wants { self.read_cursors(hub, keeper, Some(self.epoch())).await } else { Ok(()) };
         }
-        let (records_max, bytes_max) = (CACHED_MAX as usize, hub.config.replay_bytes());
+        let (records_max, bytes_max) = (CACHED_MAX as usize, hub.config().replay_bytes());
         let newest = |records_max| Range { direction: Direction::Before(u64::MAX), records_max, bytes_max };
         let range = match need {
             _ if thorough => newest(records_max),
@@ -233,10 +233,10 @@ impl Room {
         loading.exhausted = false;
         let keep = Retention {
             records_max: CACHED_MAX,
-            bytes_max: hub.config.replay_bytes() as u64,
+            bytes_max: hub.config().replay_bytes() as u64,
             age_max: Duration::ZERO,
         };
-        if hub.history_cache.used() > hub.config.history_cache_bytes_max {
+        if hub.history_cache.used() > hub.config().history_cache_bytes_max {
             state.tail.clear();
         } else {
             state.tail.trim(&keep, 0);

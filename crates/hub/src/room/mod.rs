@@ -322,7 +322,7 @@ impl Room {
             duplicate: false,
         };
         if own {
-            hub.analytics.count(self, &mut state.tally, hub, &message);
+            hub.analytics.count(self, &mut state.tally, &message);
         }
         let publication = Arc::new(Publication::message(message, hub.dialects.len()));
         self.hand_out(hub, state, &publication);
@@ -330,7 +330,7 @@ impl Room {
             state.tail.count_in(&hub.history_memory);
             state.tail.push(Arc::clone(&publication));
             state.tail.trim(&self.class.history, now.as_millis());
-            state.tail.relieve(hub.config.history_memory_bytes_max);
+            state.tail.relieve(hub.config().history_memory_bytes_max);
             state.first = state.head + 1 - state.tail.len() as u64;
         } else {
             state.first = state.head + 1;

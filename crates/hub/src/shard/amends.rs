@@ -45,7 +45,7 @@ impl Shard {
             return Ok(if hub.congestion.is_congested() { self.throttle(key) } else { Flow::Continue });
         };
         let origin = Origin::Client { shard: self.index, key, request: id.cloned() };
-        let deadline = Instant::now() + hub.config.store_timeout;
+        let deadline = Instant::now() + hub.config().store_timeout;
         let amendment = Amendment { room: Arc::clone(&room), amending, origin, deadline };
         keeper.submit_amendment(Box::new(amendment)).map_err(|_| {
             let detail = "the storage cannot keep up: nothing was changed; send it again later";

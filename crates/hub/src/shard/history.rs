@@ -30,7 +30,7 @@ impl Shard {
             let detail = eco_format!("the room \"{name}\" keeps no messages");
             return Err(Refusal::new(ErrorCode::Forbidden, detail));
         }
-        let limit = (limit.unwrap_or(PAGE) as usize).min(self.hub.config.history_page_max);
+        let limit = (limit.unwrap_or(PAGE) as usize).min(self.hub.config().history_page_max);
         if let Some(page) = room.page_in_memory(&self.hub, id.cloned(), from, limit) {
             self.reply(key.slot, &Event::History(Box::new(page)));
             return Ok(self.drain_if_much(key));

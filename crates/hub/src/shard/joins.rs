@@ -124,7 +124,7 @@ impl Shard {
     pub(super) fn drain_if_much(&mut self, key: Key) -> Flow {
         let connection = &mut self.connections[key.slot as usize];
         let ahead = connection.client.queued_bytes() + self.replies.len();
-        if ahead + self.hub.config.replay_bytes() <= self.hub.config.outbox_bytes_max {
+        if ahead + self.hub.config().replay_bytes() <= self.hub.config().outbox_bytes_max {
             return Flow::Continue;
         }
         let stall =
@@ -178,7 +178,7 @@ impl Shard {
         reads: u8,
     ) -> Result<(Arc<Room>, Outcome), JoinError> {
         let hub = Arc::clone(&self.hub);
-        let config = &hub.config;
+        let config = &hub.config();
         let connection = &mut self.connections[key.slot as usize];
         if !direct::may_enter(config, connection.client.identity(), name.as_str()) {
             return Err(JoinError::Forbidden { room: name.clone() });

@@ -194,8 +194,8 @@ impl Shard {
                 user: client.user().clone(),
                 name: client.name(),
                 ts: hub.now(),
-                ping_interval: hub.config.heartbeat.ping_interval,
-                message_bytes_max: hub.config.message_bytes_max,
+                ping_interval: hub.config().heartbeat.ping_interval,
+                message_bytes_max: hub.config().message_bytes_max,
                 open_mode: hub.authenticator.is_open(),
                 node: hub.node_hint(&client.identity().tenant, client.user()),
             })),
@@ -475,7 +475,7 @@ impl Shard {
     }
 
     fn ticks(&self) -> Deadlines {
-        let config = &self.hub.config;
+        let config = &self.hub.config();
         let ticks = |time: Duration| {
             if time.is_zero() { 0 } else { (time.as_nanos().div_ceil(self.tick.as_nanos())) as Tick }
         };

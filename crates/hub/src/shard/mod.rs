@@ -120,7 +120,7 @@ const TURNS_PER_YIELD: usize = 16;
 
 impl Shard {
     pub(crate) fn new(index: usize, hub: Arc<Inner>) -> std::io::Result<Self> {
-        let config = &hub.config;
+        let config = &hub.config();
         let deflater = Deflater::with_level(config.compression.level, config.compression.bytes_min);
         let tick = lifecycle::tick_length(config);
         Ok(Self {

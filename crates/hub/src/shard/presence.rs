@@ -59,7 +59,7 @@ impl Shard {
         let after = after.map(UserId::new);
         let limit = limit.map_or(PAGE, |limit| limit as usize);
         // A page and what was sent before it leave the client space for a room's news.
-        let bytes_max = self.hub.config.replay_bytes() / 2;
+        let bytes_max = self.hub.config().replay_bytes() / 2;
         let mut presence = room.presence(name, after.as_ref(), limit, bytes_max);
         presence.request = id.cloned();
         self.reply(key.slot, &Event::Presence(Box::new(presence)));
@@ -93,7 +93,7 @@ impl Shard {
         // Whoever is behind has better things to catch up with.
         let told = told && !self.is_stopping() && !self.hub.congestion.is_congested();
         if let Some(name) = room.name.clone().filter(|_| told) {
-            let expires = self.hub.config.typing_timeout;
+            let expires = self.hub.config().typing_timeout;
             let typing = Typing { room: name, from: client.publisher(), active, expires };
             if let Some(cluster) = &self.hub.cluster {
                 cluster.tell_typing(&room, &typing);

@@ -180,7 +180,7 @@ impl Shard {
         if content.trim().is_empty() {
             return Err(Refusal::new(ErrorCode::ContentRequired, "content is empty: say something"));
         }
-        let max = self.hub.config.content_chars_max;
+        let max = self.hub.config().content_chars_max;
         // Bytes bound characters from above, and are free to count.
         if content.len() > max {
             let len = content.chars().count();

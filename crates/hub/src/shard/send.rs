@@ -91,7 +91,7 @@ impl Shard {
     }
 
     fn is_full(&self, slot: u32) -> bool {
-        self.connections[slot as usize].client.queued_bytes() > self.hub.config.outbox_bytes_max
+        self.connections[slot as usize].client.queued_bytes() > self.hub.config().outbox_bytes_max
     }
 
     /// Sends a pushed frame, for which the client is charged already.

@@ -152,7 +152,7 @@ impl Shard {
             return Ok(self.result(line, reply));
         };
         let Presence { users, members, page, .. } =
-            room.presence(name.clone(), None, WHO_MAX, self.hub.config.replay_bytes() / 2);
+            room.presence(name.clone(), None, WHO_MAX, self.hub.config().replay_bytes() / 2);
         let shown: Vec<_> =
             page.iter().map(|present| json!({ "userId": present.user, "username": present.name })).collect();
         let result = json!({ "room": name, "members": members, "userCount": users, "users": shown });
@@ -200,7 +200,7 @@ impl Shard {
 
     fn nick(&mut self, line: Line<'_>, name: &str) -> Result<Flow, Refusal> {
         let hub = Arc::clone(&self.hub);
-        let allowed = match hub.config.rename {
+        let allowed = match hub.config().rename {
             Rename::Never => false,
             Rename::Always => true,
             Rename::InOpenMode => hub.authenticator.is_open(),
@@ -209,7 +209,7 @@ impl Shard {
             let detail = "names come with the credential here and cannot be changed";
             return Err(Refusal::new(ErrorCode::Forbidden, detail));
         }
-        let name = printable_name(name, hub.config.username_chars_max)
+        let name = printable_name(name, hub.config().username_chars_max)
             .map_err(|error| Refusal::new(error.code, error.detail))?;
         self.rename(line.key, &name);
         let reply =

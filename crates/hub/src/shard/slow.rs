@@ -36,7 +36,7 @@ impl Shard {
 
     fn queue_for_slow(&mut self, slot: u32, batch: &Batch) {
         let queued = self.connections[slot as usize].client.queued_bytes();
-        let fits = queued + batch.bytes.len() <= self.hub.config.outbox_bytes_max;
+        let fits = queued + batch.bytes.len() <= self.hub.config().outbox_bytes_max;
         match batch.policy {
             SlowClient::Conflate if !batch.everyone => self.conflate(slot, batch),
             _ if fits => self.queue(slot, batch.entry(), None),
@@ -63,7 +63,7 @@ impl Shard {
 
     /// Makes space among the room's own messages; a neighbour room pays nothing.
     fn drop_oldest(&mut self, slot: u32, batch: &Batch) {
-        let max = self.hub.config.outbox_bytes_max;
+        let max = self.hub.config().outbox_bytes_max;
         let queued = self.connections[slot as usize].client.queued_bytes();
         let mut excess = (queued + batch.bytes.len()).saturating_sub(max);
         self.drop_where(slot, batch, false, |_, len| {
@@ -86,7 +86,7 @@ impl Shard {
                 self.drop_where(slot, &single, false, |held, _| held == key);
             }
             let queued = self.connections[slot as usize].client.queued_bytes();
-            if queued + single.bytes.len() > self.hub.config.outbox_bytes_max {
+            if queued + single.bytes.len() > self.hub.config().outbox_bytes_max {
                 self.drop_oldest(slot, &single);
             } else {
                 self.queue(slot, single.entry(), None);

@@ -116,7 +116,7 @@ impl Shard {
         let hub = Arc::clone(&self.hub);
         let client = &self.connections[key.slot as usize].client;
         let tenant = Arc::clone(&client.tenant);
-        let Some(user) = somebody(client).filter(|_| hub.config.rooms.direct.keeps()) else { return };
+        let Some(user) = somebody(client).filter(|_| hub.config().rooms.direct.keeps()) else { return };
         let wish = Wish::news(user);
         if let Some(page) = direct::page_in_memory(&hub, &tenant, &wish) {
             if !page.page.is_empty() {
@@ -127,7 +127,7 @@ impl Shard {
         if tenant.conversations.is_unused() {
             return;
         }
-        let Some(keeper) = hub.keeper_of(&hub.config.rooms.direct) else { return };
+        let Some(keeper) = hub.keeper_of(&hub.config().rooms.direct) else { return };
         let shard = self.index;
         keeper.spawn(async move {
             match direct::page(&hub, &tenant, wish).await {
@@ -201,7 +201,7 @@ impl Shard {
     /// Sees to it that a device can be put into one conversation more: the one it is in for longest goes, unless
     /// something of it is just being delivered. The next message there brings it back.
     fn make_place(&mut self, key: Key) {
-        let max = self.hub.config.rooms_per_client_max;
+        let max = self.hub.config().rooms_per_client_max;
         let connection = &self.connections[key.slot as usize];
         if connection.rooms_like(true).count() < max {
             return;

@@ -184,7 +184,7 @@ impl Hub {
 
     /// What is read at start must not come behind what is changed now.
     async fn tenants_read(&self) -> Result<(), TenantError> {
-        if self.inner.tenants.wait_until_read(self.inner.config.store_timeout).await {
+        if self.inner.tenants.wait_until_read(self.inner.config().store_timeout).await {
             return Ok(());
         }
         Err(TenantError::Unavailable("the tenants are not read yet".to_owned()))
@@ -193,7 +193,7 @@ impl Hub {
     /// Ends every connection of a tenant that takes no more, and waits until they have gone, or for as long as a connection
     /// may take to go.
     async fn disconnect_all(&self, tenant: &Arc<Tenant>) {
-        let config = &self.inner.config;
+        let config = &self.inner.config();
         let deadline = Instant::now() + config.close_timeout + config.write_timeout + LOOK;
         while tenant.meter.connections() > 0 && Instant::now() < deadline {
             for client in self.inner.registry.all() {

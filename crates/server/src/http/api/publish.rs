@@ -56,7 +56,8 @@ struct Order {
 impl Order {
     fn read(fields: &Fields<'_>, hub: &Hub) -> Result<Self, ApiError> {
         let room = fields.required::<String>("room")?;
-        let class = hub.config().rooms.of(room_name(hub, &room)?.as_str());
+        let config = hub.config();
+        let class = config.rooms.of(room_name(hub, &room)?.as_str());
         let Said { kind, body } = Said::read(fields, hub)?;
         if class.message_bytes_max > 0 && body.len() > class.message_bytes_max {
             let (len, max) = (body.len(), class.message_bytes_max);
