@@ -35,6 +35,7 @@ use crate::dispatcher::Dispatcher;
 use crate::error::{AttachError, JoinError, NotWritten, PublishError, PushError};
 use crate::keeper::Keeper;
 use crate::last_seen::LastSeen;
+use crate::peer::ClientAddress;
 use crate::publication::{Publication, opcode};
 use crate::room::Draft;
 use crate::room::idle::Idle;
@@ -194,6 +195,8 @@ pub struct Attach {
     pub early: Bytes,
     /// Return every message as it came and tell nobody of this client: for conformance tests.
     pub echo: bool,
+    /// From where it came, if that is known.
+    pub address: Option<ClientAddress>,
 }
 
 impl Attach {
@@ -208,6 +211,7 @@ impl Attach {
             from: StartFrom::Now,
             early: Bytes::new(),
             echo: false,
+            address: None,
         }
     }
 
@@ -222,6 +226,13 @@ impl Attach {
     #[must_use]
     pub fn starting(mut self, from: StartFrom) -> Self {
         self.from = from;
+        self
+    }
+
+    /// The same, from that address.
+    #[must_use]
+    pub fn coming_from(mut self, address: ClientAddress) -> Self {
+        self.address = Some(address);
         self
     }
 
@@ -349,14 +360,14 @@ impl Hub {
         conn: Box<dyn WsConn>,
         attach: Attach,
     ) -> Result<Arc<Client>, AttachError> {
-        let Attach { identity, dialect, compression, room, from, early, echo } = attach;
+        let Attach { identity, dialect, compression, room, from, early, echo, address } = attach;
         let dialect = match dialect {
             None => 0,
             Some(name) => self.dialect_index(&name).ok_or(AttachError::UnknownDialect { name })?,
         };
         let shard = self.inner.next_shard.fetch_add(1, Ordering::Relaxed) % self.inner.shards.len();
         let tenant = Arc::clone(place.tenant());
-        let client = Arc::new(Client::new(identity, tenant, dialect, shard as u16));
+        let client = Arc::new(Client::new(identity, tenant, dialect, shard as u16).at(address));
         let arrival = Arrival {
             conn,
             early,

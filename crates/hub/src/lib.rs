@@ -36,6 +36,7 @@ mod facts;
 mod hub;
 mod keeper;
 mod last_seen;
+mod peer;
 mod policy;
 mod publication;
 mod publish;
@@ -75,6 +76,7 @@ pub use crate::{
     error::{AttachError, JoinError, NotWritten, PublishError, PushError, StartError},
     facts::FACT_FAMILIES,
     hub::{Attach, Departure, Frame, Hub},
+    peer::ClientAddress,
     policy::{Action, Permissions},
     publish::{Publication, Publishing},
     quota::{Quotas, Usage},

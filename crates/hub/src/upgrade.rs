@@ -170,6 +170,7 @@ impl UpgradeService {
             room,
             from,
             echo: self.options.echo,
+            address: parts.extensions.get().copied(),
             ..Attach::new(identity)
         };
         // The connection becomes ours when the 101 is on the wire, which is after this function has returned.

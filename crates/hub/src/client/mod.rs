@@ -16,6 +16,7 @@ use outspoke_protocol::{ClientId, Publisher, UserId};
 
 use self::budget::Budget;
 use crate::auth::Identity;
+use crate::peer::ClientAddress;
 use crate::shard::Key;
 use crate::tenant::Tenant;
 
@@ -31,6 +32,7 @@ pub struct Client {
     renamed: ArcSwapOption<EcoString>,
     pub(crate) tenant: Arc<Tenant>,
     connected: Instant,
+    address: Option<ClientAddress>,
     dialect: u8,
     pub(crate) shard: u16,
     pub(crate) key: std::sync::OnceLock<Key>,
@@ -46,11 +48,17 @@ impl Client {
             renamed: ArcSwapOption::empty(),
             tenant,
             connected: Instant::now(),
+            address: None,
             dialect,
             shard,
             key: std::sync::OnceLock::new(),
             queue: Budget::default(),
         }
+    }
+
+    /// The same client, from that address.
+    pub(crate) fn at(self, address: Option<ClientAddress>) -> Self {
+        Self { address, ..self }
     }
 
     /// A client on another node, as a member of rooms.
@@ -99,6 +107,12 @@ impl Client {
     #[must_use]
     pub fn connected(&self) -> Instant {
         self.connected
+    }
+
+    /// From where it came: `None` for one on another node, and where the HTTP server did not say.
+    #[must_use]
+    pub fn address(&self) -> Option<ClientAddress> {
+        self.address
     }
 
     /// The dialect's index in [`Hub::dialects`](crate::Hub::dialects).

@@ -3,8 +3,8 @@
 use std::net::SocketAddr;
 
 use outspoke_hub::{
-    AuthError, Authentication, Authenticator, ErrorCode, Hub, HubBuilder, HubConfig, Identity, Kind,
-    RoomName, UpgradeOptions,
+    AuthError, Authentication, Authenticator, ClientAddress, ErrorCode, Hub, HubBuilder, HubConfig, Identity,
+    Kind, RoomName, UpgradeOptions,
 };
 use outspoke_testkit::{Connect, Received, Refused, TcpClient, exchange};
 use outspoke_websocket::{Opcode, encode_masked_frame};
@@ -344,4 +344,27 @@ async fn client_that_vanishes_during_the_upgrade_gives_its_place_back() {
     let mut last = TcpClient::connect(addr, "/ws", &[]).await.unwrap();
     last.expect("welcome").await;
     eventually("only the last is there", || hub.client_count() == 1).await;
+}
+
+/// What limits and logs name is what the HTTP server found out, never a header.
+#[tokio::test]
+async fn client_has_the_address_that_the_http_server_gave_the_request() {
+    let hub = Hub::builder().config(HubConfig { shards: 1, ..HubConfig::default() }).start().unwrap();
+    let known = ClientAddress::new("::ffff:192.0.2.7".parse().unwrap());
+    let app = axum::Router::<()>::new()
+        .route_service("/known", hub.service())
+        .layer(axum::Extension(known))
+        .route_service("/unknown", hub.service());
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let addr = listener.local_addr().unwrap();
+    tokio::spawn(async move { axum::serve(listener, app).await });
+    for (target, address) in [("/known", Some(known)), ("/unknown", None)] {
+        let mut client =
+            TcpClient::connect(addr, target, &[("X-Forwarded-For", "198.51.100.1")]).await.unwrap();
+        client.expect("welcome").await;
+        assert_eq!(hub.clients()[0].address(), address, "{target}");
+        client.close(1000, "").await;
+        eventually("it is gone", || hub.client_count() == 0).await;
+    }
+    assert_eq!(known.ip(), std::net::Ipv4Addr::new(192, 0, 2, 7));
 }

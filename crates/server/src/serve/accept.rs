@@ -15,7 +15,7 @@ use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
-use outspoke_hub::Hub;
+use outspoke_hub::{ClientAddress, Hub};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 use tower_service::Service as _;
@@ -138,6 +138,7 @@ async fn converse(
         .max_buf_size(limits.bytes_max);
     let service = service_fn(move |mut request: Request<Incoming>| {
         request.extensions_mut().insert(ConnectInfo(peer));
+        request.extensions_mut().insert(ClientAddress::new(peer.ip()));
         routes.clone().call(request)
     });
     let connection = http.serve_connection(TokioIo::new(stream), service);
