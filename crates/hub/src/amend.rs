@@ -59,7 +59,7 @@ impl Change {
         }
     }
 
-    /// The message after it; `None` when nothing changes.
+    /// The message after it; `None` when nothing changes. Who `moderates` may delete what others have said.
     ///
     /// # Errors
     /// The message cannot be changed like that, or not by this user.
@@ -67,6 +67,7 @@ impl Change {
         &self,
         message: &Message,
         by: Option<&Publisher>,
+        moderates: bool,
         now: Timestamp,
     ) -> Result<Option<Message>, Refusal> {
         if !message.kind.is_said() {
@@ -91,7 +92,9 @@ impl Change {
                 }))
             }
             Self::Delete => {
-                check_author(message, by)?;
+                if !moderates {
+                    check_author(message, by)?;
+                }
                 Ok(Some(deleted(message, now)))
             }
             Self::React { reaction, withdraw } => {

@@ -144,13 +144,9 @@ pub(crate) fn is_reserved(name: &str) -> bool {
     name.starts_with(SIGN)
 }
 
-/// Whether a client may come into the room of that name, as far as that is a conversation.
-pub(crate) fn may_enter(config: &HubConfig, identity: &Identity, name: &str) -> bool {
-    if !is_reserved(name) {
-        return true;
-    }
-    let own = || Pair::parse(name).is_some_and(|pair| pair.has(&identity.user));
-    config.rooms.direct.keeps() && is_somebody(identity) && own()
+/// Whether somebody may come into the conversation of a pair.
+pub(crate) fn may_enter(config: &HubConfig, identity: &Identity, pair: &Pair) -> bool {
+    config.rooms.direct.keeps() && is_somebody(identity) && pair.has(&identity.user)
 }
 
 /// Whether the hub can keep something about the user.
@@ -542,13 +538,11 @@ mod tests {
     #[test]
     fn only_the_two_may_enter() {
         let config = HubConfig::default();
-        let name = pair("alice", "bob").name();
-        assert!(may_enter(&config, &Identity::user("alice"), &name));
-        assert!(may_enter(&config, &Identity::user("bob"), &name));
-        assert!(!may_enter(&config, &Identity::user("carol"), &name));
-        assert!(!may_enter(&config, &Identity::user("alice"), "@alice"));
-        assert!(!may_enter(&config, &Identity { anonymous: true, ..Identity::user("alice") }, &name));
-        assert!(may_enter(&config, &Identity::user("carol"), "lobby@work"));
+        let pair = pair("alice", "bob");
+        assert!(may_enter(&config, &Identity::user("alice"), &pair));
+        assert!(may_enter(&config, &Identity::user("bob"), &pair));
+        assert!(!may_enter(&config, &Identity::user("carol"), &pair));
+        assert!(!may_enter(&config, &Identity { anonymous: true, ..Identity::user("alice") }, &pair));
     }
 
     #[test]

@@ -99,6 +99,9 @@ pub enum JoinError {
     /// The tenant has as many rooms as it may have.
     #[error("{0}")]
     Quota(outspoke_protocol::Refusal),
+    /// The client may not be there: its permissions do not say so, or somebody keeps it out.
+    #[error("{}", _0.detail)]
+    Refused(outspoke_protocol::Refusal),
     /// The room is a private conversation of others, or its name is kept for one.
     #[error("\"{room}\" is not the client's: rooms that begin with @ are private conversations of two users")]
     Forbidden {

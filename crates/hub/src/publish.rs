@@ -199,7 +199,7 @@ impl Hub {
         let room = self.tenant.directory.open(&self.inner, &name)?;
         self.inner.idle.put(&room, room.lingers());
         room.meter.message().map_err(|exceeded| PublishError::Refused(exceeded.into()))?;
-        let amending = Amending { target, change, by: None, key: None };
+        let amending = Amending { target, change, by: None, moderates: true, key: None };
         let Some(keeper) = &room.keeper else {
             return room.amend(&self.inner, &amending).map_err(PublishError::Refused);
         };

@@ -29,6 +29,8 @@ pub enum Event {
         request: Option<RequestId>,
         /// The room.
         room: RoomName,
+        /// Why the server took the client out; `None` where the client wanted it.
+        because: Option<Box<Refusal>>,
     },
     /// A publish was accepted at the room's durability level.
     Acknowledged(Acknowledgement),

@@ -216,7 +216,7 @@ fn other_events() -> Vec<Event> {
             open_mode: true,
             node: None,
         })),
-        Event::Unsubscribed { request: request(), room: room.clone() },
+        Event::Unsubscribed { request: request(), room: room.clone(), because: None },
         Event::Acknowledged(Acknowledgement {
             request: RequestId::Number(1),
             room: room.clone(),

@@ -7,10 +7,11 @@ pub(crate) mod budget;
 pub(crate) mod outbox;
 pub(crate) mod registry;
 
-use std::sync::Arc;
+use std::ops::Deref;
+use std::sync::{Arc, OnceLock};
 use std::time::Instant;
 
-use arc_swap::ArcSwapOption;
+use arc_swap::{ArcSwap, ArcSwapOption, Guard};
 use ecow::EcoString;
 use outspoke_protocol::{ClientId, Publisher, UserId};
 
@@ -27,7 +28,9 @@ const ELSEWHERE: u16 = u16::MAX;
 #[derive(Debug)]
 pub struct Client {
     id: ClientId,
-    identity: Identity,
+    identity: Arc<Identity>,
+    /// Who it has shown to be, or was said to be, since: nothing until then.
+    standing: OnceLock<ArcSwap<Identity>>,
     /// The name since it was last changed.
     renamed: ArcSwapOption<EcoString>,
     pub(crate) tenant: Arc<Tenant>,
@@ -35,23 +38,41 @@ pub struct Client {
     address: Option<ClientAddress>,
     dialect: u8,
     pub(crate) shard: u16,
-    pub(crate) key: std::sync::OnceLock<Key>,
+    pub(crate) key: OnceLock<Key>,
     /// What waits for this client, in its outbox or in its shard's inbox on the way there.
     queue: Budget,
+}
+
+/// A look at what holds for a client.
+pub(crate) enum Standing<'a> {
+    First(&'a Arc<Identity>),
+    Later(Guard<Arc<Identity>>),
+}
+
+impl Deref for Standing<'_> {
+    type Target = Arc<Identity>;
+
+    fn deref(&self) -> &Arc<Identity> {
+        match self {
+            Self::First(identity) => identity,
+            Self::Later(identity) => identity,
+        }
+    }
 }
 
 impl Client {
     pub(crate) fn new(identity: Identity, tenant: Arc<Tenant>, dialect: u8, shard: u16) -> Self {
         Self {
             id: ClientId::random(),
-            identity,
+            identity: Arc::new(identity),
+            standing: OnceLock::new(),
             renamed: ArcSwapOption::empty(),
             tenant,
             connected: Instant::now(),
             address: None,
             dialect,
             shard,
-            key: std::sync::OnceLock::new(),
+            key: OnceLock::new(),
             queue: Budget::default(),
         }
     }
@@ -77,10 +98,35 @@ impl Client {
         self.id
     }
 
-    /// Who is behind the connection, as it came; its [name](Self::name) may have changed.
+    /// Who is behind the connection, as it came; its [name](Self::name) may have changed, and what it may do
+    /// [as well](Self::standing).
     #[must_use]
     pub fn identity(&self) -> &Identity {
         &self.identity
+    }
+
+    /// What holds now: the identity that the last accepted credential gave, or the application since. User, tenant and device
+    /// are those of [`identity`](Self::identity).
+    #[must_use]
+    pub fn standing(&self) -> Arc<Identity> {
+        Arc::clone(&self.holds())
+    }
+
+    /// What holds now, to look at. Costs one load as long as nothing else was said since the connect.
+    pub(crate) fn holds(&self) -> Standing<'_> {
+        match self.standing.get() {
+            None => Standing::First(&self.identity),
+            Some(standing) => Standing::Later(standing.load()),
+        }
+    }
+
+    /// Says what holds from now on. The client's shard must be told to [reconsider](crate::shard::command::Command::Reconsider)
+    /// what the client is doing already.
+    pub(crate) fn set_standing(&self, identity: Identity) {
+        // Who it is was settled at the connect; only what it may do changes.
+        let Identity { tenant, user, device, anonymous, .. } = Identity::clone(&self.identity);
+        let identity = Arc::new(Identity { tenant, user, device, anonymous, ..identity });
+        self.standing.get_or_init(|| ArcSwap::new(Arc::clone(&identity))).store(identity);
     }
 
     /// The user.

@@ -145,6 +145,11 @@ impl Outbox {
         (bytes, missed)
     }
 
+    /// Drops what waits of a room. Returns its bytes.
+    pub(crate) fn drop_room(&mut self, room: RoomId) -> usize {
+        self.drop_where(|origin, _| matches!(origin, Origin::Room { room: held, .. } if *held == room)).0
+    }
+
     /// Notes messages of `room` as not delivered.
     pub(crate) fn skip(&mut self, room: RoomId, missed: u64, muted: bool) {
         match self.skipped.iter_mut().find(|skipped| skipped.room == room) {

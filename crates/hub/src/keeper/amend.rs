@@ -121,7 +121,7 @@ impl Keeper {
         let Target { message, payload, epoch, from_memory } = target;
         // What is in memory may be behind what another hub has done.
         let is_final = !(from_memory && self.store.is_shared());
-        let amended = match amending.change.apply(&message, amending.by.as_ref(), now) {
+        let amended = match amending.apply(&message, now) {
             Ok(Some(amended)) => amended,
             _ if !is_final => return Err(Failure::Conflict),
             Ok(None) => return Ok(unchanged(&message)),

@@ -1,13 +1,20 @@
 //! What an identity may do, and the one function that decides it.
 //!
-//! Everything that asks on somebody's behalf asks here: requests over a connection, the HTTP API, files, and what another
+//! Everything that asks on somebody's behalf asks [`check`]: requests over a connection, the HTTP API, files, and what another
 //! node says. Who somebody *is* is [`crate::auth`]'s; what a room itself allows is its [class](crate::RoomClass)'s.
+
+mod bans;
+mod check;
+mod grants;
+mod removal;
 
 use std::sync::Arc;
 
 use ecow::EcoString;
 use serde::{Deserialize, Serialize};
 
+pub(crate) use self::check::{On, Who, check, check_reaction};
+pub(crate) use self::grants::{Granted, Grants};
 use crate::class::matches;
 
 /// What is done to a room, or to a user.
@@ -110,15 +117,18 @@ impl Lists {
 /// What a member may: everything but moderate, everywhere.
 impl Default for Permissions {
     fn default() -> Self {
-        static MEMBER: std::sync::OnceLock<Permissions> = std::sync::OnceLock::new();
-        let member = || {
-            [Action::Join, Action::Publish, Action::History, Action::Presence, Action::Direct]
-                .into_iter()
-                .fold(Self::nothing(), |permissions, action| permissions.allow(action, "*"))
-        };
         // Shared, so that a connection without permissions of its own costs none.
-        MEMBER.get_or_init(member).clone()
+        member().clone()
     }
+}
+
+fn member() -> &'static Permissions {
+    static MEMBER: std::sync::OnceLock<Permissions> = std::sync::OnceLock::new();
+    MEMBER.get_or_init(|| {
+        [Action::Join, Action::Publish, Action::History, Action::Presence, Action::Direct]
+            .into_iter()
+            .fold(Permissions::nothing(), |permissions, action| permissions.allow(action, "*"))
+    })
 }
 
 impl Permissions {
@@ -147,9 +157,17 @@ impl Permissions {
         self.0.of(action)
     }
 
+    /// Whether these are the ones that nobody has said anything about. Others may allow the same; this is the quick look.
+    pub(crate) fn are_default(&self) -> bool {
+        Arc::ptr_eq(&self.0, &member().0)
+    }
+
     /// Whether `action` is allowed on the room (or, for [`Action::Direct`], the user) of that name.
     #[must_use]
     pub fn allows(&self, action: Action, name: &str) -> bool {
+        if self.are_default() {
+            return action != Action::Moderate;
+        }
         self.0.of(action).iter().any(|pattern| matches(pattern, name))
     }
 }

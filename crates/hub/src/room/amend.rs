@@ -15,6 +15,8 @@ pub(crate) struct Amending {
     pub(crate) change: Change,
     /// `None`: the application.
     pub(crate) by: Option<Publisher>,
+    /// Whether they may delete what others have said.
+    pub(crate) moderates: bool,
     pub(crate) key: Option<bytes::Bytes>,
 }
 
@@ -24,6 +26,16 @@ impl Amending {
         let (kind, body, withdrawn) = self.change.told();
         let details = Details { target: Some(self.target), withdrawn, ..Details::default() };
         Draft { kind, from: self.by.clone(), body, details: Some(Box::new(details)), key: self.key.clone() }
+    }
+}
+
+impl Amending {
+    /// The message after it; `None` when nothing changes.
+    ///
+    /// # Errors
+    /// The message cannot be changed like that, or not by this user.
+    pub(crate) fn apply(&self, message: &Message, now: Timestamp) -> Result<Option<Message>, Refusal> {
+        self.change.apply(message, self.by.as_ref(), self.moderates, now)
     }
 }
 
@@ -44,7 +56,7 @@ impl Room {
         let Some(target) = message_at(&state, amending.target) else {
             return Err(not_found(missing(amending.target, self.oldest(&state), state.head)));
         };
-        let Some(amended) = amending.change.apply(&target, amending.by.as_ref(), now)? else {
+        let Some(amended) = amending.apply(&target, now)? else {
             return Ok(unchanged(&target));
         };
         self.put_back(hub, &mut state, amended);
@@ -65,8 +77,8 @@ impl Room {
             return false;
         };
         message.details.get_or_insert_default().target = Some(position.offset);
-        // Judged where it was said.
-        if let Ok(Some(amended)) = change.apply(&target, message.from.as_ref(), message.ts) {
+        // Judged where it was said, also whether it was a moderator's to say.
+        if let Ok(Some(amended)) = change.apply(&target, message.from.as_ref(), true, message.ts) {
             self.put_back(hub, state, amended);
         }
         true

@@ -7,12 +7,13 @@ use ecow::eco_format;
 use outspoke_protocol::{Amendment as Wanted, BodyRef, ErrorCode, Refusal, RequestId};
 use tokio::time::Instant;
 
-use super::publishes::{check_class, key_of, owned};
+use super::publishes::{check_size, key_of, owned};
 use super::receive::Flow;
 use super::{Key, Shard};
 use crate::amend::Change;
 use crate::client::Client;
 use crate::keeper::{Amendment, Origin};
+use crate::policy::{self, Action};
 use crate::room::Room;
 use crate::room::amend::Amending;
 
@@ -33,10 +34,12 @@ impl Shard {
             let detail = eco_format!("messages of the room \"{name}\" cannot be changed");
             return Err(Refusal::new(ErrorCode::Forbidden, detail));
         }
+        let moderates = self.judge_change(key, &room, &wanted)?;
         let client = Arc::clone(&self.connections[key.slot as usize].client);
         let change = self.change(&client, &room, wanted)?;
         let key_of_change = name.map(|name| key_of(&client, name));
-        let amending = Amending { target, change, by: Some(client.publisher()), key: key_of_change };
+        let amending =
+            Amending { target, change, by: Some(client.publisher()), moderates, key: key_of_change };
         let hub = Arc::clone(&self.hub);
         room.meter.message()?;
         let Some(keeper) = &room.keeper else {
@@ -54,12 +57,27 @@ impl Shard {
         Ok(self.count_unanswered(key))
     }
 
+    /// Whether a client may do this to messages of the room; returns whether also to those of others. Whose the message is, is
+    /// found out where it is looked up.
+    fn judge_change(&self, key: Key, room: &Arc<Room>, wanted: &Wanted<'_>) -> Result<bool, Refusal> {
+        match wanted {
+            // Only who said it, as far as users go.
+            Wanted::Edit(_) => self.may(key, Action::Publish, room)?,
+            Wanted::React { .. } => {
+                policy::check_reaction(&self.hub, &self.connections[key.slot as usize].who(), room)?;
+            }
+            Wanted::Delete if self.may(key, Action::Moderate, room).is_ok() => return Ok(true),
+            Wanted::Delete => self.may(key, Action::Publish, room)?,
+        }
+        Ok(false)
+    }
+
     fn change(&self, client: &Client, room: &Room, wanted: Wanted<'_>) -> Result<Change, Refusal> {
         match wanted {
             Wanted::Delete => Ok(Change::Delete),
             Wanted::React { reaction, withdraw } => Change::react(&reaction, withdraw),
             Wanted::Edit(body) => {
-                check_class(room, &body)?;
+                check_size(room, &body)?;
                 if matches!(body, BodyRef::Text(_)) {
                     self.check_chat(&client.name(), &body)?;
                 }

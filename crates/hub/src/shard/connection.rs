@@ -24,6 +24,7 @@ use crate::client::registry::Place;
 use crate::conn::WsConn;
 use crate::dispatcher::{Handling, Reply};
 use crate::hub::Inner;
+use crate::policy::{Granted, Grants};
 use crate::room::Room;
 
 /// What a delivery needs to know of a member.
@@ -72,6 +73,10 @@ pub(super) struct Connection {
     pub(super) unanswered: u32,
     /// Not reading: why, and what was read too much.
     pub(super) stall: Option<Box<Stall>>,
+    /// When its credential ends; `Tick::MAX` for never.
+    pub(super) expires: Tick,
+    /// What it may do in single rooms besides.
+    pub(super) grants: Option<Box<Grants>>,
     /// For streams and handlers that wake by waker.
     pub(super) waker: Option<Arc<ConnectionWaker>>,
     /// Held for its drop: gives the connection's place back.
@@ -160,6 +165,8 @@ pub(super) struct Asking {
     pub(super) from: StartFrom,
     /// How often the room has read for it.
     pub(super) reads: u8,
+    /// What it was granted there.
+    pub(super) granted: Option<Granted>,
 }
 
 /// What came of what was waited for.

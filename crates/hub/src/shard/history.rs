@@ -10,6 +10,7 @@ use super::receive::Flow;
 use super::{Key, Shard};
 use crate::error::JoinError;
 use crate::keeper::refusal_of_store;
+use crate::policy::Action;
 use crate::room::Room;
 
 /// Messages on a page, where the client does not say how many.
@@ -25,6 +26,7 @@ impl Shard {
         limit: Option<u32>,
     ) -> Result<Flow, Refusal> {
         let room = self.room_of_member(key, room)?;
+        self.may(key, Action::History, &room)?;
         if !room.class.keeps() {
             let name = room.name.as_ref().map_or("", |name| name.as_str());
             let detail = eco_format!("the room \"{name}\" keeps no messages");

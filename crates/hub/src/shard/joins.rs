@@ -17,6 +17,7 @@ use crate::client::Client;
 use crate::direct;
 use crate::error::JoinError;
 use crate::keeper::refusal_of_store;
+use crate::policy::{self, Action, Granted};
 use crate::room::Room;
 use crate::room::join::{Admission, Joined, Newcomer};
 use crate::room::load::Need;
@@ -41,7 +42,7 @@ impl Shard {
         from: StartFrom,
     ) -> Result<Flow, Refusal> {
         let room = self.room_name(room)?;
-        self.ask(key, Asking { request: id.cloned(), room, from, reads: 0 })
+        self.ask(key, Asking { request: id.cloned(), room, from, reads: 0, granted: None })
     }
 
     /// Puts a client into a room, now or when the room has read what it needs.
@@ -58,7 +59,7 @@ impl Shard {
             self.welcome_to(key, &room, asking.request, &joined);
             return Ok(Flow::Continue);
         }
-        match self.join(key, &asking.room, asking.from, asking.reads).map_err(refusal_of)? {
+        match self.join(key, &asking.room, asking.from, asking.reads, asking.granted).map_err(refusal_of)? {
             (room, Outcome::In(joined)) => {
                 self.welcome_to(key, &room, asking.request, &joined);
                 Ok(if joined.missed.is_empty() { Flow::Continue } else { self.drain_if_much(key) })
@@ -158,7 +159,7 @@ impl Shard {
         if let Some(index) = self.membership(key, name.as_str()) {
             self.leave(key, index);
         }
-        self.reply(key.slot, &Event::Unsubscribed { request: id.cloned(), room: name });
+        self.reply(key.slot, &Event::Unsubscribed { request: id.cloned(), room: name, because: None });
         Ok(Flow::Continue)
     }
 
@@ -176,13 +177,12 @@ impl Shard {
         name: &RoomName,
         from: StartFrom,
         reads: u8,
+        granted: Option<Granted>,
     ) -> Result<(Arc<Room>, Outcome), JoinError> {
         let hub = Arc::clone(&self.hub);
         let config = &hub.config();
+        let (from, unread) = self.judge_join(key, name, from, granted)?;
         let connection = &mut self.connections[key.slot as usize];
-        if !direct::may_enter(config, connection.client.identity(), name.as_str()) {
-            return Err(JoinError::Forbidden { room: name.clone() });
-        }
         // Conversations are begun by others, and must not take the place of rooms: each have as many places.
         let reserved = direct::is_reserved(name.as_str());
         if connection.rooms_like(reserved).count() >= config.rooms_per_client_max {
@@ -206,7 +206,7 @@ impl Shard {
         };
         let joined = connection.client.tenant.directory.join(&hub, name, newcomer);
         let (room, admission) = joined?;
-        let joined = match admission {
+        let mut joined = match admission {
             Admission::In(joined) => joined,
             Admission::Once(need) => {
                 hub.idle.put(&room, room.lingers());
@@ -222,8 +222,40 @@ impl Shard {
             joined: joined.head,
             typing: Default::default(),
         });
+        if let Some(granted) = granted {
+            connection.grant(name, granted);
+            self.look_at_end(key);
+        }
+        if unread {
+            joined.recovered = Some(false);
+        }
+        let connection = &self.connections[key.slot as usize];
         self.hot[key.slot as usize].several_rooms = connection.memberships.len() > 2;
         Ok((room, Outcome::In(joined)))
+    }
+
+    /// Whether a client may come into a room, and with what it may begin there. Who may not read what was said before begins
+    /// now, and is told that there may be something that it does not get.
+    fn judge_join(
+        &self,
+        key: Key,
+        name: &RoomName,
+        from: StartFrom,
+        granted: Option<Granted>,
+    ) -> Result<(StartFrom, bool), JoinError> {
+        let connection = &self.connections[key.slot as usize];
+        let who = connection.who().granted(granted.map(|granted| granted.actions).unwrap_or_default());
+        policy::check(&self.hub, &who, Action::Join, name.as_str()).map_err(|refusal| {
+            match direct::is_reserved(name.as_str()) {
+                true => JoinError::Forbidden { room: name.clone() },
+                false => JoinError::Refused(refusal),
+            }
+        })?;
+        let wants_more = !matches!(from, StartFrom::Now | StartFrom::Last(0));
+        if wants_more && policy::check(&self.hub, &who, Action::History, name.as_str()).is_err() {
+            return Ok((StartFrom::Now, true));
+        }
+        Ok((from, false))
     }
 
     /// Makes a member of a client whose join has come up in the room's order.
@@ -253,6 +285,9 @@ impl Shard {
         if let Some(outbox) = connection.outbox.as_mut() {
             outbox.forget(membership.room.id);
         }
+        if let Some(name) = &membership.room.name {
+            connection.forget_grant(name.as_str());
+        }
         self.hot[key.slot as usize].several_rooms = connection.memberships.len() > 2;
         if let Some(local) = membership.local {
             match membership.place {
@@ -280,7 +315,10 @@ impl Shard {
         if self.membership(key, room.as_str()).is_some() {
             return Ok(());
         }
-        match self.join(key, &room, StartFrom::Now, READS_MAX)? {
+        // Whom the application puts there may be there; what else it may do is said elsewhere.
+        let permitted = self.may(key, Action::Join, room.as_str()).is_ok();
+        let granted = (!permitted).then(Granted::to_be_there);
+        match self.join(key, &room, StartFrom::Now, READS_MAX, granted)? {
             (room, Outcome::In(joined)) => {
                 self.welcome_to(key, &room, None, &joined);
                 self.send_replies(key.slot, false);
@@ -300,7 +338,7 @@ impl Shard {
             return Err(JoinError::NotSubscribed { room: room.clone() });
         };
         self.leave(key, index);
-        self.reply(key.slot, &Event::Unsubscribed { request: None, room: room.clone() });
+        self.reply(key.slot, &Event::Unsubscribed { request: None, room: room.clone(), because: None });
         self.send_replies(key.slot, false);
         Ok(())
     }
@@ -314,7 +352,7 @@ pub(super) fn somebody(client: &Client) -> Option<UserId> {
 /// What a client is told of a join that failed.
 pub(super) fn refusal_of(error: JoinError) -> Refusal {
     let code = match error {
-        JoinError::Quota(refusal) => return refusal,
+        JoinError::Quota(refusal) | JoinError::Refused(refusal) => return refusal,
         JoinError::InvalidRoom(_) => ErrorCode::InvalidRoom,
         JoinError::ClientNotFound => ErrorCode::ClientNotFound,
         JoinError::TooManyRooms { .. } => ErrorCode::TooManyRooms,

@@ -22,7 +22,8 @@ use crate::hub::Departure;
 use crate::room::join::Newcomer;
 use crate::stats::count;
 
-/// The wheel's step: an eighth of the shortest time-out, so that none is missed by more than that.
+/// The wheel's step: an eighth of the shortest time-out, so that none is missed by more than that; and never so long that
+/// a credential lasts a second longer than it says.
 pub(super) fn tick_length(config: &HubConfig) -> Duration {
     let grace = config.heartbeat.pong_timeout.saturating_sub(config.heartbeat.ping_interval);
     let shortest = [
@@ -34,7 +35,7 @@ pub(super) fn tick_length(config: &HubConfig) -> Duration {
     ];
     let shortest =
         shortest.into_iter().filter(|time| !time.is_zero()).min().unwrap_or(Duration::from_secs(8));
-    (shortest / 8).clamp(Duration::from_millis(5), Duration::from_secs(1))
+    (shortest / 8).clamp(Duration::from_millis(5), Duration::from_millis(250))
 }
 
 impl Shard {
@@ -81,6 +82,7 @@ impl Shard {
         let Arrival { conn, early, client, place, dialect, compression, room, from, echo, claimed: _ } =
             arrival;
         let stopping = self.is_stopping();
+        let expires = self.tick_of(client.identity().expires);
         let entry = self.connections.vacant_entry();
         let slot = entry.key();
         self.generation = self.generation.wrapping_add(1);
@@ -97,6 +99,7 @@ impl Shard {
         // An eviction that was ordered before now has found nobody; one that is ordered later finds the key.
         let unwelcome = match () {
             () if stopping => Some(Disconnect::GoingAway),
+            () if expires <= self.wheel.now() => Some(Disconnect::CredentialExpired),
             () if !echo && !self.hub.registry.holds(&client) => Some(Disconnect::Replaced),
             () => None,
         };
@@ -128,6 +131,8 @@ impl Shard {
             home: room.clone(),
             unanswered: 0,
             stall: None,
+            expires,
+            grants: None,
             waker: None,
             client,
             _place: place,
@@ -201,7 +206,7 @@ impl Shard {
             })),
         );
         if let Some(room) = room {
-            let asking = Asking { request: None, room, from, reads: 0 };
+            let asking = Asking { request: None, room, from, reads: 0, granted: None };
             if let Err(refusal) = self.ask(key, asking) {
                 self.refuse(key.slot, refusal);
             }
@@ -265,7 +270,12 @@ impl Shard {
             _ => {}
         }
         self.depart(key, Departure::ByServer(disconnect));
-        if slow {
+        // Who may not be here any more gets nothing more, either.
+        let barred = matches!(
+            disconnect,
+            Disconnect::CredentialExpired | Disconnect::Revoked | Disconnect::Unauthorized
+        );
+        if slow || barred {
             self.drop_unwritten(key.slot);
         }
         // Answers that are ready go first: they are to requests that were accepted.
@@ -378,6 +388,9 @@ impl Shard {
     fn look_at_open(&mut self, key: Key) -> Option<Tick> {
         let now = self.now();
         let ticks = self.ticks();
+        if self.connections[key.slot as usize].next_end() <= now && !self.look_at_authority(key) {
+            return None;
+        }
         let connection = &mut self.connections[key.slot as usize];
         if let Some(stall) = &connection.stall {
             // We do not read: the silence is ours.
@@ -412,7 +425,8 @@ impl Shard {
             .and_then(|stall| stall.waiting.as_ref().and_then(|_| due(stall.since, ticks.handler)));
         let ping = due(connection.heard.max(connection.pinged), ticks.ping);
         let pong = due(connection.heard, ticks.pong);
-        [write, handler, ping, pong].into_iter().flatten().min()
+        let ends = Some(connection.next_end()).filter(|ends| *ends < Tick::MAX);
+        [write, handler, ping, pong, ends].into_iter().flatten().min()
     }
 
     /// A client that takes our last bytes slowly has the write time-out, one that has them all the closing time-out.
@@ -465,7 +479,7 @@ impl Shard {
     }
 
     /// Makes sure that the connection is looked at by `at`.
-    fn look_by(&mut self, slot: u32, at: Tick) {
+    pub(super) fn look_by(&mut self, slot: u32, at: Tick) {
         let now = self.now();
         let connection = &mut self.connections[slot as usize];
         if connection.next_look <= now || at < connection.next_look {

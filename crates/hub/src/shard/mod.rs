@@ -7,6 +7,7 @@
 //! connection costs no task, no buffer and no timer.
 
 mod amends;
+mod authority;
 pub(crate) mod command;
 mod connection;
 mod fanout;
@@ -240,6 +241,11 @@ impl Shard {
             Command::Leave { client, room, done } => {
                 let _ = done.send(self.leave_for_api(client, &room));
             }
+            Command::Remove { client, room, because, done } => {
+                // Whoever asked may have stopped waiting.
+                let _ = done.send(self.take_out(client, room.as_str(), because));
+            }
+            Command::Reconsider(client) => self.reconsider(client),
             Command::Enroll { room, client, after, tried } => self.enroll(&room, client, after, tried),
             Command::Tell(client, event) => self.tell(client, &event),
             Command::Close { client, disconnect, reason } => {

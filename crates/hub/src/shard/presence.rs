@@ -8,9 +8,9 @@ use super::joins::refusal_of;
 use super::receive::Flow;
 use super::wheel::Tick;
 use super::{Key, Shard};
-use crate::class::Publishers;
 use crate::error::JoinError;
 use crate::hub::Hub;
+use crate::policy::Action;
 use crate::room::Room;
 use crate::room::presence::PAGE;
 
@@ -55,6 +55,7 @@ impl Shard {
             return Err(refusal_of(JoinError::NotSubscribed { room: name }));
         };
         let room = &self.connections[key.slot as usize].memberships[index].room;
+        self.may(key, Action::Presence, room)?;
         check_presence(room)?;
         let after = after.map(UserId::new);
         let limit = limit.map_or(PAGE, |limit| limit as usize);
@@ -74,11 +75,8 @@ impl Shard {
     /// together once more for it.
     pub(super) fn typing(&mut self, key: Key, room: Option<&str>, active: bool) -> Result<Flow, Refusal> {
         let room = self.room_to_publish(key, room)?;
+        self.may(key, Action::Publish, &room)?;
         check_presence(&room)?;
-        if room.class.publishers == Publishers::Server {
-            let detail = "only the server publishes to this room: nobody waits for what you type";
-            return Err(Refusal::new(ErrorCode::Forbidden, detail));
-        }
         let client = Arc::clone(&self.connections[key.slot as usize].client);
         if client.name().is_empty() {
             let detail = "typing needs a name: connect with one";

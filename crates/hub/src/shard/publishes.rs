@@ -11,10 +11,10 @@ use super::connection::Stall;
 use super::joins::refusal_of;
 use super::receive::Flow;
 use super::{Key, Shard};
-use crate::class::Publishers;
 use crate::client::Client;
 use crate::error::JoinError;
 use crate::keeper::Origin;
+use crate::policy::Action;
 use crate::publish::{NotSubmitted, submit};
 use crate::room::{Draft, Published, Room};
 use crate::stats::count;
@@ -47,8 +47,9 @@ impl Shard {
         body: BodyRef<'_>,
         name: Option<&str>,
     ) -> Result<Flow, Refusal> {
+        self.may(key, Action::Publish, room)?;
         let client = Arc::clone(&self.connections[key.slot as usize].client);
-        check_class(room, &body)?;
+        check_size(room, &body)?;
         if matches!(kind, Kind::Chat | Kind::Action) {
             self.check_chat(&client.name(), &body)?;
         }
@@ -217,11 +218,7 @@ pub(super) fn key_of(client: &Client, name: &str) -> Bytes {
     [&[1], client.user().as_str().as_bytes(), &[0], name.as_bytes()].concat().into()
 }
 
-pub(super) fn check_class(room: &Room, body: &BodyRef<'_>) -> Result<(), Refusal> {
-    if room.class.publishers == Publishers::Server {
-        let detail = "only the server publishes to this room";
-        return Err(Refusal::new(ErrorCode::Forbidden, detail));
-    }
+pub(super) fn check_size(room: &Room, body: &BodyRef<'_>) -> Result<(), Refusal> {
     let (len, max) = (len_of(body), room.class.message_bytes_max);
     if max > 0 && len > max {
         let detail = eco_format!("the message has {len} bytes; this room takes at most {max}");

@@ -13,7 +13,7 @@ use outspoke_protocol::{
 };
 use serde_json::json;
 
-use super::publishes::check_class;
+use super::publishes::check_size;
 use super::receive::Flow;
 use super::{Key, Shard};
 use crate::auth::printable_name;
@@ -21,6 +21,7 @@ use crate::commands::parse::{Typed, WrongArguments, arguments, nearest, typed};
 use crate::commands::{Builtin, CommandSpec, Commands, Doer, Invocation};
 use crate::config::Rename;
 use crate::dispatcher::Reply;
+use crate::policy::Action;
 use crate::room::{Draft, Room};
 
 /// How many users `/who` names.
@@ -142,6 +143,7 @@ impl Shard {
 
     fn who(&mut self, line: Line<'_>, room: Option<&str>) -> Result<Flow, Refusal> {
         let room = self.member_of(line, room)?;
+        self.may(line.key, Action::Presence, &room)?;
         let Some(name) = room.name.clone().filter(|_| room.class.presence) else {
             let (name, members) = (room.name.as_ref().map_or("", RoomName::as_str), room.members());
             let text = match members {
@@ -180,7 +182,8 @@ impl Shard {
             ));
         }
         let body = BodyRef::Text(Cow::Borrowed(text));
-        check_class(&room, &body)?;
+        self.may(line.key, Action::Publish, &room)?;
+        check_size(&room, &body)?;
         let client = Arc::clone(&self.connections[line.key.slot as usize].client);
         if text.is_empty() {
             self.check_named(&client.name())?;

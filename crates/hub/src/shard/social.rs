@@ -13,6 +13,7 @@ use super::receive::Flow;
 use super::{Key, Shard};
 use crate::direct::{self, Wish};
 use crate::keeper::refusal_of_store;
+use crate::policy::Action;
 use crate::room::Room;
 use crate::room::receipts::{RECEIPTS_PAGE_MAX, Waiter, acknowledgement};
 
@@ -31,6 +32,7 @@ impl Shard {
     ) -> Result<Flow, Refusal> {
         self.check_serving()?;
         let room = self.room_to_publish(key, room)?;
+        self.may(key, Action::Join, &room)?;
         check_receipts(&room)?;
         let user = self.user_of(key, "receipts")?;
         let hub = Arc::clone(&self.hub);
@@ -58,6 +60,7 @@ impl Shard {
         limit: Option<u32>,
     ) -> Result<Flow, Refusal> {
         let room = self.room_of_member(key, room)?;
+        self.may(key, Action::Presence, &room)?;
         check_receipts(&room)?;
         let limit = limit.map_or(direct::PAGE, |limit| limit as usize).clamp(1, RECEIPTS_PAGE_MAX);
         let (after, request) = (after.map(UserId::new), id.cloned());
@@ -166,7 +169,7 @@ impl Shard {
         }
         self.make_place(key);
         let from = if tried < TRIES_MAX { StartFrom::After(after) } else { StartFrom::Now };
-        match self.join(key, name, from, tried) {
+        match self.join(key, name, from, tried, None) {
             Ok((room, Outcome::In(mut joined))) => {
                 if from == StartFrom::Now {
                     joined.recovered = Some(false);
@@ -219,7 +222,7 @@ impl Shard {
         let room = connection.memberships[index].room.name.clone();
         self.leave(key, index);
         if let Some(room) = room {
-            self.reply(key.slot, &Event::Unsubscribed { request: None, room });
+            self.reply(key.slot, &Event::Unsubscribed { request: None, room, because: None });
         }
     }
 

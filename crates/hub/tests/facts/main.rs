@@ -4,6 +4,7 @@
 mod admin;
 mod amendments;
 mod analytics;
+mod authority;
 mod chat;
 mod cluster;
 mod commands;

@@ -231,7 +231,7 @@ impl ModelHub {
 
     fn unsubscribe(&mut self, name: &str, request: Option<RequestId>, room: &RoomName) {
         self.remove(name, room);
-        self.tell(name, &Event::Unsubscribed { request, room: room.clone() });
+        self.tell(name, &Event::Unsubscribed { request, room: room.clone(), because: None });
     }
 
     fn remove(&mut self, name: &str, room: &RoomName) {

@@ -186,7 +186,13 @@ pub(crate) fn event() -> impl Strategy<Value = Event> {
         acknowledgement(),
         refusal(),
         welcome(),
-        (request(), room()).prop_map(|(request, room)| Event::Unsubscribed { request, room }),
+        (request(), room(), prop::option::of(refusal())).prop_map(|(request, room, because)| {
+            let because = because.and_then(|because| match because {
+                Event::Refused(refusal) => Some(Box::new(refusal)),
+                _ => None,
+            });
+            Event::Unsubscribed { request, room, because }
+        }),
         request().prop_map(|request| Event::Pong { request }),
         (request(), text(), prop::option::of(json())).prop_map(|(request, name, data)| Event::Reply {
             request,

@@ -35,9 +35,10 @@ pub(super) fn encode(event: &Event, out: &mut Vec<u8>) {
             shared::write_subscribed(out, subscribed);
             end(out, None);
         }
-        Event::Unsubscribed { request, room } => {
+        Event::Unsubscribed { request, room, because } => {
             begin_data(out, request.as_ref(), "unsubscribed");
             write_room(out, Some(room));
+            shared::write_reason(out, because.as_deref());
             end(out, None);
         }
         Event::Acknowledged(acknowledgement) => write_acknowledgement(out, acknowledgement),

@@ -283,7 +283,7 @@ fn gohub_every_answer_has_its_documented_shape() {
             r#"{"message_id":5,"message_type":"subscribed","data":{"room":"lobby","epoch":"000000000000001f","offset":42,"members":3,"head":42,"first":40,"durability":"stored"}}"#,
         ),
         (
-            Event::Unsubscribed { request: None, room: lobby() },
+            Event::Unsubscribed { request: None, room: lobby(), because: None },
             r#"{"message_id":0,"message_type":"unsubscribed","data":{"room":"lobby"}}"#,
         ),
         (

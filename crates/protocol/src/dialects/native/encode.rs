@@ -34,9 +34,10 @@ pub(super) fn encode(event: &Event, out: &mut Vec<u8>) {
             answer(out, "subscribed", subscribed.request.as_ref());
             shared::write_subscribed(out, subscribed);
         }
-        Event::Unsubscribed { request, room } => {
+        Event::Unsubscribed { request, room, because } => {
             answer(out, "unsubscribed", request.as_ref());
             write_room(out, Some(room));
+            shared::write_reason(out, because.as_deref());
         }
         Event::Acknowledged(acknowledgement) => write_acknowledgement(out, acknowledgement),
         Event::Pong { request } => answer(out, "pong", request.as_ref()),

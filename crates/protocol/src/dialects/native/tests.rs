@@ -377,7 +377,10 @@ fn native_every_answer_has_its_documented_shape() {
             Event::Subscribed(Box::new(subscribed(request()))),
             r#"{"type":"subscribed","id":"a\"1","room":"lobby","epoch":"000000000000001f","offset":42,"members":3,"head":42,"first":40,"durability":"stored"}"#,
         ),
-        (Event::Unsubscribed { request: None, room: lobby() }, r#"{"type":"unsubscribed","room":"lobby"}"#),
+        (
+            Event::Unsubscribed { request: None, room: lobby(), because: None },
+            r#"{"type":"unsubscribed","room":"lobby"}"#,
+        ),
         (
             Event::Acknowledged(Acknowledgement {
                 request: RequestId::Number(-1),

@@ -16,8 +16,8 @@ mod write;
 pub(super) use requests::{Ask, common, idempotency_key, start_from};
 pub(super) use write::{
     Words, write_body, write_conversations, write_crowd, write_details, write_history, write_position,
-    write_presence, write_receipt, write_receipt_counts, write_receipts, write_room, write_subscribed,
-    write_typing,
+    write_presence, write_reason, write_receipt, write_receipt_counts, write_receipts, write_room,
+    write_subscribed, write_typing,
 };
 
 /// Longest type name, in bytes.

@@ -8,8 +8,8 @@ use std::time::Duration;
 use crate::json::{array, base64, boolean, close, epoch, key, millis, open, raw, string, unsigned, uuid};
 use crate::{
     Body, Conversation, Conversations, Crowd, Cursor, Device, History, Kind, Message, Position, Presence,
-    Present, Publisher, Reactions, Receipt, ReceiptCounts, ReceiptOf, Receipts, RoomName, Subscribed,
-    Timestamp, Typing, Unread, UserId,
+    Present, Publisher, Reactions, Receipt, ReceiptCounts, ReceiptOf, Receipts, Refusal, RoomName,
+    Subscribed, Timestamp, Typing, Unread, UserId,
 };
 
 /// How a dialect says what all of them say.
@@ -51,6 +51,17 @@ pub(crate) fn write_subscribed(out: &mut Vec<u8>, subscribed: &Subscribed) {
         key(out, "topic");
         string(out, &subscribed.topic);
     }
+}
+
+/// Why the server did what nobody asked for, in an error's words.
+pub(crate) fn write_reason(out: &mut Vec<u8>, reason: Option<&Refusal>) {
+    let Some(reason) = reason else { return };
+    key(out, "code");
+    unsigned(out, reason.code.number().into());
+    key(out, "error");
+    string(out, reason.code.name());
+    key(out, "message");
+    string(out, &reason.detail);
 }
 
 pub(crate) fn write_room(out: &mut Vec<u8>, room: Option<&RoomName>) {
