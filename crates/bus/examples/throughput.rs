@@ -18,8 +18,6 @@ use outspoke_bus::{Link, LinkEvent, LinkEvents, LinkOptions, MemoryHub, MessageB
 const WAITING_BYTES_MAX: usize = 4 * 1024 * 1024;
 /// How long the listener waits for a message before the measurement has failed.
 const SILENCE_MAX: Duration = Duration::from_secs(20);
-/// What a link adds to a payload.
-const FRAME_OVERHEAD: usize = 59;
 
 struct Arguments {
     bus: String,
@@ -180,7 +178,7 @@ mod etcd {
     use tonic::transport::Endpoint;
     use tonic_prost::ProstCodec;
 
-    use super::{Arguments, FRAME_OVERHEAD};
+    use super::Arguments;
 
     const CONNECTIONS: usize = 8;
 
@@ -206,7 +204,7 @@ mod etcd {
             connections.push(Grpc::new(endpoint.connect().await.unwrap()));
         }
         let next = Arc::new(AtomicU64::new(0));
-        let value = vec![b'x'; arguments.payload + FRAME_OVERHEAD];
+        let value = vec![b'x'; arguments.payload];
         let (begin, messages) = (Instant::now(), arguments.messages);
         let clients = (0..arguments.concurrency).map(|client| {
             let (mut grpc, next) = (connections[client % CONNECTIONS].clone(), next.clone());
@@ -236,7 +234,7 @@ mod text {
     use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
     use tokio::net::TcpStream;
 
-    use super::{Arguments, FRAME_OVERHEAD};
+    use super::Arguments;
 
     /// What one of them speaks.
     pub(super) struct Words {
@@ -281,7 +279,7 @@ mod text {
         let (login, place) = rest.rsplit_once('@').unwrap_or(("", rest));
         let login = (words.login)(login.rsplit(':').next().unwrap());
         let place = place.trim_end_matches(|end: char| end != ':' && !end.is_ascii_digit()).to_owned();
-        let payload = "x".repeat(arguments.payload + FRAME_OVERHEAD);
+        let payload = "x".repeat(arguments.payload);
         let names: Vec<_> = (0..arguments.topics).map(|n| format!("raw-{n}")).collect();
         let mut subscriber = connected(&place, &login).await;
         let subscribed: String = names.iter().map(|name| (words.subscribe)(name)).collect();

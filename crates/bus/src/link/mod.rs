@@ -1,14 +1,15 @@
 //! A node's end of the bus: what it sends is numbered, what it hears is checked.
 //!
-//! Sending never waits: frames gather in a bounded queue, and one task publishes all that has gathered at once, in order, and
-//! again until the bus has taken it. What has waited too long is dropped; the others see the hole. Hearing: bytes that are no
-//! frames of this cluster are counted and forgotten, so is what comes from this node itself, what comes twice, and what is
-//! too old to be anything but a replay. Holes are told, by origin and topic.
+//! Sending never waits: payloads gather in a bounded queue, in one frame per topic, and one task publishes all that has
+//! gathered at once, in order, and again until the bus has taken it. What has waited too long is dropped; the others see the
+//! hole. Hearing: bytes that are no frames of this cluster are counted and forgotten, so is what comes from this node
+//! itself, what comes twice, and what is too old to be anything but a replay. Holes are told, by origin and topic.
 //!
 //! A loss at the end of what a node sends shows in its next [beat](Link::beat), which says how far it has come on which topic.
 
 mod frame;
 mod numbers;
+mod queue;
 
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -20,12 +21,11 @@ use tokio::sync::Notify;
 use tokio::time::Instant;
 
 pub use self::frame::Secret;
-use self::frame::{Header, NoFrame, OVERHEAD};
-use self::numbers::{Seen, Sent, Verdict};
-use crate::{Arrival, BusError, Feed, MessageBus, NodeId, Outgoing, Outlet, Topic, feed};
+use self::frame::{Header, NoFrame, OVERHEAD, PAYLOAD_OVERHEAD};
+use self::numbers::{Seen, Verdict};
+use self::queue::{Batch, Limits, Queue};
+use crate::{Arrival, BusError, Feed, MessageBus, NodeId, Outlet, Topic, feed};
 
-/// Frames published at once, and their bytes.
-const BATCH: (usize, usize) = (1024, 512 * 1024);
 /// Topics that a beat tells of.
 const TOLD_MAX: usize = 2048;
 /// How long to wait before the bus is tried again: at first, and at most.
@@ -65,15 +65,15 @@ impl Default for LinkOptions {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct LinkCounts {
-    /// Frames that the bus has taken.
+    /// Payloads that the bus has taken.
     pub sent: u64,
-    /// Frames heard, of other nodes.
+    /// Payloads heard, of other nodes.
     pub heard: u64,
-    /// Frames that the bus did not take in time, or that it cannot carry.
+    /// Payloads that the bus did not take in time, or that it cannot carry.
     pub unsent: u64,
-    /// Frames that other nodes have sent and that did not arrive, as far as that can be known.
+    /// Payloads that other nodes have sent and that did not arrive, as far as that can be known.
     pub missed: u64,
-    /// Frames that came more than once.
+    /// Payloads that came more than once.
     pub repeated: u64,
     /// Bytes that are no frame.
     pub garbage: u64,
@@ -155,19 +155,6 @@ struct Shared {
     closed: AtomicBool,
 }
 
-#[derive(Debug, Default)]
-struct Queue {
-    frames: VecDeque<Waiting>,
-    bytes: usize,
-    sent: Sent,
-}
-
-#[derive(Debug)]
-struct Waiting {
-    outgoing: Outgoing,
-    since: Instant,
-}
-
 /// Hears for a node.
 #[derive(Debug)]
 pub struct LinkEvents {
@@ -210,7 +197,7 @@ impl Link {
     /// Longest payload that can be sent now, in bytes.
     #[must_use]
     pub fn payload_bytes_max(&self) -> usize {
-        self.0.bus.payload_bytes_max() - OVERHEAD
+        self.0.bus.payload_bytes_max() - OVERHEAD - PAYLOAD_OVERHEAD
     }
 
     /// What was counted so far.
@@ -234,7 +221,7 @@ impl Link {
     /// Bytes that wait for the bus.
     #[must_use]
     pub fn queued_bytes(&self) -> usize {
-        self.queue().bytes
+        self.queue().bytes()
     }
 
     /// Queues a payload for everybody who is subscribed to a topic. What one thread sends on one topic arrives in that order.
@@ -242,18 +229,11 @@ impl Link {
     /// # Errors
     /// Too much is waiting already: this is not sent, and who listens will know that something is missing.
     pub fn send(&self, topic: &Topic, payload: &[u8]) -> Result<(), QueueFull> {
-        let mut queue = self.queue();
-        let (run, number) = queue.sent.next(topic, Instant::now());
-        if queue.bytes + payload.len() > self.0.options.queue_bytes_max {
+        let now = Instant::now();
+        if !self.queue().push(topic, payload, self.0.options.queue_bytes_max, now) {
             add(&self.0.counters.unsent, 1);
             return Err(QueueFull);
         }
-        let header = Header { origin: self.0.options.node, sent: now_millis(), run, number };
-        let payload = frame::encode(self.0.options.secret.as_ref(), topic, &header, payload);
-        queue.bytes += payload.len();
-        let outgoing = Outgoing { topic: topic.clone(), payload };
-        queue.frames.push_back(Waiting { outgoing, since: Instant::now() });
-        drop(queue);
         self.0.more.notify_one();
         Ok(())
     }
@@ -267,9 +247,9 @@ impl Link {
         let now = Instant::now();
         let told = {
             let mut queue = self.queue();
-            queue.sent.tidy(now);
+            queue.tidy(now);
             let then = now.checked_sub(recent).unwrap_or(now);
-            queue.sent.since(then, TOLD_MAX)
+            queue.newest(then, TOLD_MAX)
         };
         self.0.seen.lock().unwrap_or_else(PoisonError::into_inner).tidy(now);
         let told = told.into_iter().filter(|(topic, _)| *topic != self.0.options.beats);
@@ -297,26 +277,39 @@ impl Link {
 
     /// Publishes what is queued, until the link is closed.
     pub async fn run(&self) {
-        while let Some((batch, since)) = self.take().await {
-            let frames = batch.len() as u64;
-            let counter = match self.publish(&batch, since).await {
-                true => &self.0.counters.sent,
-                false => &self.0.counters.unsent,
+        let mut prepared = None;
+        loop {
+            let batch = match prepared.take() {
+                Some(batch) => batch,
+                None => match self.take().await {
+                    Some(batch) => batch,
+                    None => return,
+                },
             };
-            add(counter, frames);
+            let (published, next) = tokio::join!(self.publish(&batch), self.prepare());
+            prepared = next;
+            let counter = if published { &self.0.counters.sent } else { &self.0.counters.unsent };
+            add(counter, batch.payloads);
         }
     }
 
+    /// Makes the next frames ready while those before are on their way, if there are many: signing takes its time.
+    async fn prepare(&self) -> Option<Batch> {
+        // Those before must be on their way first.
+        tokio::task::yield_now().await;
+        if self.queue().has_much() { self.take_now() } else { None }
+    }
+
     /// Publishes a batch, and again until the bus has taken it; returns whether it has, before it was too late.
-    async fn publish(&self, batch: &[Outgoing], since: Instant) -> bool {
+    async fn publish(&self, batch: &Batch) -> bool {
         let mut pause = RETRY.0;
-        while let Err(error) = self.0.bus.publish(batch).await {
+        while let Err(error) = self.0.bus.publish(&batch.frames).await {
             let BusError::Unavailable(error) = error else {
-                tracing::warn!(%error, frames = batch.len(), "frames were not sent");
+                tracing::warn!(%error, payloads = batch.payloads, "a batch was not sent");
                 return false;
             };
             tracing::debug!(%error, "the bus did not take a batch");
-            if self.0.closed.load(Ordering::Acquire) || since.elapsed() > self.0.options.queue_age_max {
+            if self.0.closed.load(Ordering::Acquire) || batch.since.elapsed() > self.0.options.queue_age_max {
                 return false;
             }
             tokio::time::sleep(pause).await;
@@ -331,8 +324,8 @@ impl Link {
         self.0.more.notify_one();
     }
 
-    /// The next frames to publish, and since when the first waits; `None` when the link is closed and all is sent.
-    async fn take(&self) -> Option<(Vec<Outgoing>, Instant)> {
+    /// The next frames to publish; `None` when the link is closed and all is sent.
+    async fn take(&self) -> Option<Batch> {
         loop {
             if let Some(batch) = self.take_now() {
                 return Some(batch);
@@ -344,26 +337,19 @@ impl Link {
         }
     }
 
-    fn take_now(&self) -> Option<(Vec<Outgoing>, Instant)> {
-        let max = self.0.bus.payload_bytes_max();
-        let mut queue = self.queue();
-        let (mut batch, mut bytes, mut first) = (Vec::new(), 0, None);
-        while let Some(next) = queue.frames.front() {
-            let len = next.outgoing.payload.len();
-            if batch.len() == BATCH.0 || (bytes + len > BATCH.1 && !batch.is_empty()) {
-                break;
-            }
-            let Some(waiting) = queue.frames.pop_front() else { break };
-            queue.bytes -= len;
-            if waiting.since.elapsed() > self.0.options.queue_age_max || len > max {
-                add(&self.0.counters.unsent, 1);
-                continue;
-            }
-            bytes += len;
-            first.get_or_insert(waiting.since);
-            batch.push(waiting.outgoing);
-        }
-        first.map(|since| (batch, since))
+    fn take_now(&self) -> Option<Batch> {
+        let options = &self.0.options;
+        let limits = Limits {
+            origin: options.node,
+            secret: options.secret.as_ref(),
+            now: now_millis(),
+            age_max: options.queue_age_max,
+            frame_bytes_max: self.0.bus.payload_bytes_max(),
+        };
+        let mut dropped = 0;
+        let batch = self.queue().take(&limits, &mut dropped);
+        add(&self.0.counters.unsent, dropped);
+        batch
     }
 
     fn queue(&self) -> MutexGuard<'_, Queue> {
@@ -403,7 +389,7 @@ impl LinkEvents {
 
     fn hear(&mut self, topic: Topic, bytes: &Bytes) {
         let Shared { options, counters, seen, .. } = &*self.link.0;
-        let (header, payload) = match frame::decode(options.secret.as_ref(), &topic, bytes) {
+        let (header, bundle) = match frame::decode(options.secret.as_ref(), &topic, bytes) {
             Ok(frame) => frame,
             Err(NoFrame::Garbage) => return add(&counters.garbage, 1),
             Err(NoFrame::Foreign) => return add(&counters.foreign, 1),
@@ -414,26 +400,29 @@ impl LinkEvents {
             return;
         }
         if now_millis().abs_diff(sent) > options.clock_difference_max.as_millis() as u64 {
-            return add(&counters.stale, 1);
+            return add(&counters.stale, bundle.payloads());
         }
-        let verdict = {
+        let Verdict { missing, repeated } = {
             let mut seen = seen.lock().unwrap_or_else(PoisonError::into_inner);
-            seen.judge(&topic, &header, Instant::now())
+            seen.judge(&topic, &header, bundle.payloads(), Instant::now())
         };
-        match verdict {
-            Verdict::Repeated => return add(&counters.repeated, 1),
-            Verdict::After(missing) => {
-                add(&counters.missed, missing);
-                self.pending.push_back(LinkEvent::Missed { topic: topic.clone(), origin });
-            }
-            Verdict::Next => {}
+        add(&counters.repeated, repeated);
+        add(&counters.heard, bundle.payloads() - repeated);
+        if missing > 0 {
+            add(&counters.missed, missing);
+            self.pending.push_back(LinkEvent::Missed { topic: topic.clone(), origin });
         }
-        add(&counters.heard, 1);
-        if topic != options.beats {
-            self.pending.push_back(LinkEvent::Message { topic, origin, sent, payload });
-            return;
+        let fresh = bundle.skip(repeated as usize);
+        if topic == options.beats {
+            fresh.for_each(|beat| self.hear_beat(origin, sent, beat));
+        } else {
+            let message = |payload| LinkEvent::Message { topic: topic.clone(), origin, sent, payload };
+            self.pending.extend(fresh.map(message));
         }
-        let Some((payload, told)) = decode_beat(payload) else { return add(&counters.garbage, 1) };
+    }
+
+    fn hear_beat(&mut self, origin: NodeId, sent: i64, beat: Bytes) {
+        let Some((payload, told)) = decode_beat(beat) else { return add(&self.link.0.counters.garbage, 1) };
         self.pending.push_back(LinkEvent::Beat { origin, sent, payload });
         self.compare(origin, told);
     }

@@ -120,11 +120,12 @@ pub async fn links_drop_what_comes_twice(stage: &mut dyn Stage) {
 
 /// A frame as it is written down, of somebody without a secret.
 fn frame(origin: u128, sent: i64, run: u64, number: u64, payload: &[u8]) -> Bytes {
-    let mut frame = vec![b'O', 1, 0];
+    let mut frame = vec![b'O', 2, 0];
     frame.put_u128(origin);
     frame.put_i64(sent);
     frame.put_u64(run);
     frame.put_u64(number);
+    frame.put_u32(payload.len() as u32);
     frame.put_slice(payload);
     frame.into()
 }
@@ -147,8 +148,8 @@ pub async fn links_hear_nothing_that_is_no_frame_of_theirs(stage: &mut dyn Stage
         (Node::over(connected(stage).await, options()), Node::over(connected(stage).await, other));
     let stranger = connected(stage).await;
     let now = now_millis();
-    let mut unknown_version = frame(3, now, 1, 1, b"later").to_vec();
-    unknown_version[1] = 2;
+    let mut unknown_version = frame(3, now, 1, 1, b"another").to_vec();
+    unknown_version[1] = 1;
     let garbage =
         [Bytes::new(), Bytes::from("{\"text\":\"hello\"}"), Bytes::from("O"), Bytes::from(vec![0xff; 9000])];
     let foreign = [Bytes::from(unknown_version)];
