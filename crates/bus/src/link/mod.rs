@@ -23,7 +23,7 @@ use tokio::time::Instant;
 pub use self::frame::Secret;
 use self::frame::{Header, NoFrame, OVERHEAD, PAYLOAD_OVERHEAD};
 use self::numbers::{Seen, Verdict};
-use self::queue::{Batch, Limits, Queue};
+use self::queue::{Batch, Joins, Limits, Queue};
 use crate::{Arrival, BusError, Feed, MessageBus, NodeId, Outlet, Topic, feed};
 
 /// Topics that a beat tells of.
@@ -229,8 +229,12 @@ impl Link {
     /// # Errors
     /// Too much is waiting already: this is not sent, and who listens will know that something is missing.
     pub fn send(&self, topic: &Topic, payload: &[u8]) -> Result<(), QueueFull> {
-        let now = Instant::now();
-        if !self.queue().push(topic, payload, self.0.options.queue_bytes_max, now) {
+        self.enqueue(topic, payload, Joins::Frame)
+    }
+
+    fn enqueue(&self, topic: &Topic, payload: &[u8], joins: Joins) -> Result<(), QueueFull> {
+        let (now, max) = (Instant::now(), self.0.options.queue_bytes_max);
+        if !self.queue().push(topic, payload, joins, max, now) {
             add(&self.0.counters.unsent, 1);
             return Err(QueueFull);
         }
@@ -253,7 +257,7 @@ impl Link {
         };
         self.0.seen.lock().unwrap_or_else(PoisonError::into_inner).tidy(now);
         let told = told.into_iter().filter(|(topic, _)| *topic != self.0.options.beats);
-        self.send(&self.0.options.beats, &encode_beat(payload, told))
+        self.enqueue(&self.0.options.beats, &encode_beat(payload, told), Joins::Nothing)
     }
 
     /// Hears a topic from when this has answered; a bus that is away is waited for.

@@ -2,7 +2,7 @@
 //!
 //! A payload joins the last frame of its topic as long as that one waits, has room and is young; so a link that is busy sends
 //! fewer and larger frames, and one that is not sends each payload at once. The order on a topic is kept. Between topics a
-//! payload may overtake others, and is never overtaken by what was sent after it.
+//! payload that joins a frame overtakes what was sent before it; one that joins nothing overtakes nothing.
 
 use std::collections::{HashMap, VecDeque};
 use std::time::Duration;
@@ -50,8 +50,17 @@ struct Sent {
     run: u64,
     number: u64,
     at: Instant,
-    /// The last frame, by its number in the queue.
-    frame: u64,
+    /// The last frame, by its number in the queue, if there was one.
+    frame: Option<u64>,
+}
+
+/// Whether a payload may join a frame that waits.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Joins {
+    /// The last one of its topic.
+    Frame,
+    /// It tells of what was sent before it, on any topic, and must not overtake that.
+    Nothing,
 }
 
 /// Frames to publish together.
@@ -77,9 +86,16 @@ impl Queue {
 
     /// Gives a payload its number and its place. Returns whether it fits; its number is used in any case, so that others see
     /// that something is missing.
-    pub(super) fn push(&mut self, topic: &Topic, payload: &[u8], bytes_max: usize, now: Instant) -> bool {
+    pub(super) fn push(
+        &mut self,
+        topic: &Topic,
+        payload: &[u8],
+        joins: Joins,
+        bytes_max: usize,
+        now: Instant,
+    ) -> bool {
         let (high, next_frame) = (&mut self.high, self.left + self.frames.len() as u64);
-        let begun = |high: u64| Sent { run: high + 1, number: high, at: now, frame: next_frame };
+        let begun = |high: u64| Sent { run: high + 1, number: high, at: now, frame: None };
         let sent = match self.topics.get_mut(topic) {
             Some(sent) => sent,
             None => self.topics.entry(topic.clone()).or_insert(begun(*high)),
@@ -91,13 +107,15 @@ impl Queue {
             return false;
         }
         // The head of the queue has its number for as long as it is there.
-        let open = sent.frame.checked_sub(self.left).and_then(|at| self.frames.get_mut(at as usize));
+        let waiting =
+            sent.frame.filter(|_| joins == Joins::Frame).and_then(|frame| frame.checked_sub(self.left));
+        let open = waiting.and_then(|at| self.frames.get_mut(at as usize));
         if let Some(frame) = open.filter(|frame| frame.takes(sent, payload.len(), now)) {
             self.bytes += frame.draft.put(payload);
             frame.count += 1;
             return true;
         }
-        sent.frame = next_frame;
+        sent.frame = Some(next_frame);
         let mut draft = Draft::new(payload.len());
         self.bytes += OVERHEAD + draft.put(payload);
         let (run, first) = (sent.run, sent.number);
@@ -208,24 +226,34 @@ mod tests {
     async fn payloads_of_a_topic_share_a_frame_in_their_order_while_it_waits() {
         let (mut queue, now) = (Queue::default(), Instant::now());
         for (name, text) in [("a", "1"), ("b", "2"), ("a", "3"), ("a", "4"), ("b", "5")] {
-            assert!(queue.push(&topic(name), text.as_bytes(), 1000, now));
+            assert!(queue.push(&topic(name), text.as_bytes(), Joins::Frame, 1000, now));
         }
         let mut dropped = 0;
         let batch = queue.take(&limits(1000), &mut dropped).unwrap();
         assert_eq!(read(&batch), [("a", 1, 1, texts(&["1", "3", "4"])), ("b", 2, 2, texts(&["2", "5"]))]);
         assert_eq!((batch.payloads, dropped, queue.bytes()), (5, 0, 0));
-        assert!(queue.push(&topic("a"), b"6", 1000, now));
+        assert!(queue.push(&topic("a"), b"6", Joins::Frame, 1000, now));
         let batch = queue.take(&limits(1000), &mut dropped).unwrap();
         assert_eq!(read(&batch), [("a", 1, 4, texts(&["6"]))], "what has left is closed");
         assert!(queue.take(&limits(1000), &mut dropped).is_none());
     }
 
     #[tokio::test(start_paused = true)]
+    async fn payload_that_joins_nothing_overtakes_nothing() {
+        let (mut queue, now) = (Queue::default(), Instant::now());
+        for (name, joins) in [("beats", Joins::Nothing), ("a", Joins::Frame), ("beats", Joins::Nothing)] {
+            queue.push(&topic(name), b"", joins, 1000, now);
+        }
+        let batch = queue.take(&limits(1000), &mut 0).unwrap();
+        assert_eq!(read(&batch).iter().map(|frame| frame.0).collect::<Vec<_>>(), ["beats", "a", "beats"]);
+    }
+
+    #[tokio::test(start_paused = true)]
     async fn payload_without_room_leaves_a_hole_and_no_frame_spans_it() {
         let (mut queue, now) = (Queue::default(), Instant::now());
-        assert!(queue.push(&topic("a"), b"1", 200, now));
-        assert!(!queue.push(&topic("a"), &[b'x'; 200], 200, now));
-        assert!(queue.push(&topic("a"), b"3", 200, now));
+        assert!(queue.push(&topic("a"), b"1", Joins::Frame, 200, now));
+        assert!(!queue.push(&topic("a"), &[b'x'; 200], Joins::Frame, 200, now));
+        assert!(queue.push(&topic("a"), b"3", Joins::Frame, 200, now));
         let batch = queue.take(&limits(1000), &mut 0).unwrap();
         assert_eq!(read(&batch), [("a", 1, 1, texts(&["1"])), ("a", 1, 3, texts(&["3"]))]);
     }
@@ -233,9 +261,9 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn frames_that_are_old_large_or_full_are_not_joined() {
         let (mut queue, now) = (Queue::default(), Instant::now());
-        assert!(queue.push(&topic("a"), &[b'x'; FRAME_BYTES_MAX], 1 << 20, now));
-        assert!(queue.push(&topic("a"), b"2", 1 << 20, now));
-        assert!(queue.push(&topic("a"), b"3", 1 << 20, now + JOINED_WITHIN));
+        assert!(queue.push(&topic("a"), &[b'x'; FRAME_BYTES_MAX], Joins::Frame, 1 << 20, now));
+        assert!(queue.push(&topic("a"), b"2", Joins::Frame, 1 << 20, now));
+        assert!(queue.push(&topic("a"), b"3", Joins::Frame, 1 << 20, now + JOINED_WITHIN));
         let batch = queue.take(&limits(1 << 20), &mut 0).unwrap();
         assert_eq!(read(&batch).iter().map(|frame| frame.2).collect::<Vec<_>>(), [1, 2, 3]);
     }
@@ -243,11 +271,11 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn what_is_too_old_or_too_long_is_dropped_and_counted() {
         let (mut queue, now) = (Queue::default(), Instant::now());
-        queue.push(&topic("a"), b"1", 1000, now);
-        queue.push(&topic("a"), b"2", 1000, now);
+        queue.push(&topic("a"), b"1", Joins::Frame, 1000, now);
+        queue.push(&topic("a"), b"2", Joins::Frame, 1000, now);
         tokio::time::advance(Duration::from_secs(11)).await;
-        queue.push(&topic("a"), &[0; 500], 1000, Instant::now());
-        queue.push(&topic("b"), b"4", 1000, Instant::now());
+        queue.push(&topic("a"), &[0; 500], Joins::Frame, 1000, Instant::now());
+        queue.push(&topic("b"), b"4", Joins::Frame, 1000, Instant::now());
         let mut dropped = 0;
         let batch = queue.take(&limits(300), &mut dropped).unwrap();
         assert_eq!((read(&batch), dropped), (vec![("b", 4, 4, texts(&["4"]))], 3));
@@ -258,13 +286,13 @@ mod tests {
     async fn numbers_count_by_topic_and_a_forgotten_topic_goes_on_above_all() {
         let (mut queue, now) = (Queue::default(), Instant::now());
         for name in ["a", "a", "b"] {
-            queue.push(&topic(name), b"", 1000, now);
+            queue.push(&topic(name), b"", Joins::Frame, 1000, now);
         }
         let batch = queue.take(&limits(1000), &mut 0).unwrap();
         assert_eq!(read(&batch), [("a", 1, 1, texts(&["", ""])), ("b", 3, 3, texts(&[""]))]);
         let later = now + FORGOTTEN_AFTER;
         queue.tidy(later);
-        queue.push(&topic("a"), b"", 1000, later);
+        queue.push(&topic("a"), b"", Joins::Frame, 1000, later);
         assert_eq!(queue.newest(later, 9), [(topic("a"), 4)]);
         assert_eq!(queue.frames[0].run, 4);
     }
