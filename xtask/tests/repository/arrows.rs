@@ -1,4 +1,4 @@
-//! Which of our crates may use which: server -> hub -> protocol, bus, store and websocket, never back.
+//! Which of our crates may use which: server -> auth -> hub -> protocol, bus, store and websocket, never back.
 
 use std::collections::BTreeSet;
 use std::process::Command;
@@ -8,10 +8,11 @@ use serde_json::Value;
 use crate::tree::{assert_none, root};
 
 /// Each product crate and all of ours that it may depend on outside its tests.
-const ARROWS: [(&str, &[&str]); 8] = [
+const ARROWS: [(&str, &[&str]); 9] = [
     (
         "outspoke",
         &[
+            "outspoke-auth",
             "outspoke-bench",
             "outspoke-bus",
             "outspoke-hub",
@@ -21,6 +22,7 @@ const ARROWS: [(&str, &[&str]); 8] = [
             "outspoke-websocket",
         ],
     ),
+    ("outspoke-auth", &["outspoke-hub"]),
     ("outspoke-hub", &["outspoke-bus", "outspoke-protocol", "outspoke-store", "outspoke-websocket"]),
     ("outspoke-bus", &[]),
     ("outspoke-store", &[]),
