@@ -1,6 +1,7 @@
 //! Permissions that are the same for everybody but for the user's own rooms: `inbox:{user}`.
 
 use outspoke_hub::{Action, Permissions};
+use serde::Deserialize as _;
 
 /// What stands for the user's id.
 const USER: &str = "{user}";
@@ -26,6 +27,11 @@ pub(crate) fn for_user(permissions: &Permissions, user: &str) -> Result<Permissi
             .iter()
             .fold(all, |all, pattern| all.allow(action, pattern.replace(USER, user)))
     }))
+}
+
+/// The permissions in a claim or an answer: an object of lists. (A list of lists would be read as one too.)
+pub(crate) fn from_json(value: &serde_json::Value) -> Option<Permissions> {
+    value.is_object().then(|| Permissions::deserialize(value).ok()).flatten()
 }
 
 #[cfg(test)]

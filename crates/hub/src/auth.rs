@@ -181,6 +181,14 @@ pub struct Ask {
     pub body: Option<Body>,
 }
 
+impl Ask {
+    /// A question without a token and without anything to say, for the tests of an [`Authorizer`].
+    #[must_use]
+    pub fn new(identity: Arc<Identity>, action: Action, room: RoomName) -> Self {
+        Self { identity, action, room, token: None, body: None }
+    }
+}
+
 /// What somebody may do in one room besides what their permissions say.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]

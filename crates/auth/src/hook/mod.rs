@@ -20,8 +20,8 @@ use http::request::Parts;
 use http::{HeaderName, HeaderValue, Request, StatusCode, Uri, header};
 use http_body_util::Full;
 use outspoke_hub::{
-    Action, Ask, Asks, AuthError, Authentication, Authenticator, ClientAddress, ErrorCode, Grant, Identity, Permissions,
-    Refusal, Timestamp,
+    Action, Ask, Asks, AuthError, Authentication, Authenticator, ClientAddress, ErrorCode, Grant, Identity,
+    Permissions, Refusal, Timestamp,
 };
 use tokio::sync::Semaphore;
 use tokio::time::Instant;
@@ -357,6 +357,9 @@ fn read(
 ) -> Result<Verdict, HookError> {
     match status {
         StatusCode::OK => {
+            if !body.trim_ascii_start().starts_with(b"{") {
+                return Err(HookError::Answer("no JSON object".to_owned()));
+            }
             let answer: Answer = serde_json::from_slice(body).map_err(|error| unreadable(&error))?;
             check(&answer)?;
             match answer.allow {

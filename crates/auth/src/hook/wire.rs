@@ -5,7 +5,8 @@ use std::collections::BTreeMap;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use outspoke_hub::{Action, Body, Identity, Permissions};
-use serde::{Deserialize, Serialize};
+use serde::de::Error as _;
+use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::value::RawValue;
 
 #[derive(Debug, Serialize)]
@@ -96,6 +97,7 @@ pub(super) struct Answer {
     pub(super) tenant: String,
     #[serde(default)]
     pub(super) device: String,
+    #[serde(default, deserialize_with = "rooms")]
     pub(super) rooms: Option<Permissions>,
     /// Seconds since 1970.
     pub(super) expires: Option<i64>,
@@ -104,4 +106,11 @@ pub(super) struct Answer {
     pub(super) info: Option<serde_json::Value>,
     #[serde(default)]
     pub(super) actions: Vec<Action>,
+}
+
+/// Absent is not the same as something else than permissions.
+fn rooms<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Permissions>, D::Error> {
+    let value = serde_json::Value::deserialize(deserializer)?;
+    let permissions = crate::permissions::from_json(&value);
+    permissions.map(Some).ok_or_else(|| D::Error::custom("rooms is no object of lists"))
 }

@@ -13,7 +13,7 @@ use serde_json::{Map, Value};
 
 use crate::error::TokenError;
 use crate::identity::{IdentityLimits, check_id, check_name};
-use crate::permissions::for_user;
+use crate::permissions::{for_user, from_json};
 
 /// 9999-12-31T23:59:59Z. Later times are a mistake, and some of them overflow.
 const SECONDS_MAX: i64 = 253_402_300_799;
@@ -157,7 +157,7 @@ impl ClaimRules {
                         "an object with lists of patterns: {\"join\": [\"chat:*\"]}",
                     )
                 };
-                for_user(&serde_json::from_value(rooms.clone()).map_err(|_| wrong())?, &user)
+                for_user(&from_json(rooms).ok_or_else(wrong)?, &user)
             }
         }
         .map_err(|problem| TokenError::identity(&self.user_claim, problem))?;

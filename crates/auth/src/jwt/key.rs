@@ -138,7 +138,7 @@ pub struct VerificationKey {
 }
 
 enum Material {
-    Secret(hmac::Key),
+    Secret(Box<hmac::Key>),
     Public(ParsedPublicKey),
 }
 
@@ -157,7 +157,7 @@ impl VerificationKey {
     /// # Errors
     /// It is too short, or no secret at all.
     pub fn secret(algorithm: Algorithm, secret: &[u8]) -> Result<Self, SetupError> {
-        Ok(Self { algorithm, id: None, material: Material::Secret(hmac_key(algorithm, secret)?) })
+        Ok(Self { algorithm, id: None, material: Material::Secret(Box::new(hmac_key(algorithm, secret)?)) })
     }
 
     /// A public key as PEM (`-----BEGIN PUBLIC KEY-----`) or as DER, both of them a `SubjectPublicKeyInfo` (RFC 5280).
@@ -168,6 +168,10 @@ impl VerificationKey {
         let is_pem = key.windows(PEM_MARK.len()).any(|window| window == PEM_MARK);
         let der = if is_pem { from_pem(algorithm, key)? } else { key.to_vec() };
         let misfit = || algorithm.bad("it is no public key for this algorithm");
+        // Nothing after its end; parsers differ in whether they look.
+        if !is_der(&der) {
+            return Err(misfit());
+        }
         let parsed = match algorithm.family() {
             Family::Hmac(_) => return Err(algorithm.bad("it takes a secret, not a public key")),
             Family::Rsa(parameters) => {

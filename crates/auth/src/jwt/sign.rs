@@ -24,7 +24,7 @@ pub struct SigningKey {
 }
 
 enum Material {
-    Secret(hmac::Key),
+    Secret(Box<hmac::Key>),
     Rsa(Box<RsaKeyPair>, &'static dyn RsaEncoding),
     Ecdsa(Box<EcdsaKeyPair>),
     Ed25519(Box<Ed25519KeyPair>),
@@ -45,7 +45,7 @@ impl SigningKey {
     /// # Errors
     /// It is too short, or no secret at all.
     pub fn secret(algorithm: Algorithm, secret: &[u8]) -> Result<Self, SetupError> {
-        Ok(Self { algorithm, id: None, material: Material::Secret(hmac_key(algorithm, secret)?) })
+        Ok(Self { algorithm, id: None, material: Material::Secret(Box::new(hmac_key(algorithm, secret)?)) })
     }
 
     /// A private key as PEM (`-----BEGIN PRIVATE KEY-----`) or DER, both of them PKCS#8 (RFC 5958).
@@ -103,12 +103,8 @@ impl SigningKey {
             header["kid"] = id.as_str().into();
         }
         let claims = Value::Object(claims.clone()).to_string();
-        self.sign_parts(header.to_string().as_bytes(), claims.as_bytes())
-    }
-
-    /// A token with any header and any claims, also such as nobody accepts.
-    pub(crate) fn sign_parts(&self, header: &[u8], claims: &[u8]) -> String {
-        let signed = format!("{}.{}", URL_SAFE_NO_PAD.encode(header), URL_SAFE_NO_PAD.encode(claims));
+        let signed =
+            format!("{}.{}", URL_SAFE_NO_PAD.encode(header.to_string()), URL_SAFE_NO_PAD.encode(claims));
         let signature = self.signature(signed.as_bytes());
         format!("{signed}.{}", URL_SAFE_NO_PAD.encode(signature))
     }
