@@ -339,6 +339,8 @@ mod tests {
     use super::*;
     use crate::token_verifier_fn;
 
+    type Headers = &'static [(&'static str, &'static str)];
+
     fn request(target: &str, headers: &[(&str, &str)]) -> Parts {
         let request = headers
             .iter()
@@ -353,8 +355,8 @@ mod tests {
     #[test]
     fn credentials_are_found_where_they_may_be_and_nowhere_else() {
         let everywhere = Sources::default().cookie("sid", ["https://a.example"]).unwrap().query("token");
-        let a_example = ("origin", "https://A.example");
-        let cases: [(&str, &[(&str, &str)], Credentials); 12] = [
+        const ORIGIN: (&str, &str) = ("origin", "https://A.example");
+        let cases: [(&str, Headers, Credentials); 12] = [
             ("/ws", &[], Credentials::None),
             ("/ws", &[("authorization", "Bearer t")], one("t")),
             ("/ws", &[("authorization", "bEARER   t ")], one("t")),
@@ -366,11 +368,11 @@ mod tests {
                 &[("sec-websocket-protocol", "outspoke.v1"), ("sec-websocket-protocol", "outspoke.bearer.t")],
                 one("t"),
             ),
-            ("/ws", &[("cookie", "a=b; sid=t; c=d"), a_example], one("t")),
+            ("/ws", &[("cookie", "a=b; sid=t; c=d"), ORIGIN], one("t")),
             ("/ws?token=t", &[], one("t")),
             ("/ws?token=t%2Fu&x=y", &[], one("t/u")),
             ("/ws?token=", &[], Credentials::None),
-            ("/ws?Token=t&tokens=t", &[("cookie", "SID=t; sids=t"), a_example], Credentials::None),
+            ("/ws?Token=t&tokens=t", &[("cookie", "SID=t; sids=t"), ORIGIN], Credentials::None),
         ];
         for (target, headers, found) in cases {
             let request = request(target, headers);

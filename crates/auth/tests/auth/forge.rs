@@ -17,13 +17,15 @@ use serde_json::{Value, json};
 pub(crate) const NOW: i64 = 1_800_000_000;
 pub(crate) const SECRET: &[u8] = b"a secret that is as long as SHA-512, so that all three can use it";
 
+type Sign = Arc<dyn Fn(&[u8]) -> Vec<u8> + Send + Sync>;
+
 /// A pair of keys in every form that anybody has it in.
 #[derive(Clone)]
 pub(crate) struct Pair {
     pub(crate) private: Vec<u8>,
     pub(crate) public: Vec<u8>,
     pub(crate) jwk: Value,
-    sign: Arc<dyn Fn(&[u8]) -> Vec<u8> + Send + Sync>,
+    sign: Sign,
 }
 
 impl Pair {

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use aws_lc_rs::{rsa, signature};
+use aws_lc_rs::signature;
 use jsonwebtoken::{EncodingKey, Header};
 use outspoke_auth::{
     Algorithm, ApiKeyVerifier, ClaimRules, FirstOf, JwtVerifier, KeyHash, SigningKey, TokenError,
