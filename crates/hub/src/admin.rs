@@ -280,8 +280,8 @@ impl Room {
         RoomInfo {
             name,
             members,
-            durability: self.class.durability,
-            class: self.class.pattern.clone(),
+            durability: self.durability(),
+            class: self.class().pattern.clone(),
             epoch: (epoch.as_u64() != 0).then_some(epoch),
             first,
             head,

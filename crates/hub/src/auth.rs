@@ -8,10 +8,12 @@ use std::fmt;
 use std::pin::Pin;
 use std::sync::Arc;
 
+use arc_swap::ArcSwap;
 use ecow::{EcoString, eco_format};
 use http::request::Parts;
 use outspoke_protocol::{Body, ErrorCode, Refusal, RoomName, Timestamp, UserId};
 
+use crate::config::HubConfig;
 use crate::policy::{Action, Permissions};
 
 /// Who is behind a connection.
@@ -278,6 +280,38 @@ pub struct OpenMode {
 impl Authenticator for OpenMode {
     fn authenticate<'a>(&'a self, request: &'a Parts) -> Authentication<'a> {
         let identity = self.identify(request.uri.query().unwrap_or_default());
+        Box::pin(std::future::ready(identity))
+    }
+
+    fn is_open(&self) -> bool {
+        true
+    }
+}
+
+/// Open mode with the limits of a hub's configuration, whichever that is at the moment.
+#[derive(Debug)]
+pub(crate) struct OpenByConfig(ArcSwap<OpenMode>);
+
+impl OpenByConfig {
+    pub(crate) fn new(config: &HubConfig) -> Self {
+        Self(ArcSwap::from_pointee(Self::of(config)))
+    }
+
+    pub(crate) fn follow(&self, config: &HubConfig) {
+        self.0.store(Arc::new(Self::of(config)));
+    }
+
+    fn of(config: &HubConfig) -> OpenMode {
+        OpenMode {
+            username_chars_max: config.username_chars_max,
+            user_id_bytes_max: config.user_id_bytes_max,
+        }
+    }
+}
+
+impl Authenticator for OpenByConfig {
+    fn authenticate<'a>(&'a self, request: &'a Parts) -> Authentication<'a> {
+        let identity = self.0.load().identify(request.uri.query().unwrap_or_default());
         Box::pin(std::future::ready(identity))
     }
 

@@ -13,11 +13,10 @@ use ecow::EcoString;
 use outspoke_bus::MessageBus;
 use outspoke_protocol::{Dialect, Durability};
 use outspoke_store::Store;
-use outspoke_websocket::Limits;
 use tokio::sync::watch;
 
 use crate::analytics::Analytics;
-use crate::auth::{Authenticator, Authorizer, OpenMode};
+use crate::auth::{Authenticator, Authorizer, OpenByConfig};
 use crate::client::Client;
 use crate::client::registry::Registry;
 use crate::cluster::{Cluster, ClusterOptions};
@@ -34,7 +33,7 @@ use crate::room::presence::Overdue;
 use crate::shard::inbox::{Congestion, Inbox};
 use crate::shard::{Mailbox, Shard};
 use crate::stats::Counters;
-use crate::tenant::Tenants;
+use crate::tenant::{Tenants, check_declared};
 
 /// Builds a hub: configuration, dialects, handlers, callbacks.
 #[must_use = "a hub does nothing until it is started"]
@@ -267,20 +266,19 @@ impl HubBuilder {
             inbox: Inbox::new(config.inbox_bytes_max, Arc::clone(&congestion)),
             counters: Counters::default(),
         };
-        let open = OpenMode {
-            username_chars_max: config.username_chars_max,
-            user_id_bytes_max: config.user_id_bytes_max,
-        };
-        let mut known = Tenants::new(count, &config.rooms.default, config.tenants, config.tenant_quotas);
-        for (name, quotas) in &tenants {
-            known.declare(name, *quotas)?;
+        let open_mode = Arc::new(OpenByConfig::new(&config));
+        let known = Tenants::new(count, &config.rooms.default, config.tenants, config.tenant_quotas);
+        for (name, _) in &tenants {
+            let invalid = |error| StartError::InvalidTenant { name: name.to_string(), error };
+            check_declared(name).map_err(invalid)?;
         }
+        let _ = known.declare_all(&tenants);
         let inner = Arc::new(Inner {
-            limits: Limits::new(config.message_bytes_max),
             dialects,
             dispatcher,
             commands,
-            authenticator: authenticator.unwrap_or_else(|| Arc::new(open)),
+            authenticator: authenticator.unwrap_or_else(|| Arc::clone(&open_mode) as _),
+            open_mode,
             authorizer,
             shards: (0..count).map(|_| mailbox()).collect(),
             registry: Arc::new(Registry::new(config.connections_max)),
@@ -303,6 +301,7 @@ impl HubBuilder {
             stopping: AtomicBool::new(false),
             draining: AtomicBool::new(false),
             running: watch::Sender::new(count),
+            reconfiguring: Mutex::default(),
             threads: Mutex::default(),
             timers: OnceLock::new(),
             myself: OnceLock::new(),

@@ -17,11 +17,11 @@ use outspoke_protocol::{
     Body, ClientId, Dialect, Disconnect, Durability, Event, FrameKind, InvalidRoomName, Kind, Message,
     MessageId, RoomName, StartFrom, Timestamp,
 };
-use outspoke_websocket::{Limits, Window, encode_frame};
+use outspoke_websocket::{Window, encode_frame};
 use tokio::sync::{oneshot, watch};
 
 use crate::analytics::Analytics;
-use crate::auth::{Authenticator, Authorizer, Identity};
+use crate::auth::{Authenticator, Authorizer, Identity, OpenByConfig};
 use crate::builder::HubBuilder;
 use crate::class::RoomClass;
 use crate::client::Client;
@@ -67,11 +67,12 @@ pub(crate) type OnDisconnect = Box<dyn Fn(&Arc<Client>, Departure) + Send + Sync
 pub(crate) struct Inner {
     /// What holds now; another can take its place while the hub runs.
     pub(crate) config: ArcSwap<HubConfig>,
-    pub(crate) limits: Limits,
     pub(crate) dialects: Vec<Arc<dyn Dialect>>,
     pub(crate) dispatcher: Dispatcher,
     pub(crate) commands: Commands,
     pub(crate) authenticator: Arc<dyn Authenticator>,
+    /// Who decides where nobody else was said to.
+    pub(crate) open_mode: Arc<OpenByConfig>,
     pub(crate) authorizer: Option<Arc<dyn Authorizer>>,
     pub(crate) shards: Box<[Mailbox]>,
     pub(crate) registry: Arc<Registry>,
@@ -104,6 +105,8 @@ pub(crate) struct Inner {
     pub(crate) running: watch::Sender<usize>,
     /// Keepers that have not closed their stores.
     pub(crate) keeping: watch::Sender<usize>,
+    /// One configuration after the other.
+    pub(crate) reconfiguring: Mutex<()>,
     pub(crate) threads: Mutex<Vec<std::thread::JoinHandle<()>>>,
     /// Where something is done later: a shard's runtime, once one runs.
     pub(crate) timers: OnceLock<tokio::runtime::Handle>,

@@ -41,6 +41,7 @@ mod policy;
 mod publication;
 mod publish;
 mod quota;
+mod reconfigure;
 mod room;
 mod shard;
 mod social;
@@ -80,6 +81,7 @@ pub use crate::{
     policy::{Action, Permissions},
     publish::{Publication, Publishing},
     quota::{Quotas, Usage},
+    reconfigure::{Changed, ReconfigureError, Takes},
     room::Published,
     stats::Stats,
     tenant::{InvalidTenantName, TenantData, TenantError, TenantInfo, TenantPolicy},

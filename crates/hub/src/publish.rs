@@ -246,7 +246,7 @@ impl Hub {
         room.meter.message().map_err(|exceeded| PublishError::Refused(exceeded.into()))?;
         if room.keeper.is_none() {
             let published = room.publish(&self.inner, draft);
-            if published.members == 0 && room.class.keeps() {
+            if published.members == 0 && room.keeps() {
                 // From now on there is something to keep.
                 self.inner.idle.put(room, room.lingers());
             }

@@ -1,7 +1,8 @@
 //! The Outspoke server: configuration, command line, and the `outspoke` binary.
 //!
 //! The binary is wiring: [`cli`] reads the command line, [`config`] merges the settings, [`logging`] and [`limits`]
-//! prepare the process, [`storage`] opens the stores, [`serve`] listens until it is told to stop. What goes wrong on
+//! prepare the process, [`storage`] opens the stores, [`serve`] listens until it is told to stop;
+//! `reload` reads the settings again meanwhile. What goes wrong on
 //! the way ends in [`exit`] as one message with a cure and a documented exit code. Only this crate reads files, flags
 //! and the environment; the hub below it is handed typed values.
 
@@ -12,6 +13,7 @@ pub mod exit;
 mod http;
 pub mod limits;
 pub mod logging;
+pub(crate) mod reload;
 pub mod serve;
 pub mod startup;
 pub mod storage;

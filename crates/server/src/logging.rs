@@ -1,6 +1,6 @@
 //! Log output on standard error: lines for people on a terminal, JSON otherwise.
 //!
-//! Set up once, after the configuration is read. Names and texts that clients chose reach the log; control characters
+//! Set up once, after the configuration is read; level and format can be others later ([`Logging`]). Names and texts that clients chose reach the log; control characters
 //! in them are escaped, so that nobody can forge a line or drive the reader's terminal. What is logged is decided
 //! where it is logged: never payloads, never credentials.
 
@@ -8,15 +8,17 @@ use std::backtrace::{Backtrace, BacktraceStatus};
 use std::fmt::{self, Write as _};
 use std::io::{self, IsTerminal as _};
 use std::panic::PanicHookInfo;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use tracing::Subscriber;
 use tracing_subscriber::field::MakeExt as _;
+use tracing_subscriber::filter::LevelFilter;
 use tracing_subscriber::fmt::MakeWriter;
 use tracing_subscriber::fmt::format::{Writer, debug_fn};
 use tracing_subscriber::fmt::time::FormatTime;
 use tracing_subscriber::layer::SubscriberExt as _;
 use tracing_subscriber::util::SubscriberInitExt as _;
-use tracing_subscriber::{EnvFilter, Layer, Registry};
+use tracing_subscriber::{EnvFilter, Layer, Registry, reload};
 
 use crate::config::LogFormat;
 use crate::config::settings::Log;
@@ -65,18 +67,82 @@ pub enum LogError {
     AlreadySet(#[from] tracing_subscriber::util::TryInitError),
 }
 
+/// The log, for those who change it while it is written.
+#[derive(Debug, Clone)]
+pub struct Logging {
+    human: Lines,
+    json: Lines,
+}
+
+/// The lines of one style: those that its filter lets through. The style that is not written lets nothing through.
+#[derive(Debug, Clone)]
+struct Lines(reload::Handle<EnvFilter, Registry>);
+
+/// A filter for each style.
+#[derive(Debug)]
+pub(crate) struct Filters {
+    human: EnvFilter,
+    json: EnvFilter,
+}
+
+impl Filters {
+    fn new(style: Style, level: &str) -> Result<Self, LogError> {
+        let wanted = EnvFilter::try_new(filter(level))?;
+        let nothing = EnvFilter::try_new("off")?;
+        Ok(match style {
+            Style::Human { .. } => Self { human: wanted, json: nothing },
+            Style::Json => Self { human: nothing, json: wanted },
+        })
+    }
+
+    /// What the settings ask for.
+    ///
+    /// # Errors
+    /// The level is none.
+    pub(crate) fn of(settings: &Log) -> Result<Self, LogError> {
+        Self::new(Style::detect(settings.format), &settings.level)
+    }
+}
+
+impl Logging {
+    /// Writes by other filters from now on, and gives back those before. Lines that are being written are not touched.
+    pub(crate) fn swap(&self, Filters { human, json }: Filters) -> Filters {
+        JSON.store(is_on(&json), Ordering::Relaxed);
+        Filters { human: self.human.swap(human), json: self.json.swap(json) }
+    }
+}
+
+impl Lines {
+    fn swap(&self, mut filter: EnvFilter) -> EnvFilter {
+        // It fails only if the subscriber has gone, which lives as long as the process.
+        let _ = self.0.modify(|current| std::mem::swap(current, &mut filter));
+        filter
+    }
+}
+
+fn is_on(filter: &EnvFilter) -> bool {
+    filter.max_level_hint() != Some(LevelFilter::OFF)
+}
+
+/// Whether panics are to be lines of JSON, too.
+static JSON: AtomicBool = AtomicBool::new(false);
+
 /// Sends log lines to standard error from now on. In JSON, panics become log lines too; for people, Rust's own
 /// report with its line breaks reads better.
 ///
 /// # Errors
 /// [`LogError`], if called twice or with a level that is none.
-pub fn init(settings: &Log) -> Result<Style, LogError> {
+pub fn init(settings: &Log) -> Result<(Style, Logging), LogError> {
     let style = Style::detect(settings.format);
-    subscriber(style, &settings.level, io::stderr)?.try_init()?;
-    if style == Style::Json {
-        std::panic::set_hook(Box::new(log_panic));
-    }
-    Ok(style)
+    // Colour and clock are the terminal's, whichever style is written first.
+    let (subscriber, logging) = subscriber(style, &settings.level, io::stderr)?;
+    subscriber.try_init()?;
+    JSON.store(style == Style::Json, Ordering::Relaxed);
+    let for_people = std::panic::take_hook();
+    std::panic::set_hook(Box::new(move |panic| {
+        if JSON.load(Ordering::Relaxed) { log_panic(panic) } else { for_people(panic) }
+    }));
+    Ok((style, logging))
 }
 
 fn log_panic(panic: &PanicHookInfo<'_>) {
@@ -88,28 +154,42 @@ fn log_panic(panic: &PanicHookInfo<'_>) {
     tracing::error!(panic = message, place, backtrace, "a task panicked; this is a bug");
 }
 
-fn subscriber<W>(style: Style, level: &str, writer: W) -> Result<impl Subscriber + Send + Sync, LogError>
+fn subscriber<W>(
+    style: Style,
+    level: &str,
+    writer: W,
+) -> Result<(impl Subscriber + Send + Sync, Logging), LogError>
 where
-    W: for<'w> MakeWriter<'w> + Send + Sync + 'static,
+    W: for<'w> MakeWriter<'w> + Clone + Send + Sync + 'static,
 {
-    let layer: Box<dyn Layer<Registry> + Send + Sync> = match style {
-        Style::Json => Box::new(
+    let Filters { human, json } = Filters::new(style, level)?;
+    let ((human, human_lines), (json, json_lines)) = (reload::Layer::new(human), reload::Layer::new(json));
+    let (terminal, colour) = match style {
+        Style::Human { terminal, colour } => (terminal, colour),
+        // Should people's lines be asked for later, they are for a file.
+        Style::Json => (false, false),
+    };
+    let layers: Vec<Box<dyn Layer<Registry> + Send + Sync>> = vec![
+        Box::new(
             tracing_subscriber::fmt::layer()
                 .json()
                 .flatten_event(true)
                 .with_span_list(false)
-                .with_writer(writer),
+                .with_writer(writer.clone())
+                .with_filter(json),
         ),
-        Style::Human { terminal, colour } => Box::new(
+        Box::new(
             tracing_subscriber::fmt::layer()
                 .with_timer(Clock { time_only: terminal })
                 .fmt_fields(debug_fn(escaped_field).delimited(" "))
                 .with_ansi(colour)
                 .with_target(false)
-                .with_writer(writer),
+                .with_writer(writer)
+                .with_filter(human),
         ),
-    };
-    Ok(Registry::default().with(layer.with_filter(EnvFilter::try_new(filter(level))?)))
+    ];
+    let logging = Logging { human: Lines(human_lines), json: Lines(json_lines) };
+    Ok((Registry::default().with(layers), logging))
 }
 
 /// Libraries that tell of their daily work at `info`; their warnings are enough, unless `log.level` names them.
@@ -193,10 +273,43 @@ mod tests {
     fn logged(style: Style, level: &str, act: impl FnOnce()) -> String {
         let captured = Captured::default();
         let writer = captured.clone();
-        let subscriber = subscriber(style, level, move || writer.clone()).unwrap();
+        let (subscriber, _) = subscriber(style, level, move || writer.clone()).unwrap();
         tracing::subscriber::with_default(subscriber, act);
         let bytes = captured.0.lock().unwrap().clone();
         String::from_utf8(bytes).unwrap()
+    }
+
+    /// Level and format change between two lines, and back.
+    #[test]
+    fn other_filters_count_from_the_next_line_on() {
+        let captured = Captured::default();
+        let writer = captured.clone();
+        let (subscriber, logging) = subscriber(HUMAN, "info", move || writer.clone()).unwrap();
+        tracing::subscriber::with_default(subscriber, || {
+            let say = |what: &str| {
+                tracing::debug!("debug {what}");
+                tracing::info!("info {what}");
+            };
+            say("one");
+            let before = logging.swap(Filters::new(HUMAN, "debug").unwrap());
+            say("two");
+            logging.swap(before);
+            say("three");
+            logging.swap(Filters::new(Style::Json, "debug").unwrap());
+            say("four");
+            logging.swap(Filters::new(HUMAN, "off").unwrap());
+            say("five");
+        });
+        let bytes = captured.0.lock().unwrap().clone();
+        let text = String::from_utf8(bytes).unwrap();
+        let lines: Vec<&str> = text.lines().collect();
+        assert_eq!(lines.len(), 6, "{text}");
+        assert!(lines[0].ends_with("INFO info one") && lines[1].ends_with("DEBUG debug two"), "{text}");
+        assert!(lines[2].ends_with("INFO info two") && lines[3].ends_with("INFO info three"), "{text}");
+        for (line, message) in [(lines[4], "debug four"), (lines[5], "info four")] {
+            let event: serde_json::Value = serde_json::from_str(line).unwrap();
+            assert_eq!(event["message"], message);
+        }
     }
 
     const HUMAN: Style = Style::Human { terminal: false, colour: false };

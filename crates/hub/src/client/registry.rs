@@ -26,7 +26,7 @@ pub(crate) struct Registry {
     /// Connections of users who are somebody.
     by_user: Buckets<UserKey, Vec<Arc<Client>>>,
     count: AtomicUsize,
-    max: usize,
+    max: AtomicUsize,
 }
 
 /// What eviction compares. Client-chosen texts: hashed with the standard, keyed hasher.
@@ -83,20 +83,27 @@ impl Drop for Place {
 
 impl Registry {
     pub(crate) fn new(max: usize) -> Self {
-        let max = if max == 0 { usize::MAX } else { max };
-        Self {
+        let registry = Self {
             by_id: Buckets::new(),
             by_identity: Buckets::new(),
             by_user: Buckets::new(),
             count: AtomicUsize::new(0),
-            max,
-        }
+            max: AtomicUsize::new(0),
+        };
+        registry.set_max(max);
+        registry
+    }
+
+    /// How many places there are from now on; zero: no limit. Who has one keeps it.
+    pub(crate) fn set_max(&self, max: usize) {
+        self.max.store(if max == 0 { usize::MAX } else { max }, Ordering::Relaxed);
     }
 
     /// Takes a place for a connection of a tenant: `None` when every place is taken, an error when the tenant has as many as
     /// it may have.
     pub(crate) fn place(self: &Arc<Self>, tenant: &Arc<Tenant>) -> Option<Result<Place, usize>> {
-        let one_more = |count| (count < self.max).then_some(count + 1);
+        let max = self.max.load(Ordering::Relaxed);
+        let one_more = |count| (count < max).then_some(count + 1);
         self.count.fetch_update(Ordering::AcqRel, Ordering::Relaxed, one_more).ok()?;
         Some(match tenant.meter.connect() {
             Ok(()) => Ok(Place { registry: Arc::clone(self), tenant: Arc::clone(tenant) }),

@@ -321,7 +321,8 @@ impl Keeper {
 
     async fn trim(&self, hub: &Inner, room: &Room, bytes: u64) {
         let now = hub.now().as_millis();
-        match self.store.trim(&room.log_key(), room.class.history, now).await {
+        let history = room.class().history;
+        match self.store.trim(&room.log_key(), history, now).await {
             Ok(state) => {
                 room.meter.stored_changed(bytes, state.bytes);
                 room.trimmed(state);

@@ -121,6 +121,11 @@ impl Keeper {
         }
     }
 
+    /// How much may wait for the store from now on.
+    pub(crate) fn set_queue_bytes_max(&self, bytes_max: usize) {
+        self.queue.set_bytes_max(bytes_max);
+    }
+
     /// Says where the keeper runs, before anybody asks it for anything.
     pub(crate) fn lives_on(&self, runtime: Handle) {
         // Set once: a hub is built once.

@@ -5,6 +5,7 @@
 #![allow(clippy::vec_box)] // submissions are large, and move from one vector to another
 
 use std::collections::VecDeque;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
 
 use tokio::sync::Notify;
@@ -21,7 +22,7 @@ const BYTES_MAX: usize = 8 * 1024 * 1024;
 pub(super) struct Queue {
     state: Mutex<State>,
     filled: Notify,
-    bytes_max: usize,
+    bytes_max: AtomicUsize,
 }
 
 #[derive(Debug, Default)]
@@ -32,13 +33,18 @@ struct State {
 
 impl Queue {
     pub(super) fn new(bytes_max: usize) -> Self {
-        Self { state: Mutex::default(), filled: Notify::new(), bytes_max }
+        Self { state: Mutex::default(), filled: Notify::new(), bytes_max: AtomicUsize::new(bytes_max) }
+    }
+
+    /// What may wait from now on. What waits already stays.
+    pub(super) fn set_bytes_max(&self, bytes_max: usize) {
+        self.bytes_max.store(bytes_max, Ordering::Relaxed);
     }
 
     /// Queues a job, or gives it back when too much waits already.
     pub(super) fn offer(&self, job: Job, weight: usize) -> Result<(), Job> {
         let mut state = self.lock();
-        if state.bytes + weight > self.bytes_max {
+        if state.bytes + weight > self.bytes_max.load(Ordering::Relaxed) {
             return Err(job);
         }
         state.bytes += weight;

@@ -120,7 +120,7 @@ pub(crate) fn check<'a>(
         return check_conversation(hub, who, action, room, name);
     }
     if action == Action::Publish && !who.is_service() {
-        let publishers = room.map_or_else(|| hub.class_of(name).publishers, |room| room.class.publishers);
+        let publishers = room.map_or_else(|| hub.class_of(name).publishers, |room| room.class().publishers);
         if publishers == Publishers::Server {
             return Err(forbidden("only the server publishes to this room"));
         }

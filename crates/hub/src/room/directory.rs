@@ -188,7 +188,7 @@ impl Directory {
         if room.dismiss(hub, shard, Some((leaver, exit))) > 0 {
             return;
         }
-        if room.class.keeps() || room.is_expecting() {
+        if room.keeps() || room.is_expecting() {
             drop(bucket);
             hub.idle.put(room, room.lingers());
         } else {
@@ -207,6 +207,16 @@ impl Directory {
             self.end(hub, &mut bucket, name);
         }
         unused
+    }
+
+    /// Gives every room the class that its name has by now. A room that begins meanwhile has it already: it looks for its class
+    /// with its bucket held.
+    pub(crate) fn reclassify(&self, hub: &Inner) {
+        for room in self.all() {
+            if let Some(name) = &room.name {
+                room.reclassify(hub, &hub.class_of(name.as_str()));
+            }
+        }
     }
 
     /// Ends every room that nobody is in, whatever it keeps: the tenant is being erased.

@@ -125,7 +125,7 @@ impl Room {
 
     /// Offset of the oldest message that is worth showing: trimming may lag behind.
     pub(super) fn oldest(&self, state: &State) -> u64 {
-        let kept = match self.class.history.records_max {
+        let kept = match self.class().history.records_max {
             0 => u64::MAX,
             max => max,
         };

@@ -43,6 +43,12 @@ impl Idle {
         self.0.put(at, Arc::downgrade(room));
     }
 
+    /// As [`put`](Self::put), where the room may have to end sooner than it is listed for. It is looked at both times.
+    pub(super) fn put_anew(&self, room: &Arc<Room>, lingers: Option<Duration>) {
+        room.lock().stay.listed = false;
+        self.put(room, lingers);
+    }
+
     /// Ends the rooms whose time has come.
     pub(crate) fn sweep(&self, hub: &Inner, now: Instant) {
         for _ in 0..PER_SWEEP {

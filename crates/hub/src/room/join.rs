@@ -80,7 +80,7 @@ impl Room {
         if self.lacks_cursors(&state) {
             return Admission::Once(Need::Cursors);
         }
-        let members_max = self.class.members_max;
+        let members_max = self.class().members_max;
         if members_max > 0 && state.everybody() >= members_max {
             return Admission::Full;
         }
@@ -193,8 +193,8 @@ impl Room {
     }
 
     pub(super) fn forget_old(&self, hub: &Inner, state: &mut State) {
-        if self.class.keeps() {
-            state.tail.trim(&self.class.history, hub.now().as_millis());
+        if self.keeps() {
+            state.tail.trim(&self.class().history, hub.now().as_millis());
         }
         state.first = state.head + 1 - state.tail.len() as u64;
     }

@@ -25,6 +25,7 @@ mod topic;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use arc_swap::ArcSwap;
 use bytes::Bytes;
 use ecow::EcoString;
 use outspoke_bus::Topic as BusTopic;
@@ -59,7 +60,10 @@ pub(crate) struct Room {
     pub(crate) name: Option<RoomName>,
     /// Whose it is.
     pub(crate) tenant: EcoString,
-    pub(crate) class: Arc<RoomClass>,
+    /// What it keeps, tells and allows; another can take its place while it lives, but for what [`Room::reclassify`] keeps.
+    class: ArcSwap<RoomClass>,
+    /// What an acknowledgement means here, as long as it lives.
+    durability: Durability,
     /// What its tenant may use.
     pub(crate) meter: Arc<Meter>,
     /// Whose private conversation this is, if it is one.
@@ -167,7 +171,8 @@ impl Room {
         }
         let (state, keeper) = (Mutex::new(state), keeper.map(|(keeper, _)| keeper));
         let (pair, epoch) = (Pair::parse(name.as_str()).map(Box::new), AtomicU64::new(epoch));
-        Self { id, name: Some(name), tenant, class, meter, pair, bus_topic, keeper, epoch, state }
+        let (durability, class) = (class.durability, ArcSwap::new(class));
+        Self { id, name: Some(name), tenant, class, durability, meter, pair, bus_topic, keeper, epoch, state }
     }
 
     /// The room that everybody is in.
@@ -176,7 +181,8 @@ impl Room {
             id,
             name: None,
             tenant: EcoString::new(),
-            class,
+            durability: class.durability,
+            class: ArcSwap::new(class),
             meter,
             pair: None,
             bus_topic: None,
@@ -237,7 +243,39 @@ impl Room {
 
     /// What an acknowledgement means here.
     pub(crate) fn durability(&self) -> Durability {
-        self.class.durability
+        self.durability
+    }
+
+    /// What the room keeps, tells and allows now: look once per step, lest half of it be done by other rules.
+    pub(crate) fn class(&self) -> arc_swap::Guard<Arc<RoomClass>> {
+        self.class.load()
+    }
+
+    /// Whether the room keeps messages.
+    pub(crate) fn keeps(&self) -> bool {
+        self.durability != Durability::None
+    }
+
+    /// Gives the room another class. What it has, or has not, from its beginning stays: where its messages are kept, who is in
+    /// it, who has read how much. A room that begins later has all of the class.
+    pub(crate) fn reclassify(self: &Arc<Self>, hub: &Inner, class: &Arc<RoomClass>) {
+        let former = self.class.load_full();
+        let knows_members = former.presence || former.announce;
+        let own = RoomClass {
+            durability: former.durability,
+            store: former.store.clone(),
+            presence: class.presence && knows_members,
+            announce: class.announce && knows_members,
+            receipts: class.receipts && former.receipts,
+            ..(**class).clone()
+        };
+        self.class.store(if own == **class { Arc::clone(class) } else { Arc::new(own) });
+        if self.keeper.is_none() && self.keeps() {
+            self.forget_old(hub, &mut self.lock());
+        }
+        if self.members() == 0 && !self.is_everyone() {
+            hub.idle.put_anew(self, self.lingers());
+        }
     }
 
     /// Where the room's store keeps it.
@@ -290,7 +328,7 @@ impl Room {
             return;
         }
         let mut state = self.lock();
-        if state.total == 0 && !self.class.keeps() {
+        if state.total == 0 && !self.keeps() {
             return;
         }
         if let Some(target) = target
@@ -326,10 +364,10 @@ impl Room {
         }
         let publication = Arc::new(Publication::message(message, hub.dialects.len()));
         self.hand_out(hub, state, &publication);
-        if self.class.keeps() {
+        if self.keeps() {
             state.tail.count_in(&hub.history_memory);
             state.tail.push(Arc::clone(&publication));
-            state.tail.trim(&self.class.history, now.as_millis());
+            state.tail.trim(&self.class().history, now.as_millis());
             state.tail.relieve(hub.config().history_memory_bytes_max);
             state.first = state.head + 1 - state.tail.len() as u64;
         } else {
@@ -366,7 +404,7 @@ impl Room {
 
     /// Whether so much more than is worth keeping has gathered in the store that it is worth a step of its own.
     pub(crate) fn is_due_for_trimming(&self, log: &LogState) -> bool {
-        let Retention { records_max, bytes_max, .. } = self.class.history;
+        let Retention { records_max, bytes_max, .. } = self.class().history;
         let records = (log.head + 1).saturating_sub(log.first);
         let too_many = records_max > 0 && records > records_max + records_max / 8 + 64;
         let too_much = bytes_max > 0 && log.bytes > bytes_max + bytes_max / 8 + 16 * 1024;
@@ -388,7 +426,7 @@ impl Room {
         let Some(newest) = state.tail.iter().next_back().and_then(|newest| newest.message_ref()) else {
             return Some(CACHE_LINGERS);
         };
-        let age_max = self.class.history.age_max;
+        let age_max = self.class().history.age_max;
         // Counted from now rather than from the message: a room stays a little longer rather than too short.
         (!age_max.is_zero()).then_some(age_max).filter(|_| newest.position.is_some())
     }

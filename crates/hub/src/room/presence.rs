@@ -104,7 +104,8 @@ impl Overdue {
 impl Room {
     /// Whether the room knows who is in it.
     pub(super) fn keeps_roster(&self) -> bool {
-        !self.is_everyone() && (self.class.presence || self.class.announce)
+        let class = self.class();
+        !self.is_everyone() && (class.presence || class.announce)
     }
 
     /// A client comes, and is not counted yet.
@@ -184,8 +185,9 @@ impl Room {
 
     /// How long the leave is held back.
     fn grace(&self, hub: &Inner, client: &Client, exit: Exit, nobody_left: bool) -> Duration {
-        let grace = self.class.leave_grace;
-        if !self.class.announce || hub.stopping.load(Ordering::Acquire) {
+        let class = self.class();
+        let grace = class.leave_grace;
+        if !class.announce || hub.stopping.load(Ordering::Acquire) {
             return Duration::ZERO;
         }
         match exit {
@@ -201,7 +203,7 @@ impl Room {
     pub(super) fn is_expecting(&self) -> bool {
         let state = self.lock();
         let pending = state.roster.as_ref().and_then(|roster| roster.pending());
-        !self.class.leave_grace.is_zero() && pending.is_some_and(|pending| !pending.away.is_empty())
+        !self.class().leave_grace.is_zero() && pending.is_some_and(|pending| !pending.away.is_empty())
     }
 
     /// Puts the room on the hub's list, unless it is on it for then or sooner.
@@ -215,10 +217,10 @@ impl Room {
 
     /// Tells the members who came or went, now or with others.
     fn announce(self: &Arc<Self>, hub: &Inner, state: &mut State, kind: Kind, who: &Arc<Client>) {
-        if !self.class.announce || state.cancels_out(&kind, who.user()) {
+        if !self.class().announce || state.cancels_out(&kind, who.user()) {
             return;
         }
-        if state.everybody() > self.class.announce_members_max {
+        if state.everybody() > self.class().announce_members_max {
             self.gather(hub, state, &kind, who);
         } else if state.total > 0 {
             let from = Some(who.publisher());
@@ -231,7 +233,7 @@ impl Room {
     /// Notes who came or went, to be told with the others of the interval.
     fn gather(self: &Arc<Self>, hub: &Inner, state: &mut State, kind: &Kind, who: &Client) {
         let roster = state.roster.get_or_insert_default();
-        let at = Instant::now() + self.class.crowd_interval;
+        let at = Instant::now() + self.class().crowd_interval;
         let gathering = roster.pending_mut().gathering.get_or_insert_with(|| Gathering::until(at));
         let at = gathering.at;
         let side = if *kind == Kind::Join { &mut gathering.joined } else { &mut gathering.left };
@@ -294,7 +296,7 @@ impl Room {
     /// Tells the members that somebody is typing, or no longer, unless they are too many to care.
     pub(crate) fn tell_typing(self: &Arc<Self>, hub: &Inner, typing: Typing) {
         let state = self.lock();
-        if state.everybody() > 1 && state.everybody() <= self.class.announce_members_max {
+        if state.everybody() > 1 && state.everybody() <= self.class().announce_members_max {
             let publication = Publication::event(Event::Typing(typing), hub.dialects.len());
             self.hand_out(hub, &state, &Arc::new(publication));
         }
@@ -338,7 +340,7 @@ impl Room {
 
     fn note_last_seen(&self, hub: &Inner, client: &Client, now: Timestamp) {
         // Made-up ids are never asked for again.
-        if !self.class.presence || !direct::is_somebody(client.identity()) {
+        if !self.class().presence || !direct::is_somebody(client.identity()) {
             return;
         }
         if let (Some(keeper), Some(name)) = (&self.keeper, &self.name) {

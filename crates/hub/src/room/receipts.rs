@@ -254,7 +254,7 @@ impl Wanted {
 impl Room {
     /// Whether the room keeps who has read how much.
     pub(crate) fn keeps_receipts(&self) -> bool {
-        self.class.receipts && self.class.keeps() && self.name.is_some()
+        self.keeps() && self.class().receipts && self.name.is_some()
     }
 
     /// Whether the room must read who has read how much before anybody comes in.
@@ -630,7 +630,7 @@ impl Room {
     // ---- to the members ----
 
     fn note_untold(&self, state: &mut State, user: &UserId, moved: Untold) {
-        let crowd = state.total > self.class.receipts_members_max;
+        let crowd = state.total > self.class().receipts_members_max;
         let Some(receipts) = &mut state.receipts else { return };
         if !(moved.delivered || moved.seen) || state.total == 0 {
             return;
@@ -706,7 +706,7 @@ impl Room {
             let (delivered, seen) = if offset == head { (delivered, seen) } else { (0, 0) };
             let position = Position { epoch, offset: head };
             events.push(Event::ReceiptCounts(ReceiptCounts { room, position, delivered, seen }));
-            pause = Some(self.class.crowd_interval);
+            pause = Some(self.class().crowd_interval);
         }
         for event in events {
             self.hand_out(hub, state, &Arc::new(Publication::event(event, hub.dialects.len())));

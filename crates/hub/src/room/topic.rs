@@ -108,7 +108,7 @@ impl Room {
     /// Tells the members that one of them has another name, unless they are so many that nobody could follow.
     pub(crate) fn renamed(self: &Arc<Self>, hub: &Inner, who: Publisher, former: &EcoString) {
         let state = self.lock();
-        if self.is_everyone() || state.total > self.class.announce_members_max {
+        if self.is_everyone() || state.total > self.class().announce_members_max {
             return;
         }
         let body = Body::Text(former.clone());

@@ -29,7 +29,7 @@ impl Shard {
     ) -> Result<Flow, Refusal> {
         self.check_serving()?;
         let room = self.room_to_publish(key, room.as_deref())?;
-        if !room.class.amendments || !room.class.keeps() {
+        if !room.keeps() || !room.class().amendments {
             let name = room.name.as_ref().map_or("", |name| name.as_str());
             let detail = eco_format!("messages of the room \"{name}\" cannot be changed");
             return Err(Refusal::new(ErrorCode::Forbidden, detail));

@@ -47,6 +47,8 @@ pub(crate) enum Command {
     Close { client: Key, disconnect: Disconnect, reason: Option<EcoString> },
     /// Something the connection waited for may have happened.
     Wake(Key),
+    /// The hub's configuration is another.
+    Reconfigured,
     /// Accept no more messages. Obeying includes letting go of the [`LastCall`].
     Stop(Arc<LastCall>),
     /// Deliver what is before this, say goodbye to everybody, and end.

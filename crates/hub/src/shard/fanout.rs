@@ -134,7 +134,7 @@ impl Shard {
             frames.push(FrameOf { end: single.len() + joined.len(), logged, key });
         }
         let bytes = if publications.len() == 1 { single } else { joined.freeze() };
-        let (everyone, policy) = (room.is_everyone(), room.class.slow_client);
+        let (everyone, policy) = (room.is_everyone(), room.class().slow_client);
         Batch { room: room.id, everyone, policy, bytes, frames }
     }
 

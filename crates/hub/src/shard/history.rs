@@ -27,7 +27,7 @@ impl Shard {
     ) -> Result<Flow, Refusal> {
         let room = self.room_of_member(key, room)?;
         self.may(key, Action::History, &room)?;
-        if !room.class.keeps() {
+        if !room.keeps() {
             let name = room.name.as_ref().map_or("", |name| name.as_str());
             let detail = eco_format!("the room \"{name}\" keeps no messages");
             return Err(Refusal::new(ErrorCode::Forbidden, detail));

@@ -212,7 +212,7 @@ impl Shard {
                 hub.idle.put(&room, room.lingers());
                 return Ok((Arc::clone(&room), Outcome::Once(room, need)));
             }
-            Admission::Full => return Err(JoinError::RoomFull { max: room.class.members_max }),
+            Admission::Full => return Err(JoinError::RoomFull { max: room.class().members_max }),
         };
         connection.memberships.push(Membership {
             local: None,

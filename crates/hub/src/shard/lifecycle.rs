@@ -361,7 +361,8 @@ impl Shard {
 
     /// Looks at every connection whose time has come.
     pub(super) fn ring(&mut self) {
-        let now = u32::try_from(self.began.elapsed().as_nanos() / self.tick.as_nanos()).unwrap_or(Tick::MAX);
+        let passed = self.began.elapsed().as_nanos() / self.tick.as_nanos();
+        let now = self.base.saturating_add(Tick::try_from(passed).unwrap_or(Tick::MAX));
         let mut due = Vec::new();
         self.wheel.advance(now, &mut due);
         for (key, at) in due {

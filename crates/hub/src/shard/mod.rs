@@ -19,6 +19,7 @@ mod poller;
 mod presence;
 mod publishes;
 mod receive;
+mod reconfigure;
 mod requests;
 mod rooms;
 mod send;
@@ -43,6 +44,7 @@ use self::inbox::Inbox;
 use self::poller::Poller;
 use self::rooms::LocalRooms;
 use self::wheel::{Tick, Wheel};
+use crate::config::HeartbeatConfig;
 use crate::hub::Inner;
 use crate::room::RoomId;
 use crate::stats::Counters;
@@ -74,7 +76,9 @@ pub(crate) struct Shard {
     generation: u32,
     rooms: LocalRooms,
     wheel: Wheel,
+    /// When the clock showed `base`.
     began: Instant,
+    base: Tick,
     tick: Duration,
     /// What every connection of the shard reads into.
     scratch: Box<[u8]>,
@@ -84,6 +88,10 @@ pub(crate) struct Shard {
     payload: Vec<u8>,
     inflater: Inflater,
     deflater: Deflater,
+    /// Its level, and the smallest message it compresses.
+    deflates: (u32, usize),
+    /// What connections were told to keep to.
+    heartbeat: HeartbeatConfig,
     /// Connections whose outbox must be tried at the end of the turn.
     dirty: Vec<Key>,
     /// Connections not read from until the congestion ends.
@@ -121,9 +129,9 @@ const TURNS_PER_YIELD: usize = 16;
 
 impl Shard {
     pub(crate) fn new(index: usize, hub: Arc<Inner>) -> std::io::Result<Self> {
-        let config = &hub.config();
+        let config = hub.config.load_full();
         let deflater = Deflater::with_level(config.compression.level, config.compression.bytes_min);
-        let tick = lifecycle::tick_length(config);
+        let tick = lifecycle::tick_length(&config);
         Ok(Self {
             index,
             poller: Poller::new()?,
@@ -133,12 +141,15 @@ impl Shard {
             rooms: LocalRooms::default(),
             wheel: Wheel::new(),
             began: Instant::now(),
+            base: 0,
             tick,
             scratch: vec![0; SCRATCH_BYTES].into_boxed_slice(),
             replies: Vec::new(),
             payload: Vec::new(),
             inflater: Inflater::new(),
             deflater,
+            heartbeat: config.heartbeat,
+            deflates: (config.compression.level, config.compression.bytes_min),
             dirty: Vec::new(),
             throttled: Vec::new(),
             doomed: Vec::new(),
@@ -253,6 +264,7 @@ impl Shard {
                 self.begin_close_because(client, disconnect, reason);
             }
             Command::Wake(client) => self.woken(client),
+            Command::Reconfigured => self.reconfigured(),
             Command::Stop(last_call) => {
                 self.stage = Stage::Refusing;
                 // What was accepted before and is on its way into a store comes back before the farewell.

@@ -103,7 +103,7 @@ impl Shard {
 }
 
 fn check_presence(room: &Room) -> Result<(), Refusal> {
-    if room.class.presence {
+    if room.class().presence {
         return Ok(());
     }
     let detail = "this room does not tell who is in it";
@@ -122,7 +122,7 @@ impl Hub {
         after: Option<&UserId>,
         limit: usize,
     ) -> Option<outspoke_protocol::Presence> {
-        let room = self.tenant.directory.get(room).filter(|room| room.class.presence)?;
+        let room = self.tenant.directory.get(room).filter(|room| room.class().presence)?;
         Some(room.presence(room.name.clone()?, after, limit, usize::MAX))
     }
 }

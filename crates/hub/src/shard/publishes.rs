@@ -219,7 +219,7 @@ pub(super) fn key_of(client: &Client, name: &str) -> Bytes {
 }
 
 pub(super) fn check_size(room: &Room, body: &BodyRef<'_>) -> Result<(), Refusal> {
-    let (len, max) = (len_of(body), room.class.message_bytes_max);
+    let (len, max) = (len_of(body), room.class().message_bytes_max);
     if max > 0 && len > max {
         let detail = eco_format!("the message has {len} bytes; this room takes at most {max}");
         return Err(Refusal::new(ErrorCode::ContentTooLong, detail));

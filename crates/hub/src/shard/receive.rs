@@ -11,7 +11,7 @@ use std::task::{Context, Poll};
 use bytes::Bytes;
 use outspoke_protocol::{Disconnect, Payload};
 use outspoke_websocket::{
-    CloseCode, CloseFrame, Decoder, Item, Opcode, ProtocolError, Role, encode_close, encode_frame,
+    CloseCode, CloseFrame, Decoder, Item, Limits, Opcode, ProtocolError, Role, encode_close, encode_frame,
 };
 
 use super::command::Command;
@@ -94,7 +94,7 @@ impl Shard {
     /// Decodes received bytes and acts on them.
     pub(super) fn receive(&mut self, key: Key, input: &mut [u8]) {
         let now = self.now();
-        let limits = self.hub.limits;
+        let limits = Limits::new(self.hub.config().message_bytes_max);
         let Some(connection) = self.connection(key) else { return };
         connection.heard = now;
         if matches!(connection.phase, Phase::Closing { answered: true, .. }) {

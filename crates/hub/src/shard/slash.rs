@@ -144,7 +144,7 @@ impl Shard {
     fn who(&mut self, line: Line<'_>, room: Option<&str>) -> Result<Flow, Refusal> {
         let room = self.member_of(line, room)?;
         self.may(line.key, Action::Presence, &room)?;
-        let Some(name) = room.name.clone().filter(|_| room.class.presence) else {
+        let Some(name) = room.name.clone().filter(|_| room.class().presence) else {
             let (name, members) = (room.name.as_ref().map_or("", RoomName::as_str), room.members());
             let text = match members {
                 1 => eco_format!("nobody but you is in {name}"),

@@ -24,7 +24,12 @@ pub(crate) struct Wheel {
 
 impl Wheel {
     pub(crate) fn new() -> Self {
-        Self { buckets: (0..BUCKETS).map(|_| Vec::new()).collect(), now: 0 }
+        Self::at(0)
+    }
+
+    /// A wheel that begins at that tick.
+    pub(crate) fn at(now: Tick) -> Self {
+        Self { buckets: (0..BUCKETS).map(|_| Vec::new()).collect(), now }
     }
 
     pub(crate) fn now(&self) -> Tick {

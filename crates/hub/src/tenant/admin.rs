@@ -14,7 +14,7 @@ use outspoke_store::{FactKey, FactWrite, Store, StoreError};
 use serde::Serialize;
 use tokio::time::Instant;
 
-use super::{NAME_LEN_MAX, Tenant, Tenants, check_name};
+use super::{NAME_LEN_MAX, Tenant, Tenants, check_declared, check_name};
 use crate::facts::{self, TENANTS};
 use crate::hub::{Hub, Inner};
 use crate::keeper::{Keeper, key_of_epochs};
@@ -214,7 +214,7 @@ impl Inner {
     /// Another node has put or removed a tenant: what is stored of it counts here, too.
     pub(crate) fn read_tenant_again(self: &Arc<Self>, name: &str) {
         let Some(keeper) = self.keepers.first() else { return };
-        if self.tenants.is_declared(name) || (check_name(name).is_err() && !name.is_empty()) {
+        if self.tenants.is_declared(name) || check_declared(name).is_err() {
             return;
         }
         let (hub, name) = (Arc::clone(self), EcoString::from(name));
@@ -226,17 +226,35 @@ impl Inner {
                     Ok(quotas) => hub.tenants.put(&name, quotas),
                     Err(_) => tracing::error!(%name, "a tenant's stored quotas are damaged: put it again"),
                 },
-                Ok(None) => {
-                    let Some(tenant) = hub.tenants.find(&name).filter(|_| !name.is_empty()) else { return };
-                    let _closed = Closed::new(&tenant.meter);
-                    tenant.known.store(false, Ordering::Release);
-                    Hub::from(Arc::clone(&hub)).disconnect_all(&tenant).await;
-                }
+                Ok(None) => hub.forget_tenant(&name).await,
                 Err(error) => {
                     tracing::warn!(%name, %error, "a tenant that another node has changed was not read")
                 }
             }
         });
+    }
+
+    /// Nobody names this tenant to the hub any more: it is what is stored of it, or nothing.
+    pub(crate) fn undeclare(self: &Arc<Self>, name: &EcoString) {
+        if !self.keepers.is_empty() {
+            return self.read_tenant_again(name);
+        }
+        let (hub, name) = (Arc::clone(self), name.clone());
+        // Where no shard has begun there is nobody to send away either.
+        let Some(runtime) = self.timers.get() else { return };
+        drop(runtime.spawn(async move { hub.forget_tenant(&name).await }));
+    }
+
+    /// Nobody has named this tenant: it has the quotas of all, and its clients go.
+    async fn forget_tenant(self: &Arc<Self>, name: &str) {
+        let Some(tenant) = self.tenants.find(name) else { return };
+        self.tenants.unput(&tenant);
+        if name.is_empty() {
+            return;
+        }
+        let _closed = Closed::new(&tenant.meter);
+        tenant.known.store(false, Ordering::Release);
+        Hub::from(Arc::clone(self)).disconnect_all(&tenant).await;
     }
 }
 

@@ -11,6 +11,7 @@ use std::collections::{HashMap, HashSet};
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 
+use arc_swap::ArcSwap;
 use ecow::EcoString;
 use outspoke_protocol::Durability;
 use tokio::sync::watch;
@@ -19,8 +20,9 @@ pub(crate) use self::admin::count_soon;
 pub use self::admin::{InvalidTenantName, TenantData, TenantError, TenantInfo};
 use crate::analytics::Gauge;
 use crate::class::RoomClass;
+use crate::config::HubConfig;
 use crate::direct::Conversations;
-use crate::error::StartError;
+use crate::hub::Inner;
 use crate::quota::{Meter, Quotas};
 use crate::room::Room;
 use crate::room::directory::Directory;
@@ -53,6 +55,8 @@ pub(crate) struct Tenant {
     pub(crate) meter: Arc<Meter>,
     /// An operator has named it, and has not removed it since.
     known: AtomicBool,
+    /// Somebody has said what it may use; otherwise it is what the configuration says of tenants.
+    has_own_quotas: AtomicBool,
 }
 
 /// Nobody is let into a tenant of that name.
@@ -72,24 +76,37 @@ pub(crate) struct Tenants {
     next_room: Arc<AtomicU64>,
     rooms: Arc<AtomicUsize>,
     shards: usize,
+    rules: ArcSwap<Rules>,
+    /// Whether the stored ones are known.
+    read: watch::Sender<bool>,
+    /// Those named to the builder, or since.
+    declared: RwLock<HashSet<EcoString>>,
+}
+
+/// What the configuration says of tenants.
+#[derive(Debug)]
+struct Rules {
     /// Of the room that everybody is in.
     class: Arc<RoomClass>,
     policy: TenantPolicy,
     /// Of tenants that nobody has said other quotas for.
     quotas: Quotas,
-    /// Whether the stored ones are known.
-    read: watch::Sender<bool>,
-    /// Those named to the builder.
-    declared: HashSet<EcoString>,
+}
+
+impl Rules {
+    fn new(class: &RoomClass, policy: TenantPolicy, quotas: Quotas) -> Self {
+        let class = RoomClass { durability: Durability::None, announce: false, ..class.clone() };
+        Self { class: Arc::new(class), policy, quotas }
+    }
 }
 
 impl Tenants {
     pub(crate) fn new(shards: usize, class: &RoomClass, policy: TenantPolicy, quotas: Quotas) -> Self {
-        let class = Arc::new(RoomClass { durability: Durability::None, announce: false, ..class.clone() });
+        let rules = Rules::new(class, policy, quotas);
         let next_room = Arc::new(AtomicU64::new(1));
         let rooms = Arc::new(AtomicUsize::new(0));
         let unlimited = Quotas::default();
-        let nameless = Tenant::new(EcoString::new(), shards, &class, &next_room, &rooms, unlimited);
+        let nameless = Tenant::new(EcoString::new(), shards, &rules.class, &next_room, &rooms, unlimited);
         nameless.known.store(true, Ordering::Release);
         Self {
             by_name: RwLock::default(),
@@ -97,11 +114,9 @@ impl Tenants {
             next_room,
             rooms,
             shards,
-            class,
-            policy,
-            quotas,
+            rules: ArcSwap::from_pointee(rules),
             read: watch::Sender::new(true),
-            declared: HashSet::new(),
+            declared: RwLock::default(),
         }
     }
 
@@ -113,8 +128,9 @@ impl Tenants {
         let mut by_name = self.by_name.write().unwrap_or_else(PoisonError::into_inner);
         let make = || {
             let name = EcoString::from(name);
-            let (next_room, rooms) = (&self.next_room, &self.rooms);
-            Arc::new(Tenant::new(name, self.shards, &self.class, next_room, rooms, self.quotas))
+            // With the list held, so that nobody gets rules that are followed up already.
+            let (rules, next_room, rooms) = (self.rules.load(), &self.next_room, &self.rooms);
+            Arc::new(Tenant::new(name, self.shards, &rules.class, next_room, rooms, rules.quotas))
         };
         Arc::clone(by_name.entry(EcoString::from(name)).or_insert_with(make))
     }
@@ -132,7 +148,7 @@ impl Tenants {
         let open = match self.find(name) {
             Some(tenant) if tenant.meter.is_closed() => return Err(NotAdmitted::Unknown),
             Some(tenant) if tenant.is_known() => return Ok(tenant),
-            _ => self.policy == TenantPolicy::Any,
+            _ => self.rules.load().policy == TenantPolicy::Any,
         };
         match open {
             true => Ok(self.get(name)),
@@ -152,24 +168,54 @@ impl Tenants {
         std::iter::once(&self.nameless).chain(by_name.values()).cloned().collect()
     }
 
-    /// Sets the quotas of a tenant that was named to the builder.
-    pub(crate) fn declare(&mut self, name: &EcoString, quotas: Quotas) -> Result<(), StartError> {
-        if !name.is_empty() {
-            let invalid = |error| StartError::InvalidTenant { name: name.to_string(), error };
-            check_name(name).map_err(invalid)?;
+    /// Sets the quotas of the tenants that are named to the hub at its start or since, and returns those that no longer are.
+    pub(crate) fn declare_all(
+        &self,
+        tenants: &[(EcoString, Quotas)],
+    ) -> Result<Vec<EcoString>, InvalidTenantName> {
+        tenants.iter().try_for_each(|(name, _)| check_declared(name))?;
+        let named: HashSet<EcoString> = tenants.iter().map(|(name, _)| name.clone()).collect();
+        let former = {
+            let mut declared = self.declared.write().unwrap_or_else(PoisonError::into_inner);
+            std::mem::replace(&mut *declared, named)
+        };
+        for (name, quotas) in tenants {
+            self.put(name, *quotas);
         }
-        self.declared.insert(name.clone());
-        self.put(name, quotas);
-        Ok(())
+        Ok(former.into_iter().filter(|name| !self.is_declared(name)).collect())
     }
 
     fn is_declared(&self, name: &str) -> bool {
-        self.declared.contains(name)
+        self.declared.read().unwrap_or_else(PoisonError::into_inner).contains(name)
+    }
+
+    /// Lets every tenant have what another configuration says of it.
+    pub(crate) fn follow(&self, hub: &Inner, former: &HubConfig, config: &HubConfig) {
+        let rules = Rules::new(&config.rooms.default, config.tenants, config.tenant_quotas);
+        let class = Arc::clone(&rules.class);
+        self.rules.store(Arc::new(rules));
+        for tenant in self.all() {
+            if former.rooms.default != config.rooms.default {
+                tenant.everyone.reclassify(hub, &class);
+            }
+            let nameless = tenant.name.is_empty();
+            if !nameless && !tenant.has_own_quotas.load(Ordering::Acquire) {
+                tenant.meter.set(config.tenant_quotas);
+            }
+        }
+    }
+
+    /// Forgets the quotas that were said for a tenant.
+    fn unput(&self, tenant: &Tenant) {
+        let quotas = if tenant.name.is_empty() { Quotas::default() } else { self.rules.load().quotas };
+        tenant.has_own_quotas.store(false, Ordering::Release);
+        tenant.meter.set(quotas);
     }
 
     /// Sets a tenant's quotas; it is known from here on.
     pub(crate) fn put(&self, name: &str, quotas: Quotas) {
         let tenant = self.get(name);
+        tenant.has_own_quotas.store(true, Ordering::Release);
         tenant.meter.set(quotas);
         tenant.known.store(true, Ordering::Release);
     }
@@ -201,12 +247,18 @@ impl Tenant {
             everyone: Arc::new(everyone),
             meter,
             known: AtomicBool::new(false),
+            has_own_quotas: AtomicBool::new(false),
         }
     }
 
     pub(crate) fn is_known(&self) -> bool {
         self.known.load(Ordering::Acquire)
     }
+}
+
+/// Checks the name of a tenant that is named to the hub, which may be the nameless one.
+pub(crate) fn check_declared(name: &str) -> Result<(), InvalidTenantName> {
+    if name.is_empty() { Ok(()) } else { check_name(name) }
 }
 
 /// Checks a tenant's name: it stands in paths, host names and keys.

@@ -19,6 +19,7 @@ mod presence;
 mod pressure;
 mod pushes;
 mod receipts;
+mod reconfigure;
 mod recovery;
 mod shared;
 mod shelf;

@@ -42,7 +42,7 @@ pub enum ClusterCommand {
 /// Whom to ask.
 #[derive(Debug, Args)]
 pub struct ClusterArgs {
-    /// Address of any node, for example http://127.0.0.1:8080 [default: where `serve` would listen with these settings]
+    /// Address of the server (of a cluster: any), for example http://127.0.0.1:8080 [default: where `serve` would listen with these settings]
     #[arg(long, value_name = "URL")]
     server: Option<String>,
 
@@ -56,7 +56,7 @@ pub struct ClusterArgs {
 
     /// Print the API's JSON instead of lines
     #[arg(long)]
-    json: bool,
+    pub(super) json: bool,
 
     #[command(flatten)]
     settings: SettingsArgs,
@@ -371,14 +371,14 @@ fn report(args: &ClusterArgs, json: &str, text: &str) -> anyhow::Result<()> {
     if args.json { print(&format!("{}\n", json.trim_end())) } else { print(text) }
 }
 
-fn read<'a, T: Deserialize<'a>>(json: &'a str) -> Result<T, ClusterError> {
+pub(super) fn read<'a, T: Deserialize<'a>>(json: &'a str) -> Result<T, ClusterError> {
     let other = |error| ClusterError::Refused(format!("its answer is of another version ({error})"));
     serde_json::from_str(json).map_err(other)
 }
 
 /// Whom to ask, and with which key.
 #[derive(Debug)]
-struct Server {
+pub(super) struct Server {
     target: Target,
     key: Option<Key>,
     timeout: Duration,
@@ -394,7 +394,7 @@ impl std::fmt::Debug for Key {
 }
 
 impl Server {
-    fn of(args: &ClusterArgs) -> Result<Self, ClusterError> {
+    pub(super) fn of(args: &ClusterArgs) -> Result<Self, ClusterError> {
         let named = args.server.as_deref().map(|url| Target::from_url(url, "")).transpose();
         let named = named.map_err(ClusterError::Server)?;
         let (target, key) = match (named, args.key.clone()) {
@@ -413,7 +413,7 @@ impl Server {
     }
 
     /// One question to the API; the answer's JSON.
-    fn ask(&self, method: &str, path: &str) -> Result<String, ClusterError> {
+    pub(super) fn ask(&self, method: &str, path: &str) -> Result<String, ClusterError> {
         let Target { host, path: prefix } = &self.target;
         let deadline = Instant::now() + self.timeout;
         let mut stream = self.target.connect(deadline).map_err(ClusterError::Server)?;

@@ -1,12 +1,16 @@
-//! `outspoke config`: look over, print, begin a configuration.
+//! `outspoke config`: look over, print, begin a configuration; let a running server read it again.
 
 use std::io::{self, Write as _};
 use std::path::PathBuf;
+use std::process::ExitCode;
 
 use clap::{Args, Subcommand};
+use serde::Deserialize;
 
+use super::cluster::{ClusterArgs, Server, read};
 use super::{SettingsArgs, print};
 use crate::config::{Loaded, Source, load, reference, show};
+use crate::exit;
 
 /// What to do with the configuration.
 #[derive(Debug, Subcommand)]
@@ -15,6 +19,14 @@ pub enum ConfigCommand {
     Check(CheckArgs),
     /// Print every value that is in force, and where it came from.
     Show(ShowArgs),
+    /// Show what `reload` would change on a running server: setting by setting, with secrets masked.
+    #[command(after_help = exit::CODES_HELP)]
+    Diff(ClusterArgs),
+    /// Let a running server read its configuration again, from where it did at its start.
+    ///
+    /// All of it holds or nothing does. Settings that are decided when the server starts are named, and wait for that.
+    #[command(after_help = exit::CODES_HELP)]
+    Reload(ClusterArgs),
     /// Print the default configuration with comments, to begin your own: outspoke config default > config.yaml
     Default,
 }
@@ -39,14 +51,79 @@ pub struct ShowArgs {
     settings: SettingsArgs,
 }
 
-pub(super) fn run(command: ConfigCommand) -> anyhow::Result<()> {
+pub(super) fn run(command: ConfigCommand) -> anyhow::Result<ExitCode> {
     match command {
-        ConfigCommand::Check(args) => check(args),
+        ConfigCommand::Check(args) => check(args)?,
+        ConfigCommand::Diff(args) => reload(&args, true)?,
+        ConfigCommand::Reload(args) => reload(&args, false)?,
         ConfigCommand::Show(args) => {
             let loaded = load(&args.settings.sources())?;
-            print(&if args.json { show::json(&loaded) + "\n" } else { show::yaml(&loaded) })
+            print(&if args.json { show::json(&loaded) + "\n" } else { show::yaml(&loaded) })?;
         }
-        ConfigCommand::Default => print(&reference::config_yaml()),
+        ConfigCommand::Default => print(&reference::config_yaml())?,
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// What a server answers to a reload.
+#[derive(Debug, Deserialize)]
+struct Report {
+    changed: Vec<Change>,
+    waiting: Vec<Change>,
+    notes: Vec<String>,
+    warnings: Vec<String>,
+}
+
+#[derive(Debug, Deserialize)]
+struct Change {
+    key: String,
+    old: String,
+    new: String,
+    source: String,
+    counts: String,
+}
+
+impl Change {
+    fn line(&self) -> String {
+        let Self { key, old, new, source, counts } = self;
+        let when = match counts.as_str() {
+            "new_clients" => ", for clients that connect from now on",
+            "new_rooms" => ", in full for rooms that begin from now on",
+            _ => "",
+        };
+        format!("  {key}: {old} -> {new} ({source}{when})\n")
+    }
+}
+
+fn reload(args: &ClusterArgs, dry_run: bool) -> anyhow::Result<()> {
+    let path = if dry_run { "/reload?dry_run=true" } else { "/reload" };
+    let json = Server::of(args)?.ask("POST", path)?;
+    if args.json {
+        return print(&format!("{}\n", json.trim_end()));
+    }
+    let report: Report = read(&json)?;
+    for warning in &report.warnings {
+        // Whoever closed standard error does not want them.
+        let _ = writeln!(io::stderr(), "{warning}");
+    }
+    print(&report.text(dry_run))
+}
+
+impl Report {
+    fn text(&self, dry_run: bool) -> String {
+        let mut text = String::new();
+        let mut part = |title: &str, lines: Vec<String>| {
+            if !lines.is_empty() {
+                text.push_str(&format!("{title}:\n{}", lines.concat()));
+            }
+        };
+        part(
+            if dry_run { "would change" } else { "changed" },
+            self.changed.iter().map(Change::line).collect(),
+        );
+        part("in files", self.notes.iter().map(|note| format!("  {note}\n")).collect());
+        part("waiting for a restart of the server", self.waiting.iter().map(Change::line).collect());
+        if text.is_empty() { "ok: nothing differs\n".to_owned() } else { text }
     }
 }
 

@@ -136,7 +136,7 @@ pub fn main() -> ExitCode {
 fn run(cli: Cli) -> anyhow::Result<ExitCode> {
     match cli.command.unwrap_or(Command::Serve(cli.settings)) {
         Command::Serve(settings) => start(&settings)?,
-        Command::Config(command) => config::run(command)?,
+        Command::Config(command) => return config::run(command),
         Command::Store(command) => return store::run(command),
         Command::Cluster(command) => return cluster::run(command),
         Command::Healthcheck(args) => healthcheck::run(&args)?,
@@ -147,12 +147,13 @@ fn run(cli: Cli) -> anyhow::Result<ExitCode> {
 }
 
 fn start(settings: &SettingsArgs) -> anyhow::Result<()> {
-    let loaded = crate::config::load(&settings.sources())?;
-    let style = logging::init(&loaded.config.log)?;
+    let sources = settings.sources();
+    let loaded = crate::config::load(&sources)?;
+    let (style, logging) = logging::init(&loaded.config.log)?;
     for Warning { at, what, hint } in &loaded.warnings {
         tracing::warn!(%at, hint, "{what}");
     }
-    serve::run(&loaded, style)
+    serve::run(sources, &loaded, style, &logging)
 }
 
 /// The load generator's own command line, under the name that was typed.

@@ -151,15 +151,36 @@ pub(super) fn plain(name: &str) -> String {
     out
 }
 
-/// Hides `user:password@` in everything that looks like a URL.
+/// Hides what may be a password in everything that looks like a URL: all before the last `@`, and the values of a query that are
+/// named like secrets. Rather too much than too little: a password may have any character, escaped or not.
 pub(crate) fn mask_userinfo(text: &str) -> Cow<'_, str> {
     let Some((scheme, rest)) = text.split_once("://") else { return Cow::Borrowed(text) };
-    let (this, others) = rest.split_at(rest.find(',').unwrap_or(rest.len()));
-    let authority = &this[..this.find(['/', '?', '#']).unwrap_or(this.len())];
-    let Some(at) = authority.rfind('@') else {
-        return Cow::Owned(format!("{scheme}://{this}{}", mask_userinfo(others)));
-    };
-    Cow::Owned(format!("{scheme}://***{}{}", &this[at..], mask_userinfo(others)))
+    // Addresses in a list begin with a scheme each; a comma alone may belong to a password.
+    let end = rest.find("://").and_then(|next| rest[..next].rfind([',', ' '])).unwrap_or(rest.len());
+    let (this, others) = rest.split_at(end);
+    let (before, query) = this.split_once('?').map_or((this, None), |(before, query)| (before, Some(query)));
+    // A question mark may belong to a password, too.
+    let query = query.filter(|query| !query.contains('@'));
+    let address = if query.is_some() { before } else { this };
+    let mut masked = format!("{scheme}://");
+    match address.rfind('@') {
+        Some(at) => masked.extend(["***", &address[at..]]),
+        None => masked.push_str(address),
+    }
+    if let Some(query) = query {
+        let parameters: Vec<Cow<'_, str>> = query.split('&').map(mask_parameter).collect();
+        masked.extend(["?", &parameters.join("&")]);
+    }
+    masked.push_str(&mask_userinfo(others));
+    Cow::Owned(masked)
+}
+
+fn mask_parameter(parameter: &str) -> Cow<'_, str> {
+    let name = parameter.split('=').next().unwrap_or_default().to_ascii_lowercase();
+    let secret = ["pass", "pwd", "secret", "token", "key", "auth", "credential"]
+        .iter()
+        .any(|word| name.contains(word));
+    if secret { Cow::Owned(format!("{name}=***")) } else { Cow::Borrowed(parameter) }
 }
 
 #[cfg(test)]
@@ -173,6 +194,12 @@ mod tests {
             ("http://root:s3cret@etcd:2379/x", "http://***@etcd:2379/x"),
             ("http://a:1,https://u:p@b:2,http://c", "http://a:1,https://***@b:2,http://c"),
             ("http://u:p@ss@host", "http://***@host"),
+            ("http://u:p/s?s#s@host/x", "http://***@host/x"),
+            ("redis://u:a,b@host:1,redis://u:c@d:2", "redis://***@host:1,redis://***@d:2"),
+            (
+                "postgresql://h/db?user=u&password=p&sslmode=require",
+                "postgresql://h/db?user=u&password=***&sslmode=require",
+            ),
             ("3m", "3m"),
         ];
         for (text, masked) in cases {

@@ -5,13 +5,14 @@
 //! Ranges and cross-key rules are not decided here.
 
 use std::borrow::Cow;
+use std::fmt;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use super::address::ListenAddr;
 
 /// What a layer wrote for one key.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq, Hash)]
 pub enum Input {
     /// One value: `3m`, `"lobby"`, `true`.
     Scalar(String),
@@ -21,6 +22,18 @@ pub enum Input {
     Null,
     /// A mapping, or a sequence that holds more than plain values.
     Nested,
+}
+
+/// Without the values: any of them may be a secret.
+impl fmt::Debug for Input {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Scalar(_) => "Scalar",
+            Self::List(_) => "List",
+            Self::Null => "Null",
+            Self::Nested => "Nested",
+        })
+    }
 }
 
 impl Input {

@@ -6,6 +6,7 @@
 
 use std::collections::HashMap;
 use std::ffi::OsString;
+use std::fmt;
 use std::fs::File;
 use std::io::{self, Read};
 use std::path::PathBuf;
@@ -26,7 +27,7 @@ pub const FILE_VARIABLE: &str = "OUTSPOKE_CONFIG";
 const PREFIX: &str = "OUTSPOKE_";
 
 /// Where the settings come from.
-#[derive(Debug, Clone, Default)]
+#[derive(Clone, Default)]
 pub struct Sources {
     /// Which file to read.
     pub file: FileChoice,
@@ -49,7 +50,7 @@ pub enum FileChoice {
 }
 
 /// One setting from the command line.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq)]
 pub struct FlagValue {
     /// The flag as written: `--addr`, `--set`.
     pub flag: String,
@@ -409,6 +410,29 @@ impl Gathering<'_> {
 /// The variable that sets a key: `OUTSPOKE_SERVER__ADDR` for `server.addr`.
 pub fn variable_name(path: &str) -> String {
     format!("{PREFIX}{}", path.to_uppercase().replace('.', "__"))
+}
+
+impl Sources {
+    /// The file that is used when none is named on the command line.
+    pub(crate) fn searched(&self) -> PathBuf {
+        file_variable(&self.env).unwrap_or_else(|| PathBuf::from(IMPLICIT_FILE))
+    }
+}
+
+/// Neither the environment nor what was typed: both have secrets.
+impl fmt::Debug for Sources {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Sources")
+            .field("file", &self.file)
+            .field("flags", &self.flags)
+            .finish_non_exhaustive()
+    }
+}
+
+impl fmt::Debug for FlagValue {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("FlagValue").field("flag", &self.flag).field("key", &self.key).finish_non_exhaustive()
+    }
 }
 
 fn file_variable(env: &[(OsString, OsString)]) -> Option<PathBuf> {

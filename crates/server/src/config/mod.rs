@@ -9,6 +9,7 @@
 
 pub mod address;
 mod blocks;
+pub mod effect;
 mod entry;
 pub mod error;
 pub mod kind;

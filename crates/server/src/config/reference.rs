@@ -5,6 +5,7 @@
 use std::fmt::Write as _;
 
 use super::blocks::built_in;
+use super::effect::effect;
 use super::entry::shown_entry;
 use super::kind::{Form, Kind as _, Time};
 use super::layers::variable_name;
@@ -217,6 +218,7 @@ fn section_markdown(out: &mut String, section: &SectionInfo) {
         if let Some(former) = key.formerly {
             row("Old name", &format!("`{former}`"));
         }
+        row("Counts", &effect(key.path).to_string());
         row("Variable", &format!("`{}`", variable_name(key.path)));
         if key.is_list() {
             entry_markdown(out, key);

@@ -5,7 +5,10 @@
 //! what won and what it won over.
 
 use std::borrow::Cow;
+use std::collections::hash_map::RandomState;
 use std::collections::{HashMap, HashSet};
+use std::hash::{BuildHasher as _, Hash};
+use std::sync::LazyLock;
 
 use super::blocks::{ListAssignment, Written, built_in};
 use super::entry::{Entry, EntrySetting, shown_entry};
@@ -28,6 +31,14 @@ pub struct Setting {
     pub over: Vec<Source>,
     /// The entries, if the value is a list of blocks: what each says, in the order of the table.
     pub entries: Vec<Vec<EntrySetting>>,
+    /// What was written, as a number that is the same as long as it is. It means nothing in another process.
+    pub(crate) fingerprint: u64,
+}
+
+/// So that a secret can be compared with what it was, and not guessed from what is kept of it.
+fn fingerprint(what: impl Hash) -> u64 {
+    static KEY: LazyLock<RandomState> = LazyLock::new(RandomState::new);
+    KEY.hash_one(what)
 }
 
 /// Reads values and gathers what is wrong with them.
@@ -77,8 +88,9 @@ impl Resolver {
             }
         }
         over.retain(|source| *source != Source::Default);
-        let items = shown(key, &winner.input);
-        self.settings.push(Setting { key: *key, items, source: winner.source, over, entries: Vec::new() });
+        let (items, fingerprint) = (shown(key, &winner.input), fingerprint(&winner.input));
+        let (entries, source) = (Vec::new(), winner.source);
+        self.settings.push(Setting { key: *key, items, source, over, entries, fingerprint });
         self.winners.insert(key.path, winner.input);
         value
     }
@@ -102,7 +114,12 @@ impl Resolver {
         over.retain(|source| *source != Source::Default);
         let entries: Vec<_> = winner.1.iter().flatten().map(|written| shown_entry(key, written)).collect();
         let items = vec![super::show::flow(&entries)];
-        self.settings.push(Setting { key: *key, items, source: winner.0, over, entries });
+        let written = winner.1.iter().flatten().map(|written| {
+            let of = |known: &Key| written.keys.get(known.path).map(|(_, input)| (known.path, input));
+            key.entry.iter().filter_map(of).collect::<Vec<_>>()
+        });
+        let fingerprint = fingerprint(written.collect::<Vec<_>>());
+        self.settings.push(Setting { key: *key, items, source: winner.0, over, entries, fingerprint });
         values
     }
 

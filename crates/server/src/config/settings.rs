@@ -6,6 +6,9 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+mod reload;
+
+pub use self::reload::Reload;
 use super::address::ListenAddr;
 use super::kind::{
     Address, Backend, Bus, Count, Durability, Flag, Folder, FolderOrUsual, HostName, Level, LogFormat, Name,
@@ -39,6 +42,8 @@ pub struct Config {
     pub compression: Compression,
     /// What the server says about itself.
     pub log: Log,
+    /// Reading the configuration again.
+    pub reload: Reload,
     /// What the server keeps.
     pub data: Data,
     /// Several servers acting as one.
@@ -58,6 +63,7 @@ impl Section for Config {
         Analytics::describe(out);
         Compression::describe(out);
         Log::describe(out);
+        Reload::describe(out);
         Data::describe(out);
         Cluster::describe(out);
     }
@@ -75,6 +81,7 @@ impl Section for Config {
             analytics: Analytics::read(resolver),
             compression: Compression::read(resolver),
             log: Log::read(resolver),
+            reload: Reload::read(resolver),
             data: Data::read(resolver),
             cluster: Cluster::read(resolver),
         }

@@ -89,6 +89,11 @@ pub(super) fn open_sections(out: &mut String, open: &[String], wanted: &[String]
     }
 }
 
+/// The value of a setting in one line, masked.
+pub(crate) fn value_of(setting: &Setting) -> String {
+    value(setting.key.form, &setting.items)
+}
+
 /// A value in YAML.
 pub(super) fn value(form: Form, items: &[String]) -> String {
     match form {

@@ -3,7 +3,10 @@
 //! [`super::settings`] is written in this module's `section!` macro. Because the three come from one place, a
 //! setting cannot exist without documentation, a default, or a reader.
 
+use std::fmt;
+
 use super::entry::Entry;
+use super::error::mask_userinfo;
 use super::kind::Form;
 use super::resolve::Resolver;
 
@@ -117,6 +120,18 @@ pub(super) trait Block: Sized {
     fn read(entry: &mut Entry<'_>) -> Option<Self>;
 }
 
+/// A value as `Debug` may print it: secrets not at all, addresses without their passwords.
+pub(super) struct Masked<'a, T>(pub(super) &'a Key, pub(super) &'a T);
+
+impl<T: fmt::Debug> fmt::Debug for Masked<'_, T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.0.secret {
+            return f.write_str("***");
+        }
+        f.write_str(&mask_userinfo(&format!("{:?}", self.1)))
+    }
+}
+
 /// The doc comment as paragraphs: lines joined, blank lines kept as breaks.
 pub fn paragraphs(doc: &str) -> Vec<String> {
     doc.split("\n\n")
@@ -145,7 +160,7 @@ macro_rules! section {
         $(with { $($(#[doc = $sub_doc:literal])+ $sub:ident: $sub_ty:ty),+ $(,)? })?
     ) => {
         $(#[doc = $about])+
-        #[derive(Debug, Clone, PartialEq)]
+        #[derive(Clone, PartialEq)]
         pub struct $name {
             $(
                 $(#[doc = $doc])+
@@ -189,6 +204,16 @@ macro_rules! section {
             };)+)?
         }
 
+        impl std::fmt::Debug for $name {
+            fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                f.debug_struct(stringify!($name))
+                    $(.field(stringify!($field), &$crate::config::table::Masked(&Self::$field, &self.$field)))*
+                    $($(.field(stringify!($list), &self.$list))+)?
+                    $($(.field(stringify!($sub), &self.$sub))+)?
+                    .finish()
+            }
+        }
+
         impl $crate::config::table::Section for $name {
             fn describe(out: &mut Vec<$crate::config::table::SectionInfo>) {
                 out.push($crate::config::table::SectionInfo {
@@ -228,7 +253,7 @@ macro_rules! block {
         }
     ) => {
         $(#[doc = $about])+
-        #[derive(Debug, Clone, PartialEq)]
+        #[derive(Clone, PartialEq)]
         pub struct $name {
             $(
                 $(#[doc = $doc])*
@@ -244,6 +269,14 @@ macro_rules! block {
                 $($attr: $value,)*
                 ..block!(@key $how $($base)?, $field, $kind, ($($doc),*))
             };)*
+        }
+
+        impl std::fmt::Debug for $name {
+            fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                f.debug_struct(stringify!($name))
+                    $(.field(stringify!($field), &$crate::config::table::Masked(&Self::$field, &self.$field)))*
+                    .finish()
+            }
         }
 
         impl $crate::config::table::Block for $name {

@@ -6,6 +6,7 @@ pub(crate) mod api;
 mod health;
 mod page;
 
+pub(crate) use self::api::Kept;
 use axum::Router;
 use axum::http::{StatusCode, Uri};
 use axum::response::IntoResponse;
@@ -17,8 +18,9 @@ use crate::config::settings::{TenantHost, Tenants};
 
 /// Every route of the public listener.
 ///
-/// `name`: what the server is called among others, and where it is the only one.
-pub(crate) fn routes(hub: &Hub, config: &Config, name: &str) -> Router {
+/// `name`: what the server is called among others, and where it is the only one. Made anew for another configuration, with what
+/// was `kept`.
+pub(crate) fn routes(hub: &Hub, config: &Config, name: &str, kept: &Kept) -> Router {
     let server = &config.server;
     let mut routes = Router::new()
         .route("/health", get(health::health))
@@ -40,7 +42,7 @@ pub(crate) fn routes(hub: &Hub, config: &Config, name: &str) -> Router {
             .route("/t/{tenant}/gohub", any_service(by_path(gohub_endpoint())));
     }
     if config.api.enabled {
-        let api = api::Api::new(hub, &config.api, &config.tenants, name);
+        let api = api::Api::new(hub, &config.api, &config.tenants, name, kept);
         routes = routes.nest(api::BASE, api::routes(api));
     }
     if server.page && config.api.enabled {

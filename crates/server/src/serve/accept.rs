@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
+use arc_swap::ArcSwap;
 use axum::Router;
 use axum::extract::ConnectInfo;
 use hyper::Request;
@@ -20,6 +21,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 use tower_service::Service as _;
 
+use super::reload::Front;
 use crate::config::settings::Server;
 use crate::limits::RESERVED;
 
@@ -48,10 +50,9 @@ impl HeaderLimits {
 #[derive(Debug)]
 pub(super) struct Acceptor {
     pub(super) listener: TcpListener,
-    pub(super) routes: Router,
+    pub(super) front: Front,
     pub(super) hub: Hub,
     pub(super) descriptors_max: usize,
-    pub(super) limits: HeaderLimits,
     pub(super) stopping: watch::Receiver<bool>,
 }
 
@@ -108,8 +109,8 @@ impl Acceptor {
     }
 
     fn begin(&self, stream: TcpStream, peer: SocketAddr, ticket: Ticket) {
-        let routes = self.routes.clone();
-        tokio::spawn(converse(stream, peer, routes, self.limits, self.stopping.clone(), ticket));
+        let (routes, limits) = (Arc::clone(&self.front.routes), **self.front.limits.load());
+        tokio::spawn(converse(stream, peer, routes, limits, self.stopping.clone(), ticket));
     }
 
     async fn pause(&self, error: &std::io::Error) {
@@ -125,7 +126,7 @@ impl Acceptor {
 async fn converse(
     stream: TcpStream,
     peer: SocketAddr,
-    routes: Router,
+    routes: Arc<ArcSwap<Router>>,
     limits: HeaderLimits,
     mut stopping: watch::Receiver<bool>,
     ticket: Ticket,
@@ -139,7 +140,8 @@ async fn converse(
     let service = service_fn(move |mut request: Request<Incoming>| {
         request.extensions_mut().insert(ConnectInfo(peer));
         request.extensions_mut().insert(ClientAddress::new(peer.ip()));
-        routes.clone().call(request)
+        // Those that hold now: the next request on the same connection may get others.
+        Router::clone(&routes.load()).call(request)
     });
     let connection = http.serve_connection(TokioIo::new(stream), service);
     let mut connection = std::pin::pin!(connection.with_upgrades());

@@ -1,25 +1,31 @@
 //! From a loaded configuration to a listening server, and back to a stopped one.
 //!
-//! Wiring, in this order: descriptors, listener, stores, hub, routes, banner; then the accept loop until a signal; then
+//! Wiring, in this order: descriptors, listener, stores, hub, routes, what follows another configuration, banner; then the
+//! accept loop until a signal to stop; then
 //! the listener closes, requests in flight are answered, and the hub says goodbye to every client.
 
 mod accept;
 mod cluster;
 mod hub;
 mod listen;
+mod reload;
 mod signals;
 mod tenants;
 
 use std::sync::Arc;
 
 use anyhow::Context as _;
+use arc_swap::ArcSwap;
 use tokio::sync::watch;
 
+use self::signals::Told;
 use crate::banner::Banner;
-use crate::config::Loaded;
+use crate::config::{Loaded, Sources};
 use crate::http;
 use crate::limits::DescriptorLimit;
-use crate::logging::Style;
+use crate::logging::{Logging, Style};
+use crate::reload::watch::Watch;
+use crate::reload::{Asker, Reloader};
 use crate::startup::StartError;
 use crate::storage;
 
@@ -30,7 +36,7 @@ const HTTP_THREADS_MAX: usize = 4;
 ///
 /// # Errors
 /// Whatever keeps the server from starting, with its cure.
-pub fn run(loaded: &Loaded, style: Style) -> anyhow::Result<()> {
+pub fn run(sources: Sources, loaded: &Loaded, style: Style, logging: &Logging) -> anyhow::Result<()> {
     let descriptors = DescriptorLimit::raise();
     if !descriptors.is_usable() {
         return Err(StartError::TooFewDescriptors(descriptors).into());
@@ -46,10 +52,16 @@ pub fn run(loaded: &Loaded, style: Style) -> anyhow::Result<()> {
         .enable_all()
         .build()
         .context("cannot start the HTTP threads")?;
-    runtime.block_on(serve(loaded, style, descriptors))
+    runtime.block_on(serve(sources, loaded, style, logging, descriptors))
 }
 
-async fn serve(loaded: &Loaded, style: Style, descriptors: DescriptorLimit) -> anyhow::Result<()> {
+async fn serve(
+    sources: Sources,
+    loaded: &Loaded,
+    style: Style,
+    logging: &Logging,
+    descriptors: DescriptorLimit,
+) -> anyhow::Result<()> {
     let config = &loaded.config;
     // Before stores and hub: an address in use must not open files nor start threads.
     let listener = listen::bind(&config.server, loaded.source("server.addr"))?;
@@ -66,15 +78,25 @@ async fn serve(loaded: &Loaded, style: Style, descriptors: DescriptorLimit) -> a
     // Who reads that the server is ready is not to be told to try again. A store that is away is no reason to wait for ever.
     hub.tenants_known(config.store.timeout).await;
     let (stop, stopping) = watch::channel(false);
-    let routes = http::routes(&hub, config, &cluster::name(&config.cluster, bound));
+    let (name, kept) = (cluster::name(&config.cluster, bound), http::Kept::default());
+    let front = reload::Front {
+        routes: Arc::new(ArcSwap::from_pointee(http::routes(&hub, config, &name, &kept))),
+        limits: Arc::new(ArcSwap::from_pointee(accept::HeaderLimits::of(&config.server))),
+    };
+    let mut reloader = Reloader::new(sources, loaded.clone());
+    reload::hub_parts(&mut reloader, &hub, descriptors);
+    reload::front_parts(&mut reloader, &front, &hub, &name, &kept);
+    reload::log_part(&mut reloader, logging);
+    let reloader = Arc::new(reloader);
+    kept.reload.set(&reloader);
     let acceptor = accept::Acceptor {
         listener,
-        routes,
+        front,
         hub: hub.clone(),
         descriptors_max: usize::try_from(descriptors.soft).unwrap_or(usize::MAX),
-        limits: accept::HeaderLimits::of(&config.server),
         stopping,
     };
+    let watching = tokio::spawn(Watch::new(Arc::clone(&reloader)).run());
     let accepting = tokio::spawn(acceptor.run());
     Banner {
         loaded,
@@ -86,12 +108,22 @@ async fn serve(loaded: &Loaded, style: Style, descriptors: DescriptorLimit) -> a
     }
     .announce(style);
 
-    let signal = signals.next().await;
-    let patience = config.server.shutdown_timeout;
+    let signal = loop {
+        match signals.next().await {
+            Told::Stop(signal) => break signal,
+            Told::Reload => {
+                let reloader = Arc::clone(&reloader);
+                // Logged there. Whoever sends several gets several, one after the other.
+                let _ = tokio::task::spawn_blocking(move || reloader.reload(&Asker::Signal, false)).await;
+            }
+        }
+    };
+    watching.abort();
+    let patience = reloader.loaded().config.server.shutdown_timeout;
     tracing::info!(signal, clients = hub.client_count(), timeout = ?patience, "stopping; a second signal ends at once");
     // No grace for who insists; nothing stored is lost by it.
     tokio::spawn(async move {
-        signals.next().await;
+        while let Told::Reload = signals.next().await {}
         std::process::exit(signals::SECOND_SIGNAL);
     });
     let _ = stop.send(true);

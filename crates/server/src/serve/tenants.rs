@@ -2,6 +2,7 @@
 
 use std::collections::HashSet;
 
+use ecow::EcoString;
 use outspoke_hub::{HubBuilder, Quotas};
 
 use crate::config::settings::{Tenant, Tenants};
@@ -16,22 +17,28 @@ pub(super) fn quotas(tenants: &Tenants) -> Quotas {
     }
 }
 
-/// Names the tenants to the hub: those of the list, and those that a host name leads to.
-pub(super) fn declare(mut builder: HubBuilder, tenants: &Tenants) -> HubBuilder {
+/// Names the tenants to the hub.
+pub(super) fn declare(builder: HubBuilder, tenants: &Tenants) -> HubBuilder {
+    declared(tenants).into_iter().fold(builder, |builder, (name, quotas)| builder.tenant(name, quotas))
+}
+
+/// The tenants that are named: those of the list, and those that a host name leads to.
+pub(super) fn declared(tenants: &Tenants) -> Vec<(EcoString, Quotas)> {
+    let mut declared = Vec::new();
     if !tenants.enabled {
-        return builder;
+        return declared;
     }
     let mut named = HashSet::new();
     for tenant in &tenants.list {
         named.insert(tenant.name.as_str());
-        builder = builder.tenant(tenant.name.as_str(), quotas_of(tenant));
+        declared.push((tenant.name.as_str().into(), quotas_of(tenant)));
     }
     for host in &tenants.hosts {
         if named.insert(host.tenant.as_str()) {
-            builder = builder.tenant(host.tenant.as_str(), quotas(tenants));
+            declared.push((host.tenant.as_str().into(), quotas(tenants)));
         }
     }
-    builder
+    declared
 }
 
 fn quotas_of(tenant: &Tenant) -> Quotas {

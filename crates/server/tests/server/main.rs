@@ -15,6 +15,7 @@ mod heartbeat;
 mod http;
 mod identity;
 mod limits;
+mod reload;
 mod rooms;
 mod shutdown;
 mod start;

@@ -13,7 +13,7 @@ use outspoke_testkit::{ScriptedClient, attach_with};
 use serde_json::{Value, json};
 use tower::ServiceExt as _;
 
-use super::{Api, routes};
+use super::{Api, Kept, routes};
 use crate::config::{FileChoice, FlagValue, Sources, load};
 
 const KEY: &str = "a-key-for-tests-0123456789";
@@ -62,7 +62,7 @@ async fn expect(hub: &Hub, method: &str, path: &str, body: Option<Value>, status
     let flag = FlagValue { flag: "--set".into(), key: "api.keys".into(), value: KEY.into() };
     let sources = Sources { file: FileChoice::None, flags: vec![flag], ..Sources::default() };
     let config = load(&sources).unwrap().config;
-    let api = routes(Api::new(hub, &config.api, &config.tenants, "machine:8080"));
+    let api = routes(Api::new(hub, &config.api, &config.tenants, "machine:8080", &Kept::default()));
     let request = Request::builder()
         .method(method)
         .uri(path)

@@ -7,7 +7,7 @@
 
 use std::collections::HashMap;
 use std::net::{IpAddr, SocketAddr};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
 use axum::extract::{ConnectInfo, Request, State};
@@ -32,7 +32,7 @@ const ADDRESSES_MAX: usize = 10_000;
 pub(super) struct Keys {
     keys: Vec<Padded>,
     open: bool,
-    guesses: Guesses,
+    guesses: Arc<Guesses>,
 }
 
 struct Padded {
@@ -60,9 +60,9 @@ impl Padded {
 }
 
 impl Keys {
-    pub(super) fn new(keys: &[String], open: bool) -> Self {
+    pub(super) fn new(keys: &[String], open: bool, guesses: &Arc<Guesses>) -> Self {
         let keys = keys.iter().filter_map(|key| Padded::new(key.as_bytes())).collect();
-        Self { keys, open, guesses: Guesses::default() }
+        Self { keys, open, guesses: Arc::clone(guesses) }
     }
 
     fn check(&self, headers: &HeaderMap, peer: IpAddr) -> Result<(), ApiError> {
@@ -148,7 +148,7 @@ pub(super) async fn check(State(api): State<Api>, request: Request, next: Next) 
 
 /// A leaky bucket of wrong keys for each address.
 #[derive(Debug, Default)]
-struct Guesses(Mutex<HashMap<IpAddr, (f64, Instant)>>);
+pub(super) struct Guesses(Mutex<HashMap<IpAddr, (f64, Instant)>>);
 
 impl Guesses {
     fn allowed(&self, address: IpAddr, now: Instant) -> bool {
@@ -194,7 +194,7 @@ mod tests {
 
     #[test]
     fn only_a_whole_key_opens() {
-        let keys = Keys::new(&["secret-one".to_owned(), "secret-two".to_owned()], false);
+        let keys = Keys::new(&["secret-one".to_owned(), "secret-two".to_owned()], false, &Arc::default());
         let with = |value| status(&keys, &[(header::AUTHORIZATION, value)]);
         assert_eq!((with("Bearer secret-one"), with("bearer  secret-two")), (None, None));
         for wrong in [
@@ -214,12 +214,12 @@ mod tests {
 
     #[test]
     fn without_keys_nobody_comes_in_unless_it_is_open_and_then_only_this_machine() {
-        let closed = Keys::new(&[], false);
+        let closed = Keys::new(&[], false, &Arc::default());
         assert_eq!(
             status(&closed, &[(header::HOST, "localhost"), (header::AUTHORIZATION, "Bearer ")]),
             Some(403)
         );
-        let open = Keys::new(&[], true);
+        let open = Keys::new(&[], true, &Arc::default());
         for host in ["localhost", "localhost:8080", "127.0.0.1:8080", "[::1]:8080", "127.9.9.9"] {
             assert_eq!(status(&open, &[(header::HOST, host)]), None, "{host}");
         }
@@ -247,7 +247,7 @@ mod tests {
 
     #[test]
     fn keys_are_in_no_debug_text() {
-        let keys = Keys::new(&["secret-one".to_owned()], false);
+        let keys = Keys::new(&["secret-one".to_owned()], false, &Arc::default());
         assert!(!format!("{keys:?}").contains("secret"), "{keys:?}");
     }
 }

@@ -16,6 +16,7 @@ mod messages;
 mod nodes;
 mod openapi;
 mod publish;
+mod reload;
 mod rooms;
 mod said;
 mod tenants;
@@ -33,8 +34,9 @@ use axum::routing::{MethodRouter, delete, get, post};
 use outspoke_hub::{Hub, RoomName};
 
 use self::error::ApiError;
-use self::key::Keys;
+use self::key::{Guesses, Keys};
 use crate::config::settings;
+use crate::reload::Handle;
 
 /// Where the API is.
 pub(crate) const BASE: &str = "/api/v1";
@@ -51,16 +53,31 @@ pub(crate) struct Api {
     tenants: bool,
     /// What this server is called where it is the only one.
     name: Arc<str>,
+    reload: Handle,
+}
+
+/// What outlives the routes: they are made anew when the configuration is another.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Kept {
+    guesses: Arc<Guesses>,
+    pub(crate) reload: Handle,
 }
 
 impl Api {
-    pub(crate) fn new(hub: &Hub, api: &settings::Api, tenants: &settings::Tenants, name: &str) -> Self {
+    pub(crate) fn new(
+        hub: &Hub,
+        api: &settings::Api,
+        tenants: &settings::Tenants,
+        name: &str,
+        kept: &Kept,
+    ) -> Self {
         Self {
             hub: hub.clone(),
-            keys: Arc::new(Keys::new(&api.keys, api.open_on_loopback)),
+            keys: Arc::new(Keys::new(&api.keys, api.open_on_loopback, &kept.guesses)),
             body_bytes_max: api.body_bytes_max,
             tenants: tenants.enabled,
             name: name.into(),
+            reload: kept.reload.clone(),
         }
     }
 }
@@ -107,6 +124,7 @@ fn table() -> Vec<Route> {
         route("/nodes/{node}/drain", &["post"], post(nodes::drain)),
         route("/nodes/{node}/resume", &["post"], post(nodes::resume)),
         route("/cluster/check", &["post"], post(nodes::check)),
+        route("/reload", &["post"], post(reload::reload)),
         route("/affinity", &["get"], get(nodes::affinity)),
         route("/analytics", &["get"], get(analytics::tenant)),
         route("/analytics/rooms", &["get"], get(analytics::top)),

@@ -1,0 +1,113 @@
+//! The parts of the server that follow another configuration while it runs: the one place where they are wired.
+//!
+//! In this order: the hub first, which judges most; its tenants; the routes, with whatever they were built from; the log last,
+//! so that what went wrong before is written as it would have been.
+
+use std::sync::Arc;
+
+use anyhow::Context as _;
+use arc_swap::ArcSwap;
+use axum::Router;
+use outspoke_hub::{Hub, HubConfig};
+
+use super::accept::HeaderLimits;
+use super::{hub, tenants};
+use crate::config::{Config, Loaded};
+use crate::http;
+use crate::limits::DescriptorLimit;
+use crate::logging::{Filters, Logging};
+use crate::reload::Reloader;
+use crate::reload::part::Step;
+
+/// What the accept loop looks at for each request and connection.
+#[derive(Clone, Debug)]
+pub(super) struct Front {
+    pub(super) routes: Arc<ArcSwap<Router>>,
+    pub(super) limits: Arc<ArcSwap<HeaderLimits>>,
+}
+
+/// Lets the hub's configuration follow, and its tenants.
+pub(super) fn hub_parts(reloader: &mut Reloader, hub: &Hub, descriptors: DescriptorLimit) {
+    let of = hub.clone();
+    reloader.part("the hub", move |next| {
+        let next = hub_config(&of, &next.config, descriptors)?;
+        of.check_reconfigure(&next)?;
+        let hub = of.clone();
+        Ok(Step::new(move || {
+            let former = HubConfig::clone(&hub.config());
+            hub.reconfigure(next)?;
+            // It lived by it a moment ago.
+            Ok(Box::new(move || drop(hub.reconfigure(former))))
+        }))
+    });
+    let of = hub.clone();
+    let in_force = Arc::new(ArcSwap::from_pointee(tenants::declared(&reloader.loaded().config.tenants)));
+    reloader.part("the tenants", move |next| {
+        let (hub, in_force) = (of.clone(), Arc::clone(&in_force));
+        let next = Arc::new(tenants::declared(&next.config.tenants));
+        Ok(Step::new(move || {
+            let former = in_force.load_full();
+            if former != next {
+                hub.declare_tenants(&next)?;
+                in_force.store(Arc::clone(&next));
+            }
+            Ok(Box::new(move || {
+                if former != next {
+                    let _ = hub.declare_tenants(&former);
+                    in_force.store(former);
+                }
+            }))
+        }))
+    });
+}
+
+/// What the settings say, with what a running hub cannot change as it is: that waits for a restart, and is reported.
+fn hub_config(hub: &Hub, settings: &Config, descriptors: DescriptorLimit) -> anyhow::Result<HubConfig> {
+    let now = hub.config();
+    let next = hub::config(settings, descriptors)?;
+    Ok(HubConfig {
+        shards: now.shards,
+        inbox_bytes_max: now.inbox_bytes_max,
+        analytics: now.analytics,
+        ..next
+    })
+}
+
+/// Lets everything follow that is answered over HTTP: keys, pages, hosts, limits of bodies and headers.
+pub(super) fn front_parts(reloader: &mut Reloader, front: &Front, hub: &Hub, name: &str, kept: &http::Kept) {
+    let (routes, hub, name, kept) = (Arc::clone(&front.routes), hub.clone(), name.to_owned(), kept.clone());
+    reloader.part("the routes", move |next| {
+        Ok(Step::swap(&routes, http::routes(&hub, &next.config, &name, &kept)))
+    });
+    let limits = Arc::clone(&front.limits);
+    reloader.part("the limits of headers", move |next| {
+        Ok(Step::swap(&limits, HeaderLimits::of(&next.config.server)))
+    });
+}
+
+/// Lets level and format of the log follow.
+pub(super) fn log_part(reloader: &mut Reloader, logging: &Logging) {
+    let logging = logging.clone();
+    let (level, format) = {
+        let log = &reloader.loaded().config.log;
+        (log.level.clone(), log.format)
+    };
+    let in_force = Arc::new(ArcSwap::from_pointee((level, format)));
+    reloader.part("the log", move |next: &Loaded| {
+        let next = &next.config.log;
+        let filters = Filters::of(next).context("log.level cannot be used")?;
+        let (logging, in_force) = (logging.clone(), Arc::clone(&in_force));
+        let next = Arc::new((next.level.clone(), next.format));
+        Ok(Step::new(move || {
+            if *in_force.load_full() == *next {
+                return Ok(Box::new(|| {}));
+            }
+            let former = in_force.swap(next);
+            let filters = logging.swap(filters);
+            Ok(Box::new(move || {
+                in_force.store(former);
+                drop(logging.swap(filters));
+            }))
+        }))
+    });
+}
