@@ -168,7 +168,7 @@ pub trait Authenticator: fmt::Debug + Send + Sync + 'static {
 }
 
 /// Something that a client wants to do in a room, for an [`Authorizer`].
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 #[non_exhaustive]
 pub struct Ask {
     /// Who wants it.
@@ -188,6 +188,18 @@ impl Ask {
     #[must_use]
     pub fn new(identity: Arc<Identity>, action: Action, room: RoomName) -> Self {
         Self { identity, action, room, token: None, body: None }
+    }
+}
+
+/// The token does not show itself.
+impl fmt::Debug for Ask {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Ask")
+            .field("user", &self.identity.user)
+            .field("action", &self.action)
+            .field("room", &self.room)
+            .field("token", &self.token.as_ref().map(|_| "..."))
+            .finish_non_exhaustive()
     }
 }
 

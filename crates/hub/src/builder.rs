@@ -279,6 +279,7 @@ impl HubBuilder {
             commands,
             authenticator: authenticator.unwrap_or_else(|| Arc::clone(&open_mode) as _),
             open_mode,
+            asks: authorizer.as_ref().map(|authorizer| authorizer.asks()).unwrap_or_default(),
             authorizer,
             shards: (0..count).map(|_| mailbox()).collect(),
             registry: Arc::new(Registry::new(config.connections_max)),

@@ -71,6 +71,13 @@ pub struct Context {
 }
 
 impl Context {
+    /// What holds now for who asked: the identity of the last credential that was accepted, which may be a fresher one than
+    /// the connection began with.
+    #[must_use]
+    pub fn identity(&self) -> Arc<crate::Identity> {
+        self.client.standing()
+    }
+
     /// The message's data as the type that the handler expects. Without data this reads `null`.
     ///
     /// # Errors

@@ -21,7 +21,7 @@ use outspoke_websocket::{Window, encode_frame};
 use tokio::sync::{oneshot, watch};
 
 use crate::analytics::Analytics;
-use crate::auth::{Authenticator, Authorizer, Identity, OpenByConfig};
+use crate::auth::{Asks, Authenticator, Authorizer, Identity, OpenByConfig};
 use crate::builder::HubBuilder;
 use crate::class::RoomClass;
 use crate::client::Client;
@@ -74,6 +74,8 @@ pub(crate) struct Inner {
     /// Who decides where nobody else was said to.
     pub(crate) open_mode: Arc<OpenByConfig>,
     pub(crate) authorizer: Option<Arc<dyn Authorizer>>,
+    /// What it wants to be asked about.
+    pub(crate) asks: Asks,
     pub(crate) shards: Box<[Mailbox]>,
     pub(crate) registry: Arc<Registry>,
     pub(crate) tenants: Tenants,

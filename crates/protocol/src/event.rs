@@ -21,6 +21,22 @@ pub enum Event {
     Welcome(Box<Welcome>),
     /// A message, an announcement, a unicast or a broadcast.
     Message(Message),
+    /// The credential shown is accepted, and holds from now on.
+    Authenticated {
+        /// The request answered.
+        request: Option<RequestId>,
+        /// When it ends; `None`: never.
+        expires: Option<Timestamp>,
+    },
+    /// A user was taken out of a room.
+    Kicked {
+        /// The request answered.
+        request: Option<RequestId>,
+        /// The room.
+        room: RoomName,
+        /// Who.
+        user: UserId,
+    },
     /// The client is in the room now.
     Subscribed(Box<Subscribed>),
     /// The client is out of the room; nothing of it follows.
@@ -90,6 +106,8 @@ pub struct Welcome {
     pub message_bytes_max: usize,
     /// Whether identities are taken on trust.
     pub open_mode: bool,
+    /// When the client's credential ends; `None`: never.
+    pub expires: Option<Timestamp>,
     /// Which of several servers this is; `None` where there is only one.
     pub node: Option<NodeHint>,
 }

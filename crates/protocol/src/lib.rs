@@ -35,6 +35,6 @@ pub use id::{ClientId, Epoch, MessageId, RequestId, UserId};
 pub use json::check_portable;
 pub use message::{Body, Details, Kind, Message, Position, Publisher, Reactions};
 pub use record::{DamagedRecord, decode_record, encode_record};
-pub use request::{Amendment, BodyRef, Command, PageFrom, Receipt, Request, StartFrom};
+pub use request::{Amendment, BodyRef, Command, PageFrom, Receipt, Request, StartFrom, Token};
 pub use room::{InvalidRoomName, RoomName};
 pub use timestamp::Timestamp;

@@ -3,6 +3,7 @@
 //! Borrowed from the frame it came in. Dialects check syntax; limits, rights and meaning are the hub's.
 
 use std::borrow::Cow;
+use std::fmt;
 
 use serde_json::value::RawValue;
 
@@ -24,12 +25,28 @@ pub struct Request<'a> {
 pub enum Command<'a> {
     /// Are you there?
     Ping,
+    /// This is who I am, as of now.
+    Authenticate {
+        /// The credential.
+        token: Token<'a>,
+    },
+    /// Take a user out of a room.
+    Kick {
+        /// The room's name, unchecked; `None` for the room the client was put in at connect.
+        room: Option<Cow<'a, str>>,
+        /// The user, unchecked.
+        user: Cow<'a, str>,
+        /// How long the user is to stay out; `None`: may come back at once.
+        seconds: Option<u32>,
+    },
     /// Put me into a room.
     Subscribe {
         /// The room's name, unchecked.
         room: Cow<'a, str>,
         /// What to begin with.
         from: StartFrom,
+        /// What lets the client in there, where its own credential does not.
+        token: Option<Token<'a>>,
     },
     /// Take me out of a room.
     Unsubscribe {
@@ -128,6 +145,33 @@ pub enum Command<'a> {
         /// Its data, unparsed.
         data: Option<&'a RawValue>,
     },
+}
+
+/// A credential still inside the frame it came in. It does not show itself.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Token<'a>(Cow<'a, str>);
+
+impl<'a> Token<'a> {
+    /// Longest token, in bytes.
+    pub const LEN_MAX: usize = 8192;
+
+    /// A token of that text.
+    #[must_use]
+    pub fn new(text: impl Into<Cow<'a, str>>) -> Self {
+        Self(text.into())
+    }
+
+    /// The text, for whoever judges it: not for logs or answers.
+    #[must_use]
+    pub fn reveal(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Debug for Token<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Token({} bytes)", self.0.len())
+    }
 }
 
 /// With which message of a room's log a subscription begins.

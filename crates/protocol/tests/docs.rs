@@ -214,9 +214,16 @@ fn other_events() -> Vec<Event> {
             ping_interval: Duration::ZERO,
             message_bytes_max: 0,
             open_mode: true,
+            expires: Some(ts),
             node: None,
         })),
-        Event::Unsubscribed { request: request(), room: room.clone(), because: None },
+        Event::Authenticated { request: request(), expires: Some(ts) },
+        Event::Kicked { request: request(), room: room.clone(), user: UserId::new("user123") },
+        Event::Unsubscribed {
+            request: request(),
+            room: room.clone(),
+            because: Some(Box::new(Refusal::new(ErrorCode::Forbidden, ""))),
+        },
         Event::Acknowledged(Acknowledgement {
             request: RequestId::Number(1),
             room: room.clone(),

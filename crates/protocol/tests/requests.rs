@@ -54,7 +54,7 @@ fn request_subscribe_says_where_to_begin() {
         check(
             "subscribe",
             &format!(r#"{{"room":"a"{fields}}}"#),
-            &format!(r#"Subscribe {{ room: "a", from: {from} }}"#),
+            &format!(r#"Subscribe {{ room: "a", from: {from}, token: None }}"#),
         );
     };
     begins("", "Now");
@@ -288,4 +288,37 @@ fn request_gohub_data_can_be_a_room() {
         let refusal = Gohub.decode(Payload::Text(&frame(name, r#""builds""#))).unwrap_err().detail;
         assert!(refusal.contains("needs `data` to be an object"), "{refusal}");
     }
+}
+
+#[test]
+fn request_auth_has_a_token_that_does_not_show_itself() {
+    check("auth", r#"{"token":"a.b.c"}"#, "Authenticate { token: Token(5 bytes) }");
+    refuse("auth", r#"{"token":null}"#, "auth needs `token`");
+    refuse("auth", r#"{"token":""}"#, "`token` has 1 to 8192 bytes, this one has 0");
+    let long = format!(r#"{{"token":"{}"}}"#, "s3cret".repeat(2000));
+    refuse("auth", &long, "`token` has 1 to 8192 bytes, this one has 12000");
+    for dialect in [&Native as &dyn Dialect, &Gohub] {
+        for fields in [long.as_str(), r#"{"token":["s3cret"]}"#, r#"{"token":"s3cret","token":"s3cret"}"#] {
+            let refusal = decode(dialect, &mut String::new(), "auth", fields).expect_err(fields);
+            assert!(!format!("{refusal:?}").contains("s3cret"), "{refusal:?}");
+        }
+    }
+}
+
+#[test]
+fn request_subscribe_may_show_a_token_for_the_room() {
+    check(
+        "subscribe",
+        r#"{"room":"a","token":"t"}"#,
+        r#"Subscribe { room: "a", from: Now, token: Some(Token(1 bytes)) }"#,
+    );
+    refuse("subscribe", r#"{"room":"a","token":7}"#, "`token` must be a string");
+}
+
+#[test]
+fn request_kick_names_a_user_and_maybe_a_room_and_a_time() {
+    check("kick", r#"{"room":"a","user":"b"}"#, r#"Kick { room: Some("a"), user: "b", seconds: None }"#);
+    check("kick", r#"{"user":"b","seconds":60}"#, r#"Kick { room: None, user: "b", seconds: Some(60) }"#);
+    refuse("kick", r#"{"room":"a"}"#, "kick needs `user`");
+    refuse("kick", r#"{"user":"b","seconds":-1}"#, "`seconds`");
 }

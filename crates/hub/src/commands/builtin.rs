@@ -7,6 +7,7 @@ use super::{Argument, ArgumentKind, CommandSpec};
 pub(crate) enum Builtin {
     Help,
     Join,
+    Kick,
     Leave,
     Me,
     Msg,
@@ -17,9 +18,10 @@ pub(crate) enum Builtin {
 }
 
 impl Builtin {
-    pub(super) const ALL: [Self; 9] = [
+    pub(super) const ALL: [Self; 10] = [
         Self::Help,
         Self::Join,
+        Self::Kick,
         Self::Leave,
         Self::Me,
         Self::Msg,
@@ -34,6 +36,12 @@ impl Builtin {
             Self::Help => CommandSpec::new("help", "says which commands there are, or how one is used")
                 .argument(Argument::new("command", ArgumentKind::Command).optional()),
             Self::Join => CommandSpec::new("join", "goes into a room").argument(Argument::room("room")),
+            Self::Kick => CommandSpec::new(
+                "kick",
+                "takes a user out of this room, and keeps them out for so many seconds",
+            )
+            .argument(Argument::user("user"))
+            .argument(Argument::new("seconds", ArgumentKind::Word).optional()),
             Self::Leave => CommandSpec::new("leave", "goes out of this room, or of another one")
                 .argument(Argument::room("room").optional()),
             Self::Me => CommandSpec::new("me", "says what you do").argument(Argument::text("text")),

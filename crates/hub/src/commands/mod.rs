@@ -320,7 +320,7 @@ mod tests {
         let commands = Commands::default().finish().ok();
         let names: Vec<_> =
             commands.iter().flat_map(|commands| commands.specs()).map(|spec| &spec.name).collect();
-        assert_eq!(names, ["help", "join", "leave", "me", "msg", "nick", "shrug", "topic", "who"]);
+        assert_eq!(names, ["help", "join", "kick", "leave", "me", "msg", "nick", "shrug", "topic", "who"]);
         let found = |name| commands.as_ref().and_then(|commands| commands.get(name)).is_some();
         assert!(found("me") && found("Me") && !found("mee") && !found(""));
     }

@@ -17,6 +17,10 @@ impl Actions {
         Self(actions.iter().fold(0, |set, action| set | 1 << *action as u8))
     }
 
+    pub(crate) fn and(self, action: Action) -> Self {
+        Self(self.0 | 1 << action as u8)
+    }
+
     pub(crate) fn has(self, action: Action) -> bool {
         self.0 & 1 << action as u8 != 0
     }

@@ -14,7 +14,7 @@ use ecow::EcoString;
 use serde::{Deserialize, Serialize};
 
 pub(crate) use self::check::{On, Who, check, check_reaction};
-pub(crate) use self::grants::{Granted, Grants};
+pub(crate) use self::grants::{Actions, Granted, Grants};
 use crate::class::matches;
 
 /// What is done to a room, or to a user.

@@ -40,16 +40,30 @@ impl Shard {
         let key_of_change = name.map(|name| key_of(&client, name));
         let amending =
             Amending { target, change, by: Some(client.publisher()), moderates, key: key_of_change };
+        match (&amending.change, self.hub.asks.publish) {
+            (Change::Edit(_), true) => self.ask_to_amend(key, id, &room, amending),
+            _ => self.amend_now(key, id, &room, amending),
+        }
+    }
+
+    /// Gives a change to the message's room, or to the room's keeper.
+    pub(super) fn amend_now(
+        &mut self,
+        key: Key,
+        id: Option<&RequestId>,
+        room: &Arc<Room>,
+        amending: Amending,
+    ) -> Result<Flow, Refusal> {
         let hub = Arc::clone(&self.hub);
         room.meter.message()?;
         let Some(keeper) = &room.keeper else {
             let published = room.amend(&hub, &amending)?;
-            self.acknowledge(key, id, &room, &published);
+            self.acknowledge(key, id, room, &published);
             return Ok(if hub.congestion.is_congested() { self.throttle(key) } else { Flow::Continue });
         };
         let origin = Origin::Client { shard: self.index, key, request: id.cloned() };
         let deadline = Instant::now() + hub.config().store_timeout;
-        let amendment = Amendment { room: Arc::clone(&room), amending, origin, deadline };
+        let amendment = Amendment { room: Arc::clone(room), amending, origin, deadline };
         keeper.submit_amendment(Box::new(amendment)).map_err(|_| {
             let detail = "the storage cannot keep up: nothing was changed; send it again later";
             Refusal::new(ErrorCode::Unavailable, detail)

@@ -18,6 +18,7 @@ use super::Key;
 use super::command::Command;
 use super::presence::TypingState;
 use super::wheel::Tick;
+use crate::auth::{AuthError, Grant, Identity};
 use crate::client::Client;
 use crate::client::outbox::Outbox;
 use crate::client::registry::Place;
@@ -25,7 +26,8 @@ use crate::conn::WsConn;
 use crate::dispatcher::{Handling, Reply};
 use crate::hub::Inner;
 use crate::policy::{Granted, Grants};
-use crate::room::Room;
+use crate::room::amend::Amending;
+use crate::room::{Draft, Room};
 
 /// What a delivery needs to know of a member.
 #[derive(Clone, Copy, Debug)]
@@ -149,6 +151,26 @@ pub(super) enum Waiting {
     Look(Look),
     /// A room reads what its newcomer needs.
     Room(Preparation, Box<Asking>),
+    /// The authenticator judges a fresh credential.
+    Refresh(Refreshing),
+    /// The authorizer judges what is to be done next; taken when it has.
+    Authorize(Authorizing, Option<Box<Pending>>),
+}
+
+/// An authenticator at work.
+pub(super) type Refreshing = Pin<Box<dyn Future<Output = Result<Identity, AuthError>> + Send>>;
+
+/// An authorizer at work.
+pub(super) type Authorizing = Pin<Box<dyn Future<Output = Result<Grant, Refusal>> + Send>>;
+
+/// What is done once the authorizer allows it.
+pub(super) enum Pending {
+    /// Coming into a room; with a token for it or without.
+    Join { asking: Asking, by_token: bool },
+    /// Saying something.
+    Say { room: Arc<Room>, draft: Draft },
+    /// Giving an earlier message other words.
+    Amend { room: Arc<Room>, amending: Amending },
 }
 
 /// A look at a store.
@@ -174,6 +196,8 @@ pub(super) enum Done {
     Handler(Outcome),
     Look(Result<Event, Refusal>),
     Room(Result<(), StoreError>, Box<Asking>),
+    Refresh(Result<Identity, AuthError>),
+    Authorize(Result<Grant, Refusal>, Option<Box<Pending>>),
 }
 
 impl Waiting {
@@ -183,6 +207,10 @@ impl Waiting {
             Self::Look(look) => look.as_mut().poll(context).map(Done::Look),
             Self::Room(preparation, asking) => {
                 preparation.as_mut().poll(context).map(|outcome| Done::Room(outcome, asking.clone()))
+            }
+            Self::Refresh(refreshing) => refreshing.as_mut().poll(context).map(Done::Refresh),
+            Self::Authorize(authorizing, pending) => {
+                authorizing.as_mut().poll(context).map(|outcome| Done::Authorize(outcome, pending.take()))
             }
         }
     }

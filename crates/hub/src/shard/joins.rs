@@ -6,7 +6,9 @@
 use std::sync::Arc;
 
 use ecow::eco_format;
-use outspoke_protocol::{ErrorCode, Event, Refusal, RequestId, RoomName, StartFrom, Subscribed, UserId};
+use outspoke_protocol::{
+    ErrorCode, Event, Refusal, RequestId, RoomName, StartFrom, Subscribed, Token, UserId,
+};
 use outspoke_store::StoreError;
 
 use super::connection::{Asking, Connection, Membership, Seat, Stall, Waiting};
@@ -40,14 +42,20 @@ impl Shard {
         id: Option<&RequestId>,
         room: &str,
         from: StartFrom,
+        token: Option<&Token<'_>>,
     ) -> Result<Flow, Refusal> {
         let room = self.room_name(room)?;
-        self.ask(key, Asking { request: id.cloned(), room, from, reads: 0, granted: None })
+        let asking = Asking { request: id.cloned(), room, from, reads: 0, granted: None };
+        self.enter(key, asking, token.map(|token| token.reveal().into()))
     }
 
     /// Puts a client into a room, now or when the room has read what it needs.
     pub(super) fn ask(&mut self, key: Key, mut asking: Asking) -> Result<Flow, Refusal> {
         if let Some(index) = self.membership(key, asking.room.as_str()) {
+            if let Some(granted) = asking.granted {
+                self.connections[key.slot as usize].grant(&asking.room, granted);
+                self.look_at_end(key);
+            }
             // Repeating it is harmless, and begins nothing again.
             let held = &self.connections[key.slot as usize].memberships[index];
             let room = Arc::clone(&held.room);

@@ -202,12 +202,13 @@ impl Shard {
                 ping_interval: hub.config().heartbeat.ping_interval,
                 message_bytes_max: hub.config().message_bytes_max,
                 open_mode: hub.authenticator.is_open(),
+                expires: client.holds().expires,
                 node: hub.node_hint(&client.identity().tenant, client.user()),
             })),
         );
         if let Some(room) = room {
             let asking = Asking { request: None, room, from, reads: 0, granted: None };
-            if let Err(refusal) = self.ask(key, asking) {
+            if let Err(refusal) = self.enter(key, asking, None) {
                 self.refuse(key.slot, refusal);
             }
         }

@@ -8,6 +8,7 @@
 
 mod amends;
 mod authority;
+mod authorize;
 pub(crate) mod command;
 mod connection;
 mod fanout;

@@ -74,8 +74,22 @@ impl Shard {
         Err(Refusal::new(ErrorCode::Unavailable, detail))
     }
 
-    /// Gives a client's message to its room, or to the room's keeper.
+    /// Gives a client's message to its room, once whoever must be asked allows it.
     pub(super) fn place(
+        &mut self,
+        key: Key,
+        id: Option<&RequestId>,
+        room: &Arc<Room>,
+        draft: Draft,
+    ) -> Result<Flow, Refusal> {
+        match self.hub.asks.publish {
+            true => self.ask_to_say(key, id, room, draft),
+            false => self.place_now(key, id, room, draft),
+        }
+    }
+
+    /// Gives a client's message to its room, or to the room's keeper.
+    pub(super) fn place_now(
         &mut self,
         key: Key,
         id: Option<&RequestId>,
@@ -207,8 +221,11 @@ impl Shard {
         let now = self.now();
         count(&self.counters().publishers_throttled, 1);
         self.throttled.push(key);
-        self.connections[key.slot as usize].stall =
-            Some(Box::new(Stall { throttled: true, since: now, readable: true, ..Stall::default() }));
+        let connection = &mut self.connections[key.slot as usize];
+        // It may have waited for something else before, and what it has read meanwhile is in there.
+        let stall =
+            connection.stall.get_or_insert_with(|| Box::new(Stall { readable: true, ..Stall::default() }));
+        (stall.throttled, stall.since) = (true, now);
         Flow::Stalled
     }
 }

@@ -310,6 +310,16 @@ impl Shard {
             Done::Look(Ok(event)) => self.reply(key.slot, &event),
             Done::Look(Err(refusal)) => self.refuse(key.slot, refusal.answering(request)),
             Done::Room(outcome, asking) => self.ask_again(key, outcome, *asking),
+            Done::Refresh(outcome) => self.refreshed(key, request, outcome),
+            Done::Authorize(outcome, pending) => {
+                if let Some(pending) = pending {
+                    self.authorized(key, request, outcome, *pending);
+                }
+            }
+        }
+        if self.connection(key).is_none() {
+            self.replies.clear();
+            return;
         }
         self.send_replies(key.slot, false);
         self.drained(key.slot);

@@ -40,7 +40,13 @@ impl Shard {
                 self.reply(key.slot, &Event::Pong { request: id.clone() });
                 Ok(Flow::Continue)
             }
-            Wanted::Subscribe { room, from } => self.subscribe(key, id.as_ref(), &room, from),
+            Wanted::Authenticate { token } => Ok(self.authenticate(key, id.as_ref(), &token)),
+            Wanted::Kick { room, user, seconds } => {
+                self.kick(key, id.as_ref(), room.as_deref(), &user, seconds)
+            }
+            Wanted::Subscribe { room, from, token } => {
+                self.subscribe(key, id.as_ref(), &room, from, token.as_ref())
+            }
             Wanted::Unsubscribe { room } => self.unsubscribe(key, id.as_ref(), &room),
             Wanted::Publish { room, kind: Kind::Chat, body: BodyRef::Text(text), key: name }
                 if text.starts_with('/') && !hub.commands.is_empty() =>

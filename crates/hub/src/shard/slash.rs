@@ -84,7 +84,8 @@ impl Shard {
         let given = first.as_deref().unwrap_or_default();
         match builtin {
             Builtin::Help => self.help(line, first.as_deref()),
-            Builtin::Join => self.subscribe(line.key, line.id, given, StartFrom::Now),
+            Builtin::Join => self.subscribe(line.key, line.id, given, StartFrom::Now, None),
+            Builtin::Kick => self.kick_by_hand(line, given, second.as_deref()),
             Builtin::Leave => self.leave_by_hand(line, first.as_deref()),
             Builtin::Me => self.say(line, Kind::Action, given),
             Builtin::Msg => {
@@ -134,6 +135,13 @@ impl Shard {
         let room = self.member_of(line, room)?;
         let name = room.name.clone();
         self.unsubscribe(line.key, line.id, name.as_ref().map_or("", RoomName::as_str))
+    }
+
+    fn kick_by_hand(&mut self, line: Line<'_>, user: &str, seconds: Option<&str>) -> Result<Flow, Refusal> {
+        let seconds = seconds.map(str::parse).transpose().map_err(|_| {
+            Refusal::new(ErrorCode::BadRequest, "usage: /kick USER [SECONDS], a whole number of seconds")
+        })?;
+        self.kick(line.key, line.id, line.room, user, seconds)
     }
 
     /// The room of that name, or the one the line was typed into: one the client is in.

@@ -9,11 +9,11 @@ use serde_json::{Value, json};
 
 use crate::support::{PATIENCE, hub, kinds, member, welcomed};
 
-fn keeping() -> Hub {
+pub(crate) fn keeping() -> Hub {
     hub(|config| config.rooms.default_mut().durability = Durability::Memory)
 }
 
-async fn identified(hub: &Hub, identity: Identity) -> (ScriptedClient, Arc<Client>) {
+pub(crate) async fn identified(hub: &Hub, identity: Identity) -> (ScriptedClient, Arc<Client>) {
     let (client, handle) = attach_with(hub, Attach::new(identity), 64 * 1024);
     let mut client = client.with_patience(PATIENCE);
     client.expect("welcome").await;
@@ -31,7 +31,7 @@ fn everything_but(missing: Action) -> Permissions {
 }
 
 /// The answer to a request.
-async fn ask(client: &mut ScriptedClient, mut request: Value) -> Value {
+pub(crate) async fn ask(client: &mut ScriptedClient, mut request: Value) -> Value {
     request["id"] = json!("asked");
     client.send(request).await;
     loop {
@@ -43,7 +43,7 @@ async fn ask(client: &mut ScriptedClient, mut request: Value) -> Value {
     }
 }
 
-fn in_ms(milliseconds: i64) -> Timestamp {
+pub(crate) fn in_ms(milliseconds: i64) -> Timestamp {
     let now = Timestamp::from_system_time(std::time::SystemTime::now()).as_millis();
     Timestamp::from_millis(now + milliseconds)
 }

@@ -151,7 +151,7 @@ async fn help_lists_every_command_and_explains_one() {
     let all = typed(&mut alice, "x", "/help", "command_result").await;
     assert_eq!(all["id"], 7);
     let text = all["data"]["text"].as_str().unwrap();
-    assert_eq!(text.lines().count(), 9, "{text}");
+    assert_eq!(text.lines().count(), 10, "{text}");
     assert!(text.contains("/msg USER TEXT says something to one user alone"), "{text}");
     for line in ["/help leave", "/help /leave"] {
         let one = typed(&mut alice, "x", line, "command_result").await;
@@ -169,9 +169,9 @@ async fn commands_request_is_answered_with_what_completes_them() {
     assert_eq!(answer["id"], 2);
     let names: Vec<_> =
         answer["data"].as_array().unwrap().iter().map(|command| command["name"].as_str().unwrap()).collect();
-    assert_eq!(names, ["help", "join", "leave", "me", "msg", "nick", "shrug", "topic", "who"]);
+    assert_eq!(names, ["help", "join", "kick", "leave", "me", "msg", "nick", "shrug", "topic", "who"]);
     assert_eq!(
-        answer["data"][4]["arguments"][0],
+        answer["data"][5]["arguments"][0],
         json!({ "name": "user", "kind": "user", "optional": false })
     );
     assert_eq!(hub.commands().map(|spec| spec.name.as_str()).collect::<Vec<_>>(), names);
@@ -452,7 +452,7 @@ async fn built_in_command_can_be_replaced_or_taken_away() {
 
 #[tokio::test(start_paused = true)]
 async fn hub_without_commands_says_what_begins_with_a_slash() {
-    let names = ["help", "join", "leave", "me", "msg", "nick", "shrug", "topic", "who"];
+    let names = ["help", "join", "kick", "leave", "me", "msg", "nick", "shrug", "topic", "who"];
     let builder = names.into_iter().fold(Hub::builder(), HubBuilder::without_command);
     let hub = hub_of(builder, |_| {});
     let mut alice = member(&hub, "alice", "x").await;

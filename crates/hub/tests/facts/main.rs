@@ -29,5 +29,6 @@ mod stored;
 mod streams;
 mod support;
 mod tenants;
+mod tokens;
 mod upgrade;
 mod violations;

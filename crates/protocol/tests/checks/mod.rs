@@ -73,6 +73,11 @@ fn check_request(dialect: &dyn Dialect, payload: Payload<'_>, request: &Request<
                 check_strict_parse(data);
             }
         }
+        Command::Authenticate { token } => check_is_in_frame(text, Some(token.reveal())),
+        Command::Kick { room, user, .. } => {
+            check_is_in_frame(text, room.as_deref());
+            check_is_in_frame(text, Some(user));
+        }
         Command::Subscribe { room, .. } | Command::Unsubscribe { room } | Command::History { room, .. } => {
             check_is_in_frame(text, Some(room));
         }

@@ -95,6 +95,7 @@ impl ModelHub {
             ping_interval: Duration::from_secs(54),
             message_bytes_max: 8192,
             open_mode: true,
+            expires: None,
             node: None,
         };
         let client = ModelClient {
@@ -147,7 +148,7 @@ impl ModelHub {
     fn obey(&mut self, name: &str, id: Option<RequestId>, command: Command<'_>) -> Result<(), Refusal> {
         match command {
             Command::Ping => self.tell(name, &Event::Pong { request: id }),
-            Command::Subscribe { room, from } => self.subscribe(name, id, room_name(&room)?, from),
+            Command::Subscribe { room, from, .. } => self.subscribe(name, id, room_name(&room)?, from),
             Command::Unsubscribe { room } => self.unsubscribe(name, id, &room_name(&room)?),
             Command::Publish { room, kind, body, key } => {
                 let room = self.room_of(name, room.as_deref())?;

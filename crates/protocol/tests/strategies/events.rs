@@ -157,8 +157,9 @@ fn welcome() -> impl Strategy<Value = Event> {
         prefer: prefer.into(),
         url: url.into(),
     });
-    (publisher(), timestamp(), any::<Duration>(), any::<bool>(), prop::option::of(node)).prop_map(
-        |(who, ts, ping_interval, open_mode, node)| {
+    let expires = prop::option::of(timestamp());
+    (publisher(), timestamp(), any::<Duration>(), any::<bool>(), expires, prop::option::of(node)).prop_map(
+        |(who, ts, ping_interval, open_mode, expires, node)| {
             Event::Welcome(Box::new(Welcome {
                 client: who.client,
                 user: who.user,
@@ -167,6 +168,7 @@ fn welcome() -> impl Strategy<Value = Event> {
                 ping_interval,
                 message_bytes_max: usize::MAX,
                 open_mode,
+                expires,
                 node,
             }))
         },
@@ -186,6 +188,13 @@ pub(crate) fn event() -> impl Strategy<Value = Event> {
         acknowledgement(),
         refusal(),
         welcome(),
+        (request(), prop::option::of(timestamp()))
+            .prop_map(|(request, expires)| Event::Authenticated { request, expires }),
+        (request(), room(), publisher()).prop_map(|(request, room, who)| Event::Kicked {
+            request,
+            room,
+            user: who.user
+        }),
         (request(), room(), prop::option::of(refusal())).prop_map(|(request, room, because)| {
             let because = because.and_then(|because| match because {
                 Event::Refused(refusal) => Some(Box::new(refusal)),

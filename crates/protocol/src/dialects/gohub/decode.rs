@@ -22,7 +22,7 @@ const DATA: usize = 2;
 const TS: usize = 3;
 
 /// The fields inside `data`: what `shared::common` knows, in its order.
-static INNER: Names<14> = Names::new([
+static INNER: Names<17> = Names::new([
     "room",
     "content",
     "data",
@@ -37,10 +37,13 @@ static INNER: Names<14> = Names::new([
     "after",
     "limit",
     "active",
+    "token",
+    "user",
+    "seconds",
 ]);
 
 type Envelope<'a> = Object<'a, 4>;
-type Inner<'a> = Object<'a, 14>;
+type Inner<'a> = Object<'a, 17>;
 
 pub(super) fn decode(payload: Payload<'_>) -> Result<Request<'_>, Refusal> {
     let Payload::Text(text) = payload else { return Err(shared::text_only("gohub")) };
@@ -129,15 +132,15 @@ fn publish(data: Field<'_>) -> Result<Command<'_>, Refusal> {
 
 /// `"builds"` or `{"room":"builds"}`, the latter also with where to begin.
 fn subscribe(data: Field<'_>) -> Result<Command<'_>, Refusal> {
-    let (room, from) = match data.value() {
+    let (room, from, token) = match data.value() {
         Some(value) if is_object(value) => {
             let mut inner = Object::empty(&INNER);
             read_inner(value, &mut inner)?;
-            (inner.field(ROOM).text()?, shared::start_from(&inner)?)
+            (inner.field(ROOM).text()?, shared::start_from(&inner)?, shared::room_token(&inner)?)
         }
-        _ => (data.text()?, StartFrom::Now),
+        _ => (data.text()?, StartFrom::Now, None),
     };
-    Ok(Command::Subscribe { room: shared::required_room(room, "subscribe")?, from })
+    Ok(Command::Subscribe { room: shared::required_room(room, "subscribe")?, from, token })
 }
 
 /// `"builds"` or `{"room":"builds"}`.

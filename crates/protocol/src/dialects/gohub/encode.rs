@@ -35,6 +35,18 @@ pub(super) fn encode(event: &Event, out: &mut Vec<u8>) {
             shared::write_subscribed(out, subscribed);
             end(out, None);
         }
+        Event::Authenticated { request, expires } => {
+            begin_data(out, request.as_ref(), "authenticated");
+            write_expires(out, *expires);
+            end(out, None);
+        }
+        Event::Kicked { request, room, user } => {
+            begin_data(out, request.as_ref(), "kicked");
+            write_room(out, Some(room));
+            key(out, "user_id");
+            string(out, user.as_str());
+            end(out, None);
+        }
         Event::Unsubscribed { request, room, because } => {
             begin_data(out, request.as_ref(), "unsubscribed");
             write_room(out, Some(room));
@@ -149,7 +161,14 @@ fn write_welcome(out: &mut Vec<u8>, welcome: &Welcome) {
     unsigned(out, welcome.message_bytes_max as u64);
     key(out, "open_mode");
     boolean(out, welcome.open_mode);
+    write_expires(out, welcome.expires);
     end(out, Some(welcome.ts));
+}
+
+fn write_expires(out: &mut Vec<u8>, expires: Option<Timestamp>) {
+    let Some(expires) = expires else { return };
+    key(out, "expires");
+    integer(out, expires.as_millis());
 }
 
 /// One shape for every kind: where, who, what, which.

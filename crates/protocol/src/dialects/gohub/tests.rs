@@ -129,7 +129,7 @@ fn gohub_subscribe_takes_a_name_or_an_object() {
     for data in [r#""builds""#, r#"{"room":"builds"}"#, r#"{ "x":{}, "room":"bu\u0069lds" }"#] {
         let text = request("subscribe", data);
         assert!(
-            matches!(decode(&text).command, Command::Subscribe { room, from: StartFrom::Now } if room == "builds"),
+            matches!(decode(&text).command, Command::Subscribe { room, from: StartFrom::Now, token: None } if room == "builds"),
             "{text}"
         );
         let text = request("unsubscribe", data);
@@ -274,6 +274,7 @@ fn gohub_every_answer_has_its_documented_shape() {
                 ping_interval: Duration::MAX,
                 message_bytes_max: 8192,
                 open_mode: false,
+                expires: None,
                 node: None,
             })),
             r#"{"message_id":0,"message_type":"welcome","data":{"client_id":"00000000-0000-0000-0000-000000000009","user_id":"user123","username":"","ping_interval_ms":9007199254740991,"message_bytes_max":8192,"open_mode":false},"ts":-1}"#,

@@ -16,7 +16,7 @@ use crate::{BodyRef, Command, Kind, Payload, Refusal, Request, RequestId};
 const ID_LEN_MAX: usize = 64;
 
 /// First what `shared::common` knows, in its order.
-static FIELDS: Names<17> = Names::new([
+static FIELDS: Names<20> = Names::new([
     "room",
     "content",
     "data",
@@ -31,15 +31,18 @@ static FIELDS: Names<17> = Names::new([
     "after",
     "limit",
     "active",
+    "token",
+    "user",
+    "seconds",
     "type",
     "id",
     "channel",
 ]);
-const TYPE: usize = 14;
-const ID: usize = 15;
-const CHANNEL: usize = 16;
+const TYPE: usize = 17;
+const ID: usize = 18;
+const CHANNEL: usize = 19;
 
-type Fields<'a> = Object<'a, 17>;
+type Fields<'a> = Object<'a, 20>;
 
 pub(super) fn decode(payload: Payload<'_>) -> Result<Request<'_>, Refusal> {
     let Payload::Text(text) = payload else { return Err(shared::text_only("native")) };
@@ -90,7 +93,12 @@ fn command<'a>(fields: &Fields<'a>) -> Result<Command<'a>, Refusal> {
             key: shared::idempotency_key(fields.field(KEY))?,
         }),
         "subscribe" | "join" => {
-            Ok(Command::Subscribe { room: room_or_data(fields, &name)?, from: shared::start_from(fields)? })
+            let room = room_or_data(fields, &name)?;
+            Ok(Command::Subscribe {
+                room,
+                from: shared::start_from(fields)?,
+                token: shared::room_token(fields)?,
+            })
         }
         "unsubscribe" | "leave" => Ok(Command::Unsubscribe { room: room_or_data(fields, &name)? }),
         "ping" => Ok(Command::Ping),

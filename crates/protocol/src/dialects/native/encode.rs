@@ -6,7 +6,8 @@
 use super::super::shared::{self, Words, write_body, write_details, write_position, write_room};
 use crate::json::{boolean, close, integer, key, millis, open, raw, string, timestamp, unsigned, uuid};
 use crate::{
-    Acknowledgement, Event, Gap, Kind, Message, NodeHint, Notice, Publisher, Refusal, RequestId, Welcome,
+    Acknowledgement, Event, Gap, Kind, Message, NodeHint, Notice, Publisher, Refusal, RequestId, Timestamp,
+    Welcome,
 };
 
 const WORDS: Words = Words {
@@ -33,6 +34,16 @@ pub(super) fn encode(event: &Event, out: &mut Vec<u8>) {
         Event::Subscribed(subscribed) => {
             answer(out, "subscribed", subscribed.request.as_ref());
             shared::write_subscribed(out, subscribed);
+        }
+        Event::Authenticated { request, expires } => {
+            answer(out, "authenticated", request.as_ref());
+            write_expires(out, *expires);
+        }
+        Event::Kicked { request, room, user } => {
+            answer(out, "kicked", request.as_ref());
+            write_room(out, Some(room));
+            key(out, "userId");
+            string(out, user.as_str());
         }
         Event::Unsubscribed { request, room, because } => {
             answer(out, "unsubscribed", request.as_ref());
@@ -120,9 +131,16 @@ fn write_welcome(out: &mut Vec<u8>, welcome: &Welcome) {
     unsigned(out, welcome.message_bytes_max as u64);
     key(out, "openMode");
     boolean(out, welcome.open_mode);
+    write_expires(out, welcome.expires);
     if let Some(node) = &welcome.node {
         write_node(out, node);
     }
+}
+
+fn write_expires(out: &mut Vec<u8>, expires: Option<Timestamp>) {
+    let Some(expires) = expires else { return };
+    key(out, "expires");
+    timestamp(out, expires);
 }
 
 fn write_node(out: &mut Vec<u8>, node: &NodeHint) {

@@ -142,7 +142,7 @@ fn native_subscribe_takes_room_channel_or_data() {
     ] {
         let request = decode(text);
         assert!(
-            matches!(&request.command, Command::Subscribe { room, from: StartFrom::Now } if room == "builds"),
+            matches!(&request.command, Command::Subscribe { room, from: StartFrom::Now, token: None } if room == "builds"),
             "{request:?}"
         );
     }
@@ -352,6 +352,7 @@ fn native_every_answer_has_its_documented_shape() {
                 ping_interval: Duration::from_secs(54),
                 message_bytes_max: 8192,
                 open_mode: true,
+                expires: None,
                 node: None,
             })),
             r#"{"type":"welcome","clientId":"00000000-0000-0000-0000-000000000009","userId":"user123","username":"Alice","timestamp":"1970-01-01T00:00:00.000Z","pingInterval":54000,"maxMessageBytes":8192,"openMode":true}"#,
@@ -365,6 +366,7 @@ fn native_every_answer_has_its_documented_shape() {
                 ping_interval: Duration::from_secs(54),
                 message_bytes_max: 8192,
                 open_mode: false,
+                expires: None,
                 node: Some(NodeHint {
                     name: "hub-1".into(),
                     prefer: "hub-2".into(),

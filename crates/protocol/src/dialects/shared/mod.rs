@@ -13,7 +13,7 @@ use crate::{ErrorCode, Refusal};
 mod requests;
 mod write;
 
-pub(super) use requests::{Ask, common, idempotency_key, start_from};
+pub(super) use requests::{Ask, common, idempotency_key, room_token, start_from};
 pub(super) use write::{
     Words, write_body, write_conversations, write_crowd, write_details, write_history, write_position,
     write_presence, write_reason, write_receipt, write_receipt_counts, write_receipts, write_room,
@@ -26,6 +26,8 @@ const TYPE_LEN_MAX: usize = 64;
 /// Types that only the server sends. Application handlers cannot have these names.
 pub const SERVER_TYPES: &[&str] = &[
     "welcome",
+    "authenticated",
+    "kicked",
     "subscribed",
     "unsubscribed",
     "ack",

@@ -9,6 +9,7 @@ use super::{portable_data, required_room};
 use crate::json::{Field, Object, bad_request};
 use crate::{
     Amendment, BodyRef, Command, Epoch, ErrorCode, Kind, PageFrom, Position, Receipt, Refusal, StartFrom,
+    Token,
 };
 
 /// Longest idempotency key, in bytes.
@@ -33,12 +34,20 @@ pub(crate) mod common {
     pub(crate) const AFTER: usize = 11;
     pub(crate) const LIMIT: usize = 12;
     pub(crate) const ACTIVE: usize = 13;
+    pub(crate) const TOKEN: usize = 14;
+    pub(crate) const USER: usize = 15;
+    pub(crate) const SECONDS: usize = 16;
 }
-use common::{ACTIVE, AFTER, BEFORE, CONTENT, DATA, EPOCH, KEY, LAST, LIMIT, OFFSET, REACTION, REMOVE, TO};
+use common::{
+    ACTIVE, AFTER, BEFORE, CONTENT, DATA, EPOCH, KEY, LAST, LIMIT, OFFSET, REACTION, REMOVE, SECONDS, TO,
+    TOKEN, USER,
+};
 
 /// A request that has the same name and the same fields in every dialect.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Ask {
+    Auth,
+    Kick,
     Direct,
     Edit,
     Delete,
@@ -55,6 +64,8 @@ pub(crate) enum Ask {
 impl Ask {
     pub(crate) fn from_name(name: &str) -> Option<Self> {
         Some(match name {
+            "auth" => Self::Auth,
+            "kick" => Self::Kick,
             "direct" => Self::Direct,
             "edit" => Self::Edit,
             "delete" => Self::Delete,
@@ -84,6 +95,18 @@ impl Ask {
         room: impl FnOnce() -> Result<Option<Cow<'a, str>>, Refusal>,
     ) -> Result<Command<'a>, Refusal> {
         match self {
+            Self::Auth => match token(fields.field(TOKEN))? {
+                Some(token) => Ok(Command::Authenticate { token }),
+                None => Err(bad_request("auth needs `token`, a string")),
+            },
+            Self::Kick => Ok(Command::Kick {
+                room: room()?,
+                user: fields
+                    .field(USER)
+                    .text()?
+                    .ok_or_else(|| bad_request("kick needs `user`, the id of the user who is to go"))?,
+                seconds: count(fields.field(SECONDS))?,
+            }),
             Self::Direct => {
                 let (kind, body) = said(name, fields)?;
                 let key = idempotency_key(fields.field(KEY))?;
@@ -159,6 +182,23 @@ fn present_key(field: Field<'_>) -> Result<Option<Cow<'_, str>>, Refusal> {
             key.len()
         ))),
         key => Ok(key),
+    }
+}
+
+/// What lets a client into the room that it names.
+pub(crate) fn room_token<'a, const N: usize>(fields: &Object<'a, N>) -> Result<Option<Token<'a>>, Refusal> {
+    token(fields.field(TOKEN))
+}
+
+/// A credential, of which nothing is said but its length.
+fn token(field: Field<'_>) -> Result<Option<Token<'_>>, Refusal> {
+    match field.text()? {
+        Some(text) if text.is_empty() || text.len() > Token::LEN_MAX => Err(bad_request(format_args!(
+            "`token` has 1 to {} bytes, this one has {}",
+            Token::LEN_MAX,
+            text.len()
+        ))),
+        text => Ok(text.map(Token::new)),
     }
 }
 
