@@ -91,9 +91,11 @@ fn base64(text: &str) -> Vec<String> {
 /// A search that finds nothing proves nothing unless it would find something.
 #[test]
 fn search_finds_a_mark_in_every_form() {
-    for leak in
-        [|mark: &str| mark.to_owned(), |mark| hex(mark.as_bytes()), |mark| format!("{:?}", mark.as_bytes())]
-    {
+    for leak in [
+        |mark: &str| mark.to_owned(),
+        |mark: &str| hex(mark.as_bytes()),
+        |mark: &str| format!("{:?}", mark.as_bytes()),
+    ] {
         let mut evidence = Evidence::default();
         let mark = evidence.mark("a secret");
         evidence.said("a log", "nothing of it");
