@@ -52,17 +52,17 @@ pub struct Listing<T> {
 }
 
 /// A list that keeps the first few of what is put into it.
-struct First<K, T> {
+pub(crate) struct First<K, T> {
     items: BTreeMap<K, T>,
     max: usize,
 }
 
 impl<K: Ord, T> First<K, T> {
-    fn new(max: usize) -> Self {
+    pub(crate) fn new(max: usize) -> Self {
         Self { items: BTreeMap::new(), max }
     }
 
-    fn put(&mut self, key: K, item: T) {
+    pub(crate) fn put(&mut self, key: K, item: T) {
         self.items.entry(key).or_insert(item);
         // One more than asked for, to know whether there is more.
         if self.items.len() > self.max + 1 {
@@ -70,7 +70,7 @@ impl<K: Ord, T> First<K, T> {
         }
     }
 
-    fn into_listing(self) -> Listing<T> {
+    pub(crate) fn into_listing(self) -> Listing<T> {
         let more = self.items.len() > self.max;
         Listing { items: self.items.into_values().take(self.max).collect(), more }
     }

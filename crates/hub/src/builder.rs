@@ -30,6 +30,7 @@ use crate::last_seen::LastSeen;
 use crate::quota::Quotas;
 use crate::room::idle::Idle;
 use crate::room::presence::Overdue;
+use crate::rulings::{self, Book};
 use crate::shard::inbox::{Congestion, Inbox};
 use crate::shard::{Mailbox, Shard};
 use crate::stats::Counters;
@@ -172,6 +173,7 @@ impl HubBuilder {
             inner.threads.lock().unwrap_or_else(PoisonError::into_inner).push(thread);
         }
         Tenants::read_soon(&inner);
+        rulings::begin(&inner);
         if inner.cluster.is_some() {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
             let hub = Arc::clone(&inner);
@@ -218,6 +220,7 @@ impl HubBuilder {
             });
         }
         Tenants::read_soon(&inner);
+        rulings::begin(&inner);
         if inner.cluster.is_some() {
             drop(tokio::spawn(crate::cluster::run(Arc::clone(&inner))));
         }
@@ -284,6 +287,7 @@ impl HubBuilder {
             shards: (0..count).map(|_| mailbox()).collect(),
             registry: Arc::new(Registry::new(config.connections_max)),
             tenants: known,
+            rulings: Book::default(),
             life: cluster.as_ref().map_or_else(outspoke_bus::NodeId::new, Cluster::node),
             started: outspoke_protocol::Timestamp::from_system_time(std::time::SystemTime::now()),
             cluster,

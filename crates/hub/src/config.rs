@@ -136,6 +136,9 @@ pub struct HubConfig {
     pub analytics: bool,
     /// Which tenants there may be. Default: any.
     pub tenants: TenantPolicy,
+    /// Rulings about credentials that the hub remembers, those included that were lifted and have not ended. Default 100,000; one
+    /// more is refused. What other nodes decide is remembered up to twice as many.
+    pub rulings_max: usize,
     /// What tenants may use that have no quotas of their own, but the nameless one. Default: no limits.
     pub tenant_quotas: Quotas,
     /// Compression.
@@ -176,6 +179,7 @@ impl Default for HubConfig {
             typing_timeout: Duration::from_secs(6),
             rename: Rename::InOpenMode,
             tenants: TenantPolicy::Any,
+            rulings_max: 100_000,
             tenant_quotas: Quotas::default(),
             analytics: true,
             compression: CompressionConfig { enabled: true, bytes_min: 512, level: 1 },

@@ -18,9 +18,12 @@ pub(crate) const LAST_SEEN: Space = Space("last_seen");
 pub(crate) const ANALYTICS: Space = Space("analytics");
 /// Tenants put at run time, all under the nameless one: name -> quotas, see `tenant/admin.rs`.
 pub(crate) const TENANTS: Space = Space("tenants");
+/// What was decided about credentials that are out, all under the nameless tenant; see `rulings/record.rs`, `rulings/keep.rs`.
+pub(crate) const RULINGS: Space = Space("rulings");
 
 /// Every family: for whoever copies or moves what is kept.
-pub const FACT_FAMILIES: [Space; 6] = [CURSORS, CONVERSATIONS, TOPICS, LAST_SEEN, ANALYTICS, TENANTS];
+pub const FACT_FAMILIES: [Space; 7] =
+    [CURSORS, CONVERSATIONS, TOPICS, LAST_SEEN, ANALYTICS, TENANTS, RULINGS];
 /// What is of one tenant, and goes with it.
 pub(crate) const OF_TENANTS: [Space; 5] = [CURSORS, CONVERSATIONS, TOPICS, LAST_SEEN, ANALYTICS];
 

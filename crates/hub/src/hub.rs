@@ -42,6 +42,7 @@ use crate::room::idle::Idle;
 use crate::room::load::Need;
 use crate::room::log::CacheBudget;
 use crate::room::presence::Overdue;
+use crate::rulings::Book;
 use crate::shard::Mailbox;
 use crate::shard::command::{Arrival, Command, LastCall};
 use crate::shard::inbox::{Congestion, Rejected};
@@ -79,6 +80,8 @@ pub(crate) struct Inner {
     pub(crate) shards: Box<[Mailbox]>,
     pub(crate) registry: Arc<Registry>,
     pub(crate) tenants: Tenants,
+    /// What was decided about credentials that are out.
+    pub(crate) rulings: Book,
     /// This life of this hub, and when it began.
     pub(crate) life: NodeId,
     pub(crate) started: Timestamp,

@@ -43,6 +43,7 @@ mod publish;
 mod quota;
 mod reconfigure;
 mod room;
+mod rulings;
 mod shard;
 mod social;
 mod stats;
@@ -83,6 +84,10 @@ pub use crate::{
     quota::{Quotas, Usage},
     reconfigure::{Changed, ReconfigureError, Takes},
     room::Published,
+    rulings::{
+        BAR_LASTS_MIN, RULING_LASTS, RULING_LASTS_MAX, Ruled, Ruling, RulingError, RulingInfo, Subject,
+        Verdict,
+    },
     stats::Stats,
     tenant::{InvalidTenantName, TenantData, TenantError, TenantInfo, TenantPolicy},
     upgrade::{TenantFrom, UpgradeOptions, UpgradeService},

@@ -179,7 +179,7 @@ impl Hub {
     /// # Cancel safety
     /// The change is on its way when this is first polled; dropping the future gives up the news.
     pub async fn edit(&self, room: &str, offset: u64, body: Body) -> Result<Published, PublishError> {
-        self.amend(room, offset, Change::Edit(body)).await
+        self.amend(room, offset, Change::Edit(body), None, true).await
     }
 
     /// Takes the body of an earlier message of a room away, in the application's name; members are told.
@@ -190,16 +190,24 @@ impl Hub {
     /// # Cancel safety
     /// As [`edit`](Self::edit).
     pub async fn delete(&self, room: &str, offset: u64) -> Result<Published, PublishError> {
-        self.amend(room, offset, Change::Delete).await
+        self.amend(room, offset, Change::Delete, None, true).await
     }
 
-    async fn amend(&self, room: &str, target: u64, change: Change) -> Result<Published, PublishError> {
+    /// `by`: `None` for the application. `moderates`: others' messages may be deleted.
+    pub(crate) async fn amend(
+        &self,
+        room: &str,
+        target: u64,
+        change: Change,
+        by: Option<Publisher>,
+        moderates: bool,
+    ) -> Result<Published, PublishError> {
         let name = self.inner.room_name(room)?;
         self.check_open()?;
         let room = self.tenant.directory.open(&self.inner, &name)?;
         self.inner.idle.put(&room, room.lingers());
         room.meter.message().map_err(|exceeded| PublishError::Refused(exceeded.into()))?;
-        let amending = Amending { target, change, by: None, moderates: true, key: None };
+        let amending = Amending { target, change, by, moderates, key: None };
         let Some(keeper) = &room.keeper else {
             return room.amend(&self.inner, &amending).map_err(PublishError::Refused);
         };

@@ -157,6 +157,7 @@ impl UpgradeService {
         let mut identity =
             self.hub.authenticator().authenticate(&parts).await.map_err(|error| refused(&error))?;
         let tenant = self.choose_tenant(&mut identity, of_endpoint).await?;
+        self.hub.check_credential(&identity).await.map_err(|error| refused(&error))?;
         if self.options.username_required && room.is_some() && identity.name.is_empty() {
             let detail =
                 "username is required: connect with ?username=NAME, or with ?join=none to chat in no room";
@@ -399,7 +400,7 @@ fn answer_of(accept: &Accept) -> Answer {
 fn refused(error: &AuthError) -> Box<Answer> {
     let status = match error.code {
         ErrorCode::Forbidden => StatusCode::FORBIDDEN,
-        ErrorCode::Unauthorized => StatusCode::UNAUTHORIZED,
+        ErrorCode::Unauthorized | ErrorCode::TokenExpired => StatusCode::UNAUTHORIZED,
         ErrorCode::Unavailable | ErrorCode::Internal | ErrorCode::TimedOut => StatusCode::SERVICE_UNAVAILABLE,
         _ => StatusCode::BAD_REQUEST,
     };

@@ -177,6 +177,16 @@ impl Registry {
         self.by_id.with(&id, |bucket| bucket.get(&id).cloned())
     }
 
+    /// Everybody like that, in no order. Costs a look at each.
+    pub(crate) fn matching(&self, like: impl Fn(&Client) -> bool) -> Vec<Arc<Client>> {
+        let mut found = Vec::new();
+        for bucket in &self.by_id.buckets {
+            let bucket = bucket.lock().unwrap_or_else(PoisonError::into_inner);
+            found.extend(bucket.values().filter(|client| like(client)).cloned());
+        }
+        found
+    }
+
     /// Everybody, in no order: for operators, not for the hot path.
     pub(crate) fn all(&self) -> Vec<Arc<Client>> {
         self.by_id

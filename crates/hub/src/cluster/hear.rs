@@ -47,6 +47,7 @@ pub(super) async fn hear(hub: &Arc<Inner>, cluster: &Cluster, mut events: LinkEv
                 meet_soon(hub, rooms.clone());
                 compare(hub, rooms);
                 look_for_news(hub);
+                hub.rulings.doubt();
             }
             _ => {}
         }
@@ -85,8 +86,9 @@ fn hear_beat(hub: &Arc<Inner>, cluster: &Cluster, origin: NodeId, sent: i64, wor
         return;
     }
     tracing::info!(node = %origin, name, "a node is heard of");
-    // It learns of this one without waiting.
+    // It learns of this one without waiting, and of what was decided.
     cluster.beat(hub, false);
+    hub.rulings.doubt();
     if clients > 0 {
         // It was there before: who is with it is not known any more.
         meet_soon(hub, all_rooms(hub));
@@ -98,6 +100,8 @@ fn missed(hub: &Arc<Inner>, cluster: &Cluster, topic: &Topic) {
     if *topic == cluster.direct {
         compare(hub, all_rooms(hub).into_iter().filter(|room| room.pair.is_some()).collect());
         look_for_news(hub);
+    } else if *topic == cluster.everybody || *topic == cluster.own {
+        hub.rulings.doubt();
     } else if let Some(room) = room_of(hub, topic) {
         room.meet(hub);
         room.doubt(hub);
@@ -136,6 +140,14 @@ impl Hearing<'_> {
                 cluster.hear_claim(hub, tenant, user, device, client);
             }
             Envelope::Tenant(name) => hub.read_tenant_again(name),
+            Envelope::Rulings(records) => hub.hear_told_rulings(&records),
+            Envelope::PutOut { tenant, room, user } => {
+                if let (Some(hub), Ok(room)) = (self.of(tenant), RoomName::new(room, usize::MAX)) {
+                    // Nobody waits for it.
+                    drop(hub.order_out(&room, &UserId::new(user)));
+                }
+            }
+            Envelope::Digest(digest) => hub.hear_digest(cluster, origin, digest),
             Envelope::Push { binary, bytes, ask } => self.hear_push(binary, bytes, ask),
             Envelope::Tell { tenant, record, ask } => self.hear_tell(tenant, record, ask),
             Envelope::Ask(id, question) => self.hear_question(id, question),

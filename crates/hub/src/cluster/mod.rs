@@ -254,7 +254,7 @@ impl Hub {
         let cluster = self.inner.cluster.as_ref()?;
         Some(ClusterCounts {
             link: cluster.link.counts(),
-            garbage: cluster.garbage.load(Ordering::Relaxed),
+            garbage: cluster.garbage.load(Ordering::Relaxed) + self.inner.rulings.garbage(),
             queued_bytes: cluster.link.queued_bytes(),
         })
     }

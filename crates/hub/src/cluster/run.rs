@@ -33,7 +33,8 @@ pub(crate) async fn run(hub: Arc<Inner>) {
             hear(&hub, cluster, events),
             subscribe(&hub, cluster),
             beat(&hub, cluster),
-            watch_stores(&hub, cluster)
+            watch_stores(&hub, cluster),
+            hub.gossip(cluster)
         );
     };
     tokio::select! {

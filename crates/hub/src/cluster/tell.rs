@@ -1,7 +1,8 @@
 //! What this node tells the others of its rooms.
 
 use bytes::Bytes;
-use outspoke_protocol::{Body, Epoch, FrameKind, Message, Typing, UserId, encode_record};
+use outspoke_bus::NodeId;
+use outspoke_protocol::{Body, Epoch, FrameKind, Message, RoomName, Typing, UserId, encode_record};
 use outspoke_store::{LogKey, Outcome};
 
 use super::envelope::{Envelope, ExitWord, PlacedRef, SeatRef};
@@ -12,6 +13,8 @@ use crate::room::Room;
 
 /// Bytes of records told together at most; a larger record is not told but pointed to.
 const TOGETHER_BYTES: usize = 48 * 1024;
+/// Bytes of rulings told together at most.
+const RULINGS_TOGETHER_BYTES: usize = 32 * 1024;
 /// Clients told of together.
 const SEATS_TOGETHER: usize = 200;
 
@@ -80,7 +83,7 @@ impl Cluster {
 
     /// What other nodes have in memory of a log is not what is stored any more.
     pub(crate) fn tell_void(&self, log: &LogKey) {
-        let name = outspoke_protocol::RoomName::new(&log.room, usize::MAX);
+        let name = RoomName::new(&log.room, usize::MAX);
         if let Some(topic) = name.ok().and_then(|name| self.topic_of(&log.tenant, &name)) {
             self.say(&topic, &Envelope::Void);
         }
@@ -185,6 +188,38 @@ impl Cluster {
         ask: u64,
     ) {
         self.say(&topic_of_client(client), &Envelope::Tell { tenant, record: &record(message), ask });
+    }
+
+    /// What was decided about credentials, to one node or to all.
+    pub(crate) fn tell_rulings(&self, node: Option<NodeId>, records: &[Bytes]) {
+        let max = RULINGS_TOGETHER_BYTES.min(self.link.payload_bytes_max() - 1024);
+        let mut rest = records;
+        while !rest.is_empty() {
+            let mut bytes = 0;
+            let fits = |record: &&Bytes| {
+                bytes += record.len() + 8;
+                bytes <= max
+            };
+            // One that fits nowhere is tried alone.
+            let count = rest.iter().take_while(fits).count().max(1);
+            let envelope = Envelope::Rulings(rest[..count].iter().map(|record| &record[..]).collect());
+            match node {
+                Some(node) => self.say_to_node(node, &envelope),
+                None => self.say(&self.everybody, &envelope),
+            }
+            rest = &rest[count..];
+        }
+    }
+
+    /// A user's clients go out of a room.
+    pub(crate) fn tell_put_out(&self, tenant: &str, room: &RoomName, user: &UserId) {
+        let (room, user) = (room.as_str(), user.as_str());
+        self.say(&self.everybody, &Envelope::PutOut { tenant, room, user });
+    }
+
+    /// What all the rulings come to that this node knows.
+    pub(crate) fn tell_digest(&self, digest: u64) {
+        self.say(&self.everybody, &Envelope::Digest(digest));
     }
 
     /// What is known of a tenant has changed.

@@ -25,6 +25,8 @@ pub(crate) struct Who<'a> {
 enum Is<'a> {
     /// Somebody over a connection of their own.
     Client(Standing<'a>),
+    /// Somebody without a connection, with the credential for one.
+    User(&'a Identity),
     /// A program that speaks for the application, with a credential of its own.
     Service(&'a Identity),
 }
@@ -33,6 +35,11 @@ impl<'a> Who<'a> {
     /// A client, with what it was granted in single rooms.
     pub(crate) fn client(client: &'a Client, grants: Option<&'a Grants>) -> Self {
         Self { identity: Is::Client(client.holds()), grants, extra: Actions::default() }
+    }
+
+    /// Somebody without a connection, who may do what a connection of theirs may.
+    pub(crate) fn user(identity: &'a Identity) -> Self {
+        Self { identity: Is::User(identity), grants: None, extra: Actions::default() }
     }
 
     /// A program that speaks for the application: rooms to which only the server publishes are open to it, and private
@@ -49,7 +56,7 @@ impl<'a> Who<'a> {
     pub(crate) fn identity(&self) -> &Identity {
         match &self.identity {
             Is::Client(standing) => standing,
-            Is::Service(identity) => identity,
+            Is::User(identity) | Is::Service(identity) => identity,
         }
     }
 
@@ -57,10 +64,23 @@ impl<'a> Who<'a> {
         matches!(self.identity, Is::Service(_))
     }
 
-    fn may(&self, action: Action, room: &str) -> bool {
-        self.identity().permissions.allows(action, room)
-            || self.extra.has(action)
-            || self.grants.is_some_and(|grants| grants.allow(action, room))
+    fn may(&self, hub: &Inner, action: Action, room: &str) -> bool {
+        if self.extra.has(action) {
+            return true;
+        }
+        match self.ruled(hub) {
+            // What was granted before that counts as little as what the credential says.
+            Some(permissions) => permissions.allows(action, room),
+            None => {
+                self.identity().permissions.allows(action, room)
+                    || self.grants.is_some_and(|grants| grants.allow(action, room))
+            }
+        }
+    }
+
+    /// What may be done instead of what the credential says, if that was decided.
+    fn ruled(&self, hub: &Inner) -> Option<Permissions> {
+        hub.rulings.permissions(self.identity(), || hub.now())
     }
 }
 
@@ -112,7 +132,7 @@ pub(crate) fn check<'a>(
     on: impl Into<On<'a>>,
 ) -> Result<(), Refusal> {
     let (room, name) = match on.into() {
-        On::User(user) => return check_direct(who, user),
+        On::User(user) => return check_direct(hub, who, user),
         On::Room(room) => (Some(room), room.name.as_ref().map_or("", |name| name.as_str())),
         On::Named(name) => (None, name),
     };
@@ -142,15 +162,16 @@ pub(crate) fn check_reaction(hub: &Inner, who: &Who<'_>, room: &Room) -> Result<
 
 fn check_permitted(hub: &Inner, who: &Who<'_>, action: Action, name: &str) -> Result<(), Refusal> {
     bans::check(hub, who.identity(), name)?;
-    if who.may(action, name) {
+    if who.may(hub, action, name) {
         return Ok(());
     }
     let action = action.name();
     Err(forbidden(eco_format!("this needs the permission `{action}` for the room \"{name}\"")))
 }
 
-fn check_direct(who: &Who<'_>, user: &UserId) -> Result<(), Refusal> {
-    if who.identity().permissions.allows(Action::Direct, user.as_str()) {
+fn check_direct(hub: &Inner, who: &Who<'_>, user: &UserId) -> Result<(), Refusal> {
+    let ruled = who.ruled(hub);
+    if ruled.as_ref().unwrap_or(&who.identity().permissions).allows(Action::Direct, user.as_str()) {
         return Ok(());
     }
     Err(forbidden(eco_format!("this needs the permission `direct` for the user \"{}\"", user.as_str())))
@@ -179,7 +200,7 @@ fn check_conversation(
         )));
     };
     match action {
-        Action::Publish | Action::Direct => check_direct(who, pair.other(&identity.user)),
+        Action::Publish | Action::Direct => check_direct(hub, who, pair.other(&identity.user)),
         Action::Moderate => Err(forbidden("nobody moderates a private conversation")),
         Action::Join | Action::History | Action::Presence => Ok(()),
     }

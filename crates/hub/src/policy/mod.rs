@@ -4,6 +4,7 @@
 //! node says. Who somebody *is* is [`crate::auth`]'s; what a room itself allows is its [class](crate::RoomClass)'s.
 
 mod bans;
+mod callers;
 mod check;
 mod grants;
 mod removal;

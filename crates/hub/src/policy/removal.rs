@@ -1,6 +1,4 @@
-//! Taking a user out of a room.
-
-use std::time::Duration;
+//! Taking a user out of a room, for the moment. Keeping somebody out is a [ruling](crate::rulings).
 
 use outspoke_protocol::{ErrorCode, Refusal, RoomName, UserId};
 use tokio::sync::oneshot;
@@ -11,25 +9,24 @@ use crate::shard::command::Command;
 use crate::sync::Arc;
 
 impl Hub {
-    /// Takes every client of a user out of a room; the clients are told. Returns how many were there.
+    /// Takes every client of a user out of a room, on all nodes; the clients are told, and may come in again:
+    /// [`remove_from_room`](Self::remove_from_room) keeps them out. Returns how many were there on this node. Another one that the
+    /// bus does not reach now is not told later.
     ///
     /// # Errors
     /// The name is no room name.
     ///
     /// # Cancel safety
     /// The orders are given when this is first polled; dropping the future gives up the answer.
-    pub async fn remove_from_room(
-        &self,
-        room: &str,
-        user: &str,
-        _ban: Option<Duration>,
-    ) -> Result<usize, Refusal> {
+    pub async fn put_out_of_room(&self, room: &str, user: &UserId) -> Result<usize, Refusal> {
         let room = self
             .inner
             .room_name(room)
             .map_err(|invalid| Refusal::new(ErrorCode::InvalidRoom, ecow::eco_format!("{invalid}")))?;
-        let because = Refusal::new(ErrorCode::Forbidden, "removed from the room by a moderator");
-        let orders = self.order_out(&room, &UserId::new(user), &because);
+        if let Some(cluster) = &self.inner.cluster {
+            cluster.tell_put_out(&self.tenant.name, &room, user);
+        }
+        let orders = self.order_out(&room, user);
         let mut removed = 0;
         for order in orders {
             // A shard that has ended has nobody to remove.
@@ -39,13 +36,9 @@ impl Hub {
     }
 
     /// Orders the user's clients on this node out of a room.
-    pub(crate) fn order_out(
-        &self,
-        room: &RoomName,
-        user: &UserId,
-        because: &Refusal,
-    ) -> Vec<oneshot::Receiver<bool>> {
-        self.clients_of(user).iter().filter_map(|client| self.order_one_out(client, room, because)).collect()
+    pub(crate) fn order_out(&self, room: &RoomName, user: &UserId) -> Vec<oneshot::Receiver<bool>> {
+        let because = Refusal::new(ErrorCode::Forbidden, "removed from the room by a moderator");
+        self.clients_of(user).iter().filter_map(|client| self.order_one_out(client, room, &because)).collect()
     }
 
     fn order_one_out(

@@ -3,11 +3,12 @@
 //! Time is the shard's own, which does not leap: when a credential ends is reckoned when it is accepted, and only ever made
 //! sooner afterwards.
 
+use std::sync::Arc;
 use std::time::Duration;
 
-use outspoke_protocol::{Disconnect, Event, Refusal, RoomName, Timestamp};
+use outspoke_protocol::{Disconnect, ErrorCode, Event, Refusal, RoomName, Timestamp};
 
-use super::connection::Connection;
+use super::connection::{Connection, Waiting};
 use super::wheel::Tick;
 use super::{Key, Shard};
 use crate::policy::{self, Action, Granted, Who};
@@ -64,11 +65,38 @@ impl Shard {
     /// What holds for a client has changed: it does nothing from here on that it may not do.
     pub(super) fn reconsider(&mut self, key: Key) {
         let Some(connection) = self.connection(key).filter(|connection| connection.is_open()) else { return };
-        let ends = connection.client.holds().expires;
+        let client = Arc::clone(&connection.client);
+        if let Some(disconnect) = self.hub.revoked(&client.holds()) {
+            // Not what waits for it, either.
+            self.drop_unwritten(key.slot);
+            self.begin_close(key, disconnect);
+            return;
+        }
+        let ends = client.holds().expires;
         let ends = self.tick_of(ends);
         let connection = &mut self.connections[key.slot as usize];
         connection.expires = connection.expires.min(ends);
-        self.look_at_authority(key);
+        if self.look_at_authority(key) {
+            self.give_up_look(key);
+        }
+    }
+
+    /// What is being read for a client was allowed when it asked: it asks again, if it still may.
+    fn give_up_look(&mut self, key: Key) {
+        let Some(connection) = self.connection(key).filter(|connection| connection.is_open()) else { return };
+        let Some(stall) = &mut connection.stall else { return };
+        if !matches!(stall.waiting, Some(Waiting::Look(_))) {
+            return;
+        }
+        let request = stall.request.take();
+        if stall.drop_waiting() {
+            self.panicked(key);
+            return;
+        }
+        let detail = "what you may do has changed meanwhile: ask again";
+        self.refuse(key.slot, Refusal::new(ErrorCode::Unavailable, detail).answering(request));
+        self.send_replies(key.slot, false);
+        self.resume(key);
     }
 
     /// Sees to it that a client is only where it may be, and not beyond its time. Returns whether it is still connected.

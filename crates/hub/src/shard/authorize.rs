@@ -20,13 +20,21 @@ use crate::hub::Hub;
 use crate::policy::{self, Action, Actions, Granted};
 use crate::room::amend::Amending;
 use crate::room::{Draft, Room};
+use crate::rulings::BAR_LASTS_MIN;
 
 impl Shard {
     /// A client shows a fresh credential.
     pub(super) fn authenticate(&mut self, key: Key, id: Option<&RequestId>, token: &Token<'_>) -> Flow {
         let authenticator = Arc::clone(&self.hub.authenticator);
         let token = EcoString::from(token.reveal());
-        let refreshing = Box::pin(async move { authenticator.authenticate_token(&token).await });
+        let (hub, client) = (Arc::clone(&self.hub), Arc::clone(&self.connections[key.slot as usize].client));
+        let refreshing = Box::pin(async move {
+            let identity = authenticator.authenticate_token(&token).await?;
+            // As it would be on this connection.
+            let Identity { tenant, device, .. } = client.identity().clone();
+            hub.admit_credential(&Identity { tenant, device, ..identity.clone() }).await?;
+            Ok(identity)
+        });
         self.wait_for(key, Waiting::Refresh(refreshing), id.cloned());
         self.poll_soon(key);
         Flow::Stalled
@@ -46,7 +54,8 @@ impl Shard {
                 connection.client.set_standing(identity);
                 connection.expires = ends;
                 self.reply(key.slot, &Event::Authenticated { request, expires });
-                self.look_at_authority(key);
+                // Something may have been decided while it was looked at.
+                self.reconsider(key);
             }
             Err(refusal) => self.refuse(key.slot, refusal.answering(request)),
         }
@@ -249,11 +258,17 @@ impl Shard {
         let (inner, tenant) = (Arc::clone(&self.hub), Arc::clone(&connection.client.tenant));
         let hub = Hub { inner, tenant };
         let (user, request) = (UserId::new(user), id.cloned());
-        let ban = seconds
-            .filter(|seconds| *seconds > 0)
-            .map(|seconds| std::time::Duration::from_secs(seconds.into()));
+        let time = seconds.filter(|seconds| *seconds > 0);
+        let time = time.map(|seconds| std::time::Duration::from_secs(seconds.into()).max(BAR_LASTS_MIN));
         Ok(self.look(key, id, async move {
-            hub.remove_from_room(room.as_str(), user.as_str(), ban).await?;
+            match time {
+                Some(time) => {
+                    hub.remove_from_room(room.as_str(), &user, time).await?;
+                }
+                None => {
+                    hub.put_out_of_room(room.as_str(), &user).await?;
+                }
+            }
             Ok(Event::Kicked { request, room, user })
         }))
     }

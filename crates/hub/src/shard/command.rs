@@ -35,16 +35,18 @@ pub(crate) enum Command {
     Join { client: Key, room: RoomName, done: oneshot::Sender<Result<(), JoinError>> },
     /// Take a client out of a room.
     Leave { client: Key, room: RoomName, done: oneshot::Sender<Result<(), JoinError>> },
-    /// Take a client out of a room, and say why. Answers whether it was there.
-    Remove { client: Key, room: RoomName, because: Box<Refusal>, done: oneshot::Sender<bool> },
     /// What holds for a client has changed, or may have: see to it that it does nothing that it may not do any more.
     Reconsider(Key),
+    /// Take a client out of a room, and say why. Answers whether it was there.
+    Remove { client: Key, room: RoomName, because: Box<Refusal>, done: oneshot::Sender<bool> },
     /// Put a device into a conversation, behind this place, unless it is there: a message has come that it must get.
     Enroll { room: Arc<Room>, client: Key, after: Position, tried: u8 },
     /// Tell one client something that it has not asked for.
     Tell(Key, Box<Event>),
     /// End one connection.
     Close { client: Key, disconnect: Disconnect, reason: Option<EcoString> },
+    /// Say that everything before this is done.
+    Reached(oneshot::Sender<()>),
     /// Something the connection waited for may have happened.
     Wake(Key),
     /// The hub's configuration is another.

@@ -111,6 +111,8 @@ impl Shard {
                 cluster.client_came(client.id());
             }
         }
+        // Whatever was decided until now counts here; what is decided from here on finds the client in the registry.
+        let unwelcome = unwelcome.or_else(|| self.hub.revoked(client.identity()).filter(|_| !echo));
         entry.insert(Box::new(Connection {
             conn,
             decoder: Decoder::new(Role::Server, compression.is_some()),
@@ -286,7 +288,7 @@ impl Shard {
     }
 
     /// Memory for a client that does not read goes at once; what is begun must be finished.
-    fn drop_unwritten(&mut self, slot: u32) {
+    pub(super) fn drop_unwritten(&mut self, slot: u32) {
         let connection = &mut self.connections[slot as usize];
         if let Some(outbox) = connection.outbox.as_mut() {
             let (bytes, _) = outbox.drop_where(|_, _| true);

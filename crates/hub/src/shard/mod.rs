@@ -188,6 +188,7 @@ impl Shard {
                     self.hub.idle.sweep(&self.hub, Instant::now());
                     self.hub.overdue.sweep(&self.hub, Instant::now());
                     self.hub.last_seen.flush();
+                    self.hub.sweep_rulings(Instant::now());
                 }
                 alarm.as_mut().reset(Instant::now() + self.tick);
             }
@@ -263,6 +264,10 @@ impl Shard {
             Command::Close { client, disconnect, reason } => {
                 let reason = reason.as_deref().unwrap_or(disconnect.reason());
                 self.begin_close_because(client, disconnect, reason);
+            }
+            Command::Reached(done) => {
+                // Whoever asked may have stopped waiting.
+                let _ = done.send(());
             }
             Command::Wake(client) => self.woken(client),
             Command::Reconfigured => self.reconfigured(),

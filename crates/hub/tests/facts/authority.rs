@@ -243,8 +243,9 @@ async fn removed_user_is_out_on_every_device_and_nobody_else_is() {
         client.join("room").await;
         devices.push(client);
     }
-    assert_eq!(hub.remove_from_room("room", "alice", None).await.unwrap(), 2);
-    assert_eq!(hub.remove_from_room("room", "alice", None).await.unwrap(), 0);
+    let alice = outspoke_hub::UserId::new("alice");
+    assert_eq!(hub.put_out_of_room("room", &alice).await.unwrap(), 2);
+    assert_eq!(hub.put_out_of_room("room", &alice).await.unwrap(), 0);
     bob.say("room", "gone").await;
     bob.expect("chat").await;
     for client in &mut devices {

@@ -21,6 +21,7 @@ mod pushes;
 mod receipts;
 mod reconfigure;
 mod recovery;
+mod rulings;
 mod shared;
 mod shelf;
 mod shutdown;

@@ -6,7 +6,7 @@ use std::time::Duration;
 use http::request::Parts;
 use outspoke_hub::{
     Action, Ask, Asks, Attach, AuthError, Authentication, Authenticator, Authorization, Authorizer,
-    Durability, ErrorCode, Grant, Hub, HubConfig, Identity, Permissions, Refusal,
+    Durability, ErrorCode, Grant, Hub, HubConfig, Identity, Permissions, Refusal, UserId,
 };
 use outspoke_testkit::{Received, ScriptedClient, attach_with, settle};
 use serde_json::{Value, json};
@@ -419,7 +419,7 @@ async fn message_is_not_said_by_who_was_removed_while_the_authorizer_thought() {
     let mut alice = member(&hub, "alice", "room").await;
     alice.send(json!({ "type": "chat", "id": 1, "room": "room", "content": "x" })).await;
     settle().await;
-    assert_eq!(hub.remove_from_room("room", "alice", None).await.unwrap(), 1);
+    assert_eq!(hub.put_out_of_room("room", &UserId::new("alice")).await.unwrap(), 1);
     turns.add_permits(1);
     alice.expect("unsubscribed").await;
     let answer = alice.expect("error").await;
