@@ -464,6 +464,45 @@ impl Secrets {
     }
 }
 
+/// Patterns for names of rooms or users, in which `*` stands for any text.
+#[derive(Debug)]
+pub enum Patterns {}
+
+impl Kind for Patterns {
+    type Value = Vec<String>;
+    const NAME: &'static str = "list of patterns";
+    const ACCEPTS: &'static str =
+        "names in which * stands for any text: a list in the file, separated by commas elsewhere";
+    const FORM: Form = Form::List;
+
+    fn read(text: &str) -> Result<Vec<String>, Refusal> {
+        if text.trim().is_empty() {
+            return Ok(Vec::new());
+        }
+        Self::read_list(text.split(',').map(str::trim))
+    }
+
+    fn read_input(input: &Input) -> Result<Vec<String>, Refusal> {
+        match input {
+            Input::Scalar(text) => Self::read(text),
+            Input::List(items) => Self::read_list(items.iter().map(|item| item.trim())),
+            Input::Null => Err(no_value().hint("write [] for none")),
+            Input::Nested => Err(Refusal::new("is a block, but takes a list")),
+        }
+    }
+}
+
+impl Patterns {
+    fn read_list<'a>(items: impl Iterator<Item = &'a str>) -> Result<Vec<String>, Refusal> {
+        let patterns: Vec<String> = items.map(str::to_owned).collect();
+        let wrong = |pattern: &&String| pattern.is_empty() || pattern.chars().any(char::is_control);
+        match patterns.iter().find(wrong) {
+            None => Ok(patterns),
+            Some(_) => Err(Refusal::new("holds a pattern that is empty or has control characters")),
+        }
+    }
+}
+
 /// Secrets travel in HTTP headers (RFC 9110, section 5.5).
 fn fits_a_header(secret: &str) -> bool {
     !secret.is_empty() && secret.bytes().all(|b| b.is_ascii_graphic())

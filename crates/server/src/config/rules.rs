@@ -353,9 +353,30 @@ impl Rules<'_> {
             let hint = "listen on 127.0.0.1 or [::1], or set api.keys and leave api.open_on_loopback false";
             self.broken(&[open, addr], what, hint);
         }
-        if config.api.keys.iter().any(|key| key.len() < API_KEY_CHARS_COMFORTABLE) {
-            let what = format!("api.keys holds a key of fewer than {API_KEY_CHARS_COMFORTABLE} characters");
-            self.doubtful(&["api.keys"], what, "it could be guessed; make one with `openssl rand -hex 24`");
+        let is_hash = |key: &str| {
+            let digits = key.strip_prefix("sha256:").unwrap_or_default();
+            digits.len() == 64 && digits.bytes().all(|digit| digit.is_ascii_hexdigit())
+        };
+        let scoped = config.api.scoped_keys.iter().map(|key| ("api.scoped_keys", &key.key));
+        for (list, key) in config.api.keys.iter().map(|key| ("api.keys", key)).chain(scoped) {
+            if key.starts_with("sha256:") && !is_hash(key) {
+                let what = format!("{list} holds a hash that has not 64 hexadecimal digits after sha256:");
+                self.broken(&[list], what, "write the output of `printf %s KEY | sha256sum` there");
+            } else if key.len() < API_KEY_CHARS_COMFORTABLE {
+                let what = format!("{list} holds a key of fewer than {API_KEY_CHARS_COMFORTABLE} characters");
+                self.doubtful(&[list], what, "it could be guessed; make one with `openssl rand -hex 24`");
+            }
+        }
+        for (index, key) in config.api.scoped_keys.iter().enumerate() {
+            let place = format!("{}.tenant", entry_path("api.scoped_keys", index));
+            if !key.tenant.is_empty() && !config.tenants.enabled {
+                let what = format!("{place} names a tenant, but tenants.enabled is false");
+                self.doubtful(
+                    &[&place, "tenants.enabled"],
+                    what,
+                    "set tenants.enabled to true to separate tenants",
+                );
+            }
         }
     }
 

@@ -12,7 +12,7 @@ pub use self::reload::Reload;
 use super::address::ListenAddr;
 use super::kind::{
     Address, Backend, Bus, Count, Durability, Flag, Folder, FolderOrUsual, HostName, Level, LogFormat, Name,
-    Pattern, Prefix, Publishers, Room, Secrets, Size, SlowClient, StoreName, Text, Time, Url, Urls,
+    Pattern, Patterns, Prefix, Publishers, Room, Secrets, Size, SlowClient, StoreName, Text, Time, Url, Urls,
 };
 use super::resolve::Resolver;
 use super::table::{Block, Key, Section, SectionInfo, block, section};
@@ -253,6 +253,13 @@ section! {
         outbox_bytes_max: usize as Size = "1MiB" {
             range: Some(("4KiB", "1GiB")),
             at_limit: Some("rooms.slow_client decides"),
+        }
+
+        /// Rulings about credentials (revoked tokens and users, changed roles, removals from rooms) that are remembered.
+        rulings_max: usize as Count = "100_000" {
+            range: Some(("1_000", "10_000_000")),
+            unit: Some("rulings"),
+            at_limit: Some("one more is refused; lift some, or let them end sooner"),
         }
 
         /// Bytes that may wait for one shard between two of its turns.
@@ -764,7 +771,9 @@ section! {
         /// Serve the API.
         enabled: bool as Flag = "true" {}
 
-        /// Keys that open the API. Without any, and without open_on_loopback, it refuses every request.
+        /// Keys that open all of the API: each as it is, or as sha256: and its hash in hexadecimal digits, so that the
+        /// configuration does not tell it (`printf %s KEY | sha256sum`). Without any, and without open_on_loopback, the API
+        /// is for users with their tokens only, as far as there is an authenticator.
         keys: Vec<String> as Secrets = "" { secret: true }
 
         /// Serve the API without a key. Only accepted if the server listens on a loopback address.
@@ -775,6 +784,47 @@ section! {
             range: Some(("1KiB", "1GiB")),
             at_limit: Some("the request is answered with status 413"),
         }
+    }
+    lists {
+        /// Keys for programs that need not do everything: each opens one tenant, and there what its patterns say.
+        scoped_keys: ScopedKey = "[]" {
+            example: Some(
+                "[{name: reporter, key: \"sha256:5c1f...\", join: \"*\", history: \"*\"}, \
+                 {name: builds, key: \"sha256:e9b0...\", publish: \"builds:*\"}]",
+            ),
+        }
+    }
+}
+
+block! {
+    /// A key of the HTTP API that is limited.
+    ScopedKey {
+        /// The key's name, for the log and for revoking it.
+        name: String as Name = required { unique: true }
+
+        /// The key, or sha256: and its hash.
+        key: String as Text = required { secret: true }
+
+        /// The tenant whose rooms and users it is for. Empty: those without a tenant.
+        tenant: String as Text = "" {}
+
+        /// Rooms of which it may be told how many are there and what they keep.
+        join: Vec<String> as Patterns = "" {}
+
+        /// Rooms that it may publish to, in its own name or in any user's.
+        publish: Vec<String> as Patterns = "" {}
+
+        /// Rooms whose earlier messages it may read.
+        history: Vec<String> as Patterns = "" {}
+
+        /// Rooms of which it may be told who is there, and how far they have read.
+        presence: Vec<String> as Patterns = "" {}
+
+        /// Rooms in which it may delete messages, and from which it may remove users.
+        moderate: Vec<String> as Patterns = "" {}
+
+        /// Users to whom it may send messages.
+        direct: Vec<String> as Patterns = "" {}
     }
 }
 

@@ -38,6 +38,7 @@ pub(super) fn config(settings: &Config, descriptors: DescriptorLimit) -> anyhow:
         room_name_bytes_max: limits.room_name_bytes_max,
         rooms_per_client_max: limits.rooms_per_client_max,
         rooms_max: limits.rooms_max,
+        rulings_max: limits.rulings_max,
         connections_max: descriptors.connections(server.connections_max),
         outbox_bytes_max: limits.outbox_bytes_max,
         inbox_bytes_max: limits.inbox_bytes_max,

@@ -17,7 +17,6 @@ mod identity;
 mod limits;
 mod reload;
 mod rooms;
-mod secrets;
 mod shutdown;
 mod start;
 mod support;

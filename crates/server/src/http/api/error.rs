@@ -86,6 +86,11 @@ impl ApiError {
         self
     }
 
+    /// Whether who asks is not known.
+    pub(super) fn is_unauthorized(&self) -> bool {
+        self.status == StatusCode::UNAUTHORIZED
+    }
+
     /// The refusal without its status.
     pub(super) fn into_body(self) -> ErrorBody {
         self.body
@@ -94,7 +99,7 @@ impl ApiError {
 
 fn status_of(code: ErrorCode) -> StatusCode {
     match code {
-        ErrorCode::Unauthorized => StatusCode::UNAUTHORIZED,
+        ErrorCode::Unauthorized | ErrorCode::TokenExpired => StatusCode::UNAUTHORIZED,
         ErrorCode::Forbidden => StatusCode::FORBIDDEN,
         ErrorCode::ClientNotFound
         | ErrorCode::UserNotFound

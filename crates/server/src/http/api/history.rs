@@ -7,14 +7,15 @@ use axum::http::StatusCode;
 use axum::http::header::CONTENT_TYPE;
 use axum::response::{IntoResponse, Response};
 use outspoke_hub::protocol::{Event, Message, PageFrom};
-use outspoke_hub::{Hub, Timestamp};
+use outspoke_hub::{Action, Hub, Timestamp};
 use serde::Serialize;
 
 use super::error::ApiError;
 use super::input::{Named, Query};
+use super::key::For;
 use super::{Of, rooms};
 
-pub(super) async fn page(Of(hub): Of, Named(room): Named, query: Query) -> Result<Response, ApiError> {
+pub(super) async fn page(asked: For, Named(room): Named, query: Query) -> Result<Response, ApiError> {
     query.only(&["before", "after", "limit"])?;
     let (before, after) = (query.offset("before")?, query.offset("after")?);
     let from = match (before, after) {
@@ -23,6 +24,8 @@ pub(super) async fn page(Of(hub): Of, Named(room): Named, query: Query) -> Resul
         (_, Some(after)) => PageFrom::After(after),
     };
     let limit = query.limit()?;
+    asked.check(Action::History, &room)?;
+    let hub = asked.hub;
     rooms::exists(&hub, &room).await?;
     let mut history = hub.history(&room, from, limit).await?;
     if let (Some(before), Some(_)) = (before, after) {

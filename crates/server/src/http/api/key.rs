@@ -1,98 +1,324 @@
-//! Who may use the API: whoever has a key.
+//! Who uses the API: whoever has a key, and users with their tokens.
 //!
-//! Keys are compared in constant time, each with each, and are never logged. Without keys nobody may, unless the
-//! configuration says that the API is open, which it may say on a loopback address only. An open API is still not
-//! open to web pages of others: the browser of somebody on this machine reaches loopback addresses too, so `Host` must
-//! name one and `Origin` the same. Wrong keys are limited per address: ten guesses a second find no key, but fill logs.
+//! A request is made by a [`Caller`], which every handler gets: the application, with a key that opens everything or one that is
+//! limited; or a user, with the token with which the user connects, who may do here what a connection of the user's may. What is
+//! for others than the application is listed ([`OPEN`]); everything else needs a key without limits.
+//!
+//! Of keys only their hashes are kept; all are compared with what is shown, in constant time, and nothing of them is logged.
+//! Without keys nobody may, unless the configuration says that the API is open, which it may say on a loopback address only. An
+//! open API is still not open to web pages of others: the browser of somebody on this machine reaches loopback addresses too, so
+//! `Host` must name one and `Origin` the same. Wrong keys and tokens are limited per address: ten guesses a second find no
+//! key, but fill logs.
 
 use std::collections::HashMap;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
-use axum::extract::{ConnectInfo, Request, State};
-use axum::http::{HeaderMap, StatusCode, header};
+use aws_lc_rs::digest::{SHA256, digest};
+use axum::extract::{ConnectInfo, FromRequestParts, MatchedPath, Request, State};
+use axum::http::request::Parts;
+use axum::http::{HeaderMap, Method, StatusCode, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse as _, Response};
-use outspoke_hub::ErrorCode;
+use outspoke_hub::{Action, ErrorCode, Hub, Identity, Permissions};
 use subtle::{Choice, ConstantTimeEq as _};
 
-use super::Api;
 use super::error::ApiError;
+use super::{Api, BASE, TENANT};
+use crate::config::settings;
 
-/// Keys are compared in this length, which says nothing about theirs.
-const PADDED: usize = 512;
+/// A key is no longer; what is longer is not even hashed.
+const KEY_BYTES_MAX: usize = 512;
+/// A token is no longer, also where the header could be.
+const TOKEN_BYTES_MAX: usize = 16 * 1024;
 /// Wrong keys that an address may try at once, and in a second.
 const GUESSES: (f64, f64) = (100.0, 10.0);
 /// Addresses remembered; with more, those that did not guess lately are forgotten.
 const ADDRESSES_MAX: usize = 10_000;
 
+/// What is for others than the application, too. Each handler of these asks what its caller may.
+const OPEN: [(&str, Method); 10] = [
+    ("/publish", Method::POST),
+    ("/publish/batch", Method::POST),
+    ("/rooms/{room}", Method::GET),
+    ("/rooms/{room}/presence", Method::GET),
+    ("/rooms/{room}/history", Method::GET),
+    ("/rooms/{room}/receipts", Method::GET),
+    ("/rooms/{room}/messages/{offset}", Method::DELETE),
+    ("/rooms/{room}/members/{user}/remove", Method::POST),
+    ("/rooms/{room}/members/{user}/readmit", Method::POST),
+    ("/users/{user}/messages", Method::POST),
+];
+
+/// Who makes a request.
+#[derive(Clone, Debug)]
+pub(super) enum Caller {
+    /// The application: everything is open to it.
+    Application {
+        /// The key's name, for the log.
+        name: Arc<str>,
+    },
+    /// The application, with a key that is limited to a tenant, and to some things there.
+    Limited(Arc<Identity>),
+    /// A user, with a token of the user's.
+    User(Arc<Identity>),
+}
+
+impl Caller {
+    fn application(name: &str) -> Self {
+        Self::Application { name: name.into() }
+    }
+
+    /// What the log calls the caller.
+    pub(super) fn name(&self) -> String {
+        match self {
+            Self::Application { name } => format!("key:{name}"),
+            Self::Limited(identity) => identity.credential.to_string(),
+            Self::User(identity) => format!("user:{}", identity.user),
+        }
+    }
+
+    /// The user, if it is one who speaks only for himself or herself.
+    pub(super) fn user(&self) -> Option<&Identity> {
+        match self {
+            Self::User(identity) => Some(identity),
+            _ => None,
+        }
+    }
+
+    /// Whether the caller may do something to a room of the tenant, or, for [`Action::Direct`], to a user.
+    pub(super) fn check(&self, hub: &Hub, action: Action, name: &str) -> Result<(), ApiError> {
+        match self {
+            Self::Application { .. } => Ok(()),
+            Self::Limited(identity) => Ok(hub.check(identity, action, name)?),
+            Self::User(identity) => Ok(hub.check_as_user(identity, action, name)?),
+        }
+    }
+
+    /// Whose rooms the caller may see: every tenant's, or this one's.
+    fn tenant(&self) -> Option<&str> {
+        match self {
+            Self::Application { .. } => None,
+            Self::Limited(identity) | Self::User(identity) => Some(&identity.tenant),
+        }
+    }
+}
+
+/// The hub for the tenant of the request, and who asks.
+#[derive(Debug)]
+pub(super) struct For {
+    pub(super) hub: Hub,
+    pub(super) caller: Caller,
+}
+
+impl For {
+    /// Whether the caller may do something; see [`Caller::check`].
+    pub(super) fn check(&self, action: Action, name: &str) -> Result<(), ApiError> {
+        self.caller.check(&self.hub, action, name)
+    }
+}
+
+impl FromRequestParts<Api> for For {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, api: &Api) -> Result<Self, ApiError> {
+        let caller = parts.extensions.get::<Caller>().cloned().ok_or_else(|| unauthorized("nobody asks"))?;
+        let Some(tenant) = caller.tenant() else {
+            let super::Of(hub) = super::Of::from_request_parts(parts, api).await?;
+            return Ok(Self { hub, caller });
+        };
+        let named = parts.headers.get(TENANT).map(|name| name.to_str().unwrap_or_default());
+        if named.is_some_and(|named| named != tenant) {
+            return Err(ApiError::new(
+                ErrorCode::Forbidden,
+                "the credential is another tenant's than X-Tenant names",
+            ));
+        }
+        let hub = if tenant.is_empty() { api.hub.clone() } else { api.hub.known_tenant(tenant)? };
+        Ok(Self { hub, caller })
+    }
+}
+
 /// What opens the API.
 #[derive(Debug)]
 pub(super) struct Keys {
-    keys: Vec<Padded>,
+    keys: Vec<(Hashed, Caller)>,
     open: bool,
     guesses: Arc<Guesses>,
 }
 
-struct Padded {
-    bytes: [u8; PADDED],
-    len: u64,
-}
+/// A key's SHA-256. Keys are random, so that nobody finds one by trying.
+#[derive(Clone, Copy)]
+struct Hashed([u8; 32]);
 
-impl std::fmt::Debug for Padded {
+impl std::fmt::Debug for Hashed {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str("(a key)")
     }
 }
 
-impl Padded {
-    /// `None` for what is longer than any key.
-    fn new(key: &[u8]) -> Option<Self> {
-        let mut bytes = [0; PADDED];
-        bytes.get_mut(..key.len())?.copy_from_slice(key);
-        Some(Self { bytes, len: key.len() as u64 })
+impl Hashed {
+    fn of(key: &[u8]) -> Self {
+        let mut bytes = [0; 32];
+        bytes.copy_from_slice(digest(&SHA256, key).as_ref());
+        Self(bytes)
+    }
+
+    /// As it is configured: a key, or `sha256:` and its hash in hexadecimal digits.
+    fn read(text: &str) -> Self {
+        hash_in(text).map_or_else(|| Self::of(text.as_bytes()), Self)
     }
 
     fn is(&self, other: &Self) -> Choice {
-        self.bytes.ct_eq(&other.bytes) & self.len.ct_eq(&other.len)
+        self.0.ct_eq(&other.0)
+    }
+}
+
+/// The hash in a configured key, if it is one.
+fn hash_in(text: &str) -> Option<[u8; 32]> {
+    let digits = text.strip_prefix("sha256:").filter(|digits| digits.len() == 64)?;
+    let mut hash = [0; 32];
+    for (byte, pair) in hash.iter_mut().zip(digits.as_bytes().chunks_exact(2)) {
+        let digit = |at: usize| char::from(pair[at]).to_digit(16);
+        *byte = u8::try_from(digit(0)? * 16 + digit(1)?).ok()?;
+    }
+    Some(hash)
+}
+
+/// What a request shows.
+enum Shown<'a> {
+    /// The Authorization header is absent.
+    Nothing,
+    Text(&'a str),
+    /// It has another form.
+    Other,
+}
+
+impl<'a> Shown<'a> {
+    fn of(headers: &'a HeaderMap) -> Self {
+        let mut given = headers.get_all(header::AUTHORIZATION).iter();
+        let Some(first) = given.next() else { return Self::Nothing };
+        // Whoever checks one of two must not be fooled with the other.
+        if given.next().is_some() {
+            return Self::Other;
+        }
+        let given = first.to_str().unwrap_or_default();
+        match given.split_at_checked(7) {
+            Some((scheme, text)) if scheme.eq_ignore_ascii_case("bearer ") && !text.trim().is_empty() => {
+                Self::Text(text.trim())
+            }
+            _ => Self::Other,
+        }
     }
 }
 
 impl Keys {
-    pub(super) fn new(keys: &[String], open: bool, guesses: &Arc<Guesses>) -> Self {
-        let keys = keys.iter().filter_map(|key| Padded::new(key.as_bytes())).collect();
-        Self { keys, open, guesses: Arc::clone(guesses) }
+    pub(super) fn new(api: &settings::Api, guesses: &Arc<Guesses>) -> Self {
+        let whole = api.keys.iter().enumerate();
+        let whole =
+            whole.map(|(index, key)| (Hashed::read(key), Caller::application(&(index + 1).to_string())));
+        let limited = api.scoped_keys.iter().map(|key| (Hashed::read(&key.key), limited(key)));
+        Self {
+            keys: whole.chain(limited).collect(),
+            open: api.open_on_loopback,
+            guesses: Arc::clone(guesses),
+        }
     }
 
-    fn check(&self, headers: &HeaderMap, peer: IpAddr) -> Result<(), ApiError> {
-        if self.keys.is_empty() {
-            return if self.open { check_local(headers) } else { Err(closed()) };
+    /// Whose key this is.
+    fn find(&self, shown: &str) -> Option<Caller> {
+        if shown.len() > KEY_BYTES_MAX {
+            return None;
         }
-        let Some(given) = headers.get(header::AUTHORIZATION) else {
-            return if self.open { check_local(headers) } else { Err(unauthorized("this needs a key")) };
+        let shown = Hashed::of(shown.as_bytes());
+        let mut found = None;
+        // Every key is looked at, whichever fits.
+        for (key, caller) in &self.keys {
+            if key.is(&shown).into() {
+                found = Some(caller);
+            }
+        }
+        found.cloned()
+    }
+}
+
+fn limited(key: &settings::ScopedKey) -> Caller {
+    let lists = [
+        (Action::Join, &key.join),
+        (Action::Publish, &key.publish),
+        (Action::History, &key.history),
+        (Action::Presence, &key.presence),
+        (Action::Moderate, &key.moderate),
+        (Action::Direct, &key.direct),
+    ];
+    let mut permissions = Permissions::nothing();
+    for (action, patterns) in lists {
+        for pattern in patterns {
+            permissions = permissions.allow(action, pattern.as_str());
+        }
+    }
+    // A key is no user: what is decided about users does not concern it.
+    let mut identity = Identity::user("").of_tenant(key.tenant.as_str());
+    identity.permissions = permissions;
+    identity.credential = format!("key:{}", key.name).into();
+    Caller::Limited(Arc::new(identity))
+}
+
+impl Api {
+    /// Who makes a request.
+    async fn identify(&self, headers: &HeaderMap, peer: IpAddr) -> Result<Caller, ApiError> {
+        let keys = &self.keys;
+        let tokens = !self.hub.authenticator().is_open();
+        let open = || check_local(headers).map(|()| Caller::application("none, on loopback"));
+        if keys.keys.is_empty() && !tokens {
+            return if keys.open { open() } else { Err(closed()) };
+        }
+        let shown = match Shown::of(headers) {
+            Shown::Nothing if keys.open => return open(),
+            Shown::Nothing if keys.keys.is_empty() => {
+                return Err(unauthorized("this needs a user's token, and the server has no keys"));
+            }
+            Shown::Nothing => return Err(unauthorized("this needs a key")),
+            shown => shown,
         };
-        if !self.guesses.allowed(peer, Instant::now()) {
+        if !keys.guesses.allowed(peer, Instant::now()) {
             return Err(ApiError::http(
                 StatusCode::TOO_MANY_REQUESTS,
                 "too_many_requests",
                 "too many wrong keys came from this address; wait a second",
             ));
         }
-        let given = given.as_bytes();
-        let (scheme, key) = given.split_at_checked(7).unwrap_or((given, &[]));
-        let given = scheme.eq_ignore_ascii_case(b"bearer ").then(|| Padded::new(key.trim_ascii())).flatten();
-        let Some(given) = given else {
-            self.guesses.count(peer, Instant::now());
-            return Err(unauthorized("the Authorization header has another form"));
+        let refused = match shown {
+            Shown::Text(text) => match keys.find(text) {
+                Some(caller) => return self.accept_key(caller).await,
+                None if tokens && text.len() <= TOKEN_BYTES_MAX => match self.user(text).await {
+                    Ok(caller) => return Ok(caller),
+                    Err(error) => error,
+                },
+                None => unauthorized("this is not a key of this server"),
+            },
+            _ => unauthorized("the Authorization header has another form"),
         };
-        // Every key is looked at, whichever fits.
-        let known = self.keys.iter().fold(Choice::from(0), |known, key| known | key.is(&given));
-        if known.into() {
-            return Ok(());
+        if refused.is_unauthorized() {
+            keys.guesses.count(peer, Instant::now());
         }
-        self.guesses.count(peer, Instant::now());
-        Err(unauthorized("this is not a key of this server"))
+        Err(refused)
+    }
+
+    /// A limited key can be revoked by its name (`key:NAME`), as tokens are by their ids.
+    async fn accept_key(&self, caller: Caller) -> Result<Caller, ApiError> {
+        if let Caller::Limited(identity) = &caller {
+            self.hub.check_credential(identity).await?;
+        }
+        Ok(caller)
+    }
+
+    /// The user whose token this is.
+    async fn user(&self, token: &str) -> Result<Caller, ApiError> {
+        let identity = self.hub.authenticator().authenticate_token(token).await?;
+        self.hub.check_credential(&identity).await?;
+        Ok(Caller::User(Arc::new(identity)))
     }
 }
 
@@ -105,7 +331,9 @@ fn closed() -> ApiError {
 }
 
 fn unauthorized(what: &str) -> ApiError {
-    let message = format!("{what}: send the header `Authorization: Bearer KEY` with one of api.keys");
+    let message = format!(
+        "{what}: send the header `Authorization: Bearer KEY` with one of api.keys, or with a user's token"
+    );
     ApiError::new(ErrorCode::Unauthorized, message)
 }
 
@@ -136,14 +364,30 @@ fn is_loopback(host: &str) -> bool {
     name.eq_ignore_ascii_case("localhost") || name.parse().is_ok_and(|ip: IpAddr| ip.is_loopback())
 }
 
-/// Lets requests with a key through.
-pub(super) async fn check(State(api): State<Api>, request: Request, next: Next) -> Response {
+/// Lets through who may ask what is asked for.
+pub(super) async fn check(State(api): State<Api>, mut request: Request, next: Next) -> Response {
     let peer = request.extensions().get::<ConnectInfo<SocketAddr>>().map(|peer| peer.0.ip());
     let peer = peer.unwrap_or(IpAddr::from([0, 0, 0, 0]));
-    match api.keys.check(request.headers(), peer) {
-        Ok(()) => next.run(request).await,
-        Err(error) => error.into_response(),
+    let caller = match api.identify(request.headers(), peer).await {
+        Ok(caller) => caller,
+        Err(error) => return error.into_response(),
+    };
+    if !matches!(caller, Caller::Application { .. }) && !is_open(&request) {
+        let message = "this is the application's own: it needs one of api.keys";
+        return ApiError::new(ErrorCode::Forbidden, message).into_response();
     }
+    request.extensions_mut().insert(caller);
+    next.run(request).await
+}
+
+/// Whether a request is for others than the application, too. What there is not is nobody's secret.
+fn is_open(request: &Request) -> bool {
+    let Some(path) = request.extensions().get::<MatchedPath>() else { return true };
+    let path = path.as_str();
+    let path = path.strip_prefix(BASE).unwrap_or(path);
+    // Who may read may ask what reading would say.
+    let method = if *request.method() == Method::HEAD { &Method::GET } else { request.method() };
+    OPEN.iter().any(|(open, of)| *open == path && of == method)
 }
 
 /// A leaky bucket of wrong keys for each address.
@@ -187,16 +431,62 @@ mod tests {
         pairs.iter().map(|(name, value)| (name.clone(), value.parse().unwrap())).collect()
     }
 
-    fn status(keys: &Keys, pairs: &[(header::HeaderName, &str)]) -> Option<u16> {
-        let refused = keys.check(&headers(pairs), PEER).err()?;
+    const PLAIN: &str = "secret-one";
+    const HASHED: &str = "secret-two";
+
+    fn settings(keys: &[&str], open_on_loopback: bool) -> settings::Api {
+        let keys = keys.iter().map(|key| (*key).to_owned()).collect();
+        settings::Api { enabled: true, keys, open_on_loopback, body_bytes_max: 1024, scoped_keys: Vec::new() }
+    }
+
+    fn api(hub: &Hub, keys: &[&str], open: bool) -> Api {
+        let tenants = settings::Tenants {
+            enabled: false,
+            path: false,
+            connections_max: 0,
+            rooms_max: 0,
+            messages_per_second: 0,
+            stored_bytes_max: 0,
+            hosts: Vec::new(),
+            list: Vec::new(),
+        };
+        Api::new(hub, &settings(keys, open), &tenants, "test", &super::super::Kept::default())
+    }
+
+    async fn status(api: &Api, pairs: &[(header::HeaderName, &str)]) -> Option<u16> {
+        let refused = api.identify(&headers(pairs), PEER).await.err()?;
         Some(refused.into_response().status().as_u16())
     }
 
-    #[test]
-    fn only_a_whole_key_opens() {
-        let keys = Keys::new(&["secret-one".to_owned(), "secret-two".to_owned()], false, &Arc::default());
-        let with = |value| status(&keys, &[(header::AUTHORIZATION, value)]);
-        assert_eq!((with("Bearer secret-one"), with("bearer  secret-two")), (None, None));
+    fn hub() -> Hub {
+        Hub::builder().start_on_this_runtime().unwrap()
+    }
+
+    /// Here accepted: `token-of-USER`.
+    #[derive(Debug)]
+    struct Tokens;
+
+    impl outspoke_hub::Authenticator for Tokens {
+        fn authenticate<'a>(&'a self, _: &'a Parts) -> outspoke_hub::Authentication<'a> {
+            Box::pin(async { Err(outspoke_hub::AuthError::unauthorized("no")) })
+        }
+
+        fn authenticate_token<'a>(&'a self, token: &'a str) -> outspoke_hub::Authentication<'a> {
+            let user = token.strip_prefix("token-of-").map(Identity::user);
+            let unknown = || outspoke_hub::AuthError::unauthorized("this is no token");
+            Box::pin(std::future::ready(user.ok_or_else(unknown)))
+        }
+    }
+
+    #[tokio::test]
+    async fn only_a_whole_key_opens_also_where_only_its_hash_is_configured() {
+        let hash: String = Hashed::of(HASHED.as_bytes()).0.iter().map(|byte| format!("{byte:02x}")).collect();
+        let hash = format!("sha256:{hash}");
+        let api = api(&hub(), &[PLAIN, &hash], false);
+        for key in ["Bearer secret-one", "bearer  secret-two", "BEARER secret-one "] {
+            assert_eq!(status(&api, &[(header::AUTHORIZATION, key)]).await, None, "{key}");
+        }
+        let long = format!("Bearer {}", "x".repeat(5000));
         for wrong in [
             "",
             "Bearer",
@@ -205,30 +495,57 @@ mod tests {
             "Bearer secret-one1",
             "Basic secret-one",
             "secret-one",
+            &format!("Bearer {hash}"),
+            &long,
         ] {
-            assert_eq!(with(wrong), Some(401), "{wrong}");
+            assert_eq!(status(&api, &[(header::AUTHORIZATION, wrong)]).await, Some(401), "{wrong}");
         }
-        assert_eq!(with(&format!("Bearer {}", "x".repeat(5000))), Some(401));
-        assert_eq!(status(&keys, &[]), Some(401));
+        assert_eq!(status(&api, &[]).await, Some(401));
+        let two = [(header::AUTHORIZATION, "Bearer secret-one"), (header::AUTHORIZATION, "Bearer x")];
+        let mut both = HeaderMap::new();
+        for (name, value) in two {
+            both.append(name, value.parse().unwrap());
+        }
+        assert!(api.identify(&both, PEER).await.is_err(), "two credentials");
     }
 
-    #[test]
-    fn without_keys_nobody_comes_in_unless_it_is_open_and_then_only_this_machine() {
-        let closed = Keys::new(&[], false, &Arc::default());
-        assert_eq!(
-            status(&closed, &[(header::HOST, "localhost"), (header::AUTHORIZATION, "Bearer ")]),
-            Some(403)
-        );
-        let open = Keys::new(&[], true, &Arc::default());
+    #[tokio::test]
+    async fn without_keys_nobody_comes_in_unless_it_is_open_and_then_only_this_machine() {
+        let hub = hub();
+        let closed = api(&hub, &[], false);
+        let guess = [(header::HOST, "localhost"), (header::AUTHORIZATION, "Bearer ")];
+        assert_eq!(status(&closed, &guess).await, Some(403));
+        let open = api(&hub, &[], true);
         for host in ["localhost", "localhost:8080", "127.0.0.1:8080", "[::1]:8080", "127.9.9.9"] {
-            assert_eq!(status(&open, &[(header::HOST, host)]), None, "{host}");
+            assert_eq!(status(&open, &[(header::HOST, host)]).await, None, "{host}");
         }
         for host in ["", "evil.example", "localhost.evil.example:8080", "192.168.1.1:80", "[::2]"] {
-            assert_eq!(status(&open, &[(header::HOST, host)]), Some(403), "{host}");
+            assert_eq!(status(&open, &[(header::HOST, host)]).await, Some(403), "{host}");
         }
-        let from = |origin| status(&open, &[(header::HOST, "localhost:80"), (header::ORIGIN, origin)]);
-        assert_eq!((from("http://localhost:80"), from("null")), (None, Some(403)));
-        assert_eq!((from("http://localhost:81"), from("http://evil.example")), (Some(403), Some(403)));
+        let from =
+            async |origin| status(&open, &[(header::HOST, "localhost:80"), (header::ORIGIN, origin)]).await;
+        assert_eq!((from("http://localhost:80").await, from("null").await), (None, Some(403)));
+        let others = (from("http://localhost:81").await, from("http://evil.example").await);
+        assert_eq!(others, (Some(403), Some(403)));
+    }
+
+    #[tokio::test]
+    async fn users_come_with_their_tokens_unless_those_are_revoked() {
+        let hub = Hub::builder().authenticator(Tokens).start_on_this_runtime().unwrap();
+        let api = api(&hub, &[PLAIN], false);
+        let with = async |token: &str| {
+            let headers = headers(&[(header::AUTHORIZATION, &format!("Bearer {token}"))]);
+            api.identify(&headers, PEER)
+                .await
+                .map(|caller| caller.name())
+                .map_err(|error| error.into_response().status())
+        };
+        assert_eq!(with(PLAIN).await.unwrap(), "key:1");
+        assert_eq!(with("token-of-ana").await.unwrap(), "user:ana");
+        assert_eq!(with("token").await.unwrap_err(), StatusCode::UNAUTHORIZED);
+        hub.revoke_user(&outspoke_hub::UserId::new("ana"), false).await.unwrap();
+        assert_eq!(with("token-of-ana").await.unwrap_err(), StatusCode::UNAUTHORIZED);
+        assert_eq!(with("token-of-ben").await.unwrap(), "user:ben");
     }
 
     #[test]
@@ -247,7 +564,7 @@ mod tests {
 
     #[test]
     fn keys_are_in_no_debug_text() {
-        let keys = Keys::new(&["secret-one".to_owned()], false, &Arc::default());
+        let keys = Keys::new(&settings(&[PLAIN], false), &Arc::default());
         assert!(!format!("{keys:?}").contains("secret"), "{keys:?}");
     }
 }

@@ -1,13 +1,17 @@
 //! Messages outside rooms: to everybody, to a user, to a client. Nothing keeps them: who is not connected misses them.
 
 use axum::Json;
-use outspoke_hub::{ErrorCode, UserId};
+use axum::extract::Path;
+use axum::response::{IntoResponse as _, Response};
+use outspoke_hub::{Action, ErrorCode, Hub, Identity, Publication, UserId};
 use serde::Serialize;
 
 use super::error::{ApiError, ErrorBody};
-use super::input::{Body, Named};
+use super::input::{Body, Named, Query};
+use super::key::For;
+use super::publish::{Answer, check_speaker, idempotency_key, named_by};
 use super::said::Said;
-use super::{Of, clients, users};
+use super::{Of, clients, room_name, users};
 
 const FIELDS: &[&str] = &["type", "content", "data"];
 
@@ -50,14 +54,56 @@ pub(super) async fn to_client(Of(hub): Of, Named(client): Named, body: Body) -> 
     Ok(Json(Sent { client_id: client.to_string(), outcome: Outcome::MessageId(id.to_string()) }))
 }
 
-/// To every connection of the user.
-pub(super) async fn to_user(
-    Of(hub): Of,
-    Named(user): Named,
-    body: Body,
-) -> Result<Json<SentToUser>, ApiError> {
-    let said = Said::read(&body.fields(FIELDS)?, &hub)?;
-    let user = users::checked_id(&hub, &user)?;
+/// From the application: to every connection of the user, and kept nowhere. From another user: a private message.
+pub(super) async fn to_user(asked: For, Named(user): Named, body: Body) -> Result<Response, ApiError> {
+    let hub = &asked.hub;
+    let user = users::checked_id(hub, &user)?;
+    asked.check(Action::Direct, &user)?;
+    match asked.caller.user() {
+        Some(from) => Ok(privately(hub, from, &user, &body).await?.into_response()),
+        None => Ok(from_application(hub, user, &body).await?.into_response()),
+    }
+}
+
+async fn privately(hub: &Hub, from: &Identity, to: &str, body: &Body) -> Result<Json<Answer>, ApiError> {
+    let fields = body.fields(&["type", "content", "data", "idempotencyKey"])?;
+    let said = Said::read(&fields, hub)?;
+    let mut publication = Publication::new(said.kind, said.body);
+    check_speaker(from, None, &publication)?;
+    if let Some(key) = idempotency_key(&fields)? {
+        publication = publication.once(named_by(from, &key));
+    }
+    publication = publication.by(from.user.clone(), from.name.clone());
+    let room = hub.conversation(from.user.as_str(), to)?;
+    let published = hub.direct(from.user.as_str(), to, publication)?.await?;
+    Ok(Json(Answer::new(room.to_string(), &published)))
+}
+
+/// Deletes a message of a room: with a user's token, one's own, and others' where the user moderates.
+pub(super) async fn delete(
+    asked: For,
+    Path((room, offset)): Path<(String, String)>,
+    query: Query,
+) -> Result<Json<Answer>, ApiError> {
+    query.only(&[])?;
+    let digits = !offset.is_empty() && offset.bytes().all(|byte| byte.is_ascii_digit());
+    let offset = offset.parse::<u64>().ok().filter(|offset| digits && *offset <= i64::MAX as u64);
+    let missing = || ApiError::new(ErrorCode::MessageNotFound, "no message has an offset like this");
+    let offset = offset.ok_or_else(missing)?;
+    let hub = &asked.hub;
+    room_name(hub, &room)?;
+    let published = match asked.caller.user() {
+        Some(user) => hub.delete_as_user(&room, offset, user).await?,
+        None => {
+            asked.check(Action::Moderate, &room)?;
+            hub.delete(&room, offset).await?
+        }
+    };
+    Ok(Json(Answer::new(room, &published)))
+}
+
+async fn from_application(hub: &Hub, user: String, body: &Body) -> Result<Json<SentToUser>, ApiError> {
+    let said = Said::read(&body.fields(FIELDS)?, hub)?;
     let sent = hub.send_to_user_anywhere(&UserId::new(user), said.kind, said.body).await;
     if sent.is_empty() {
         return Err(ApiError::new(ErrorCode::UserNotFound, "the user is not connected"));

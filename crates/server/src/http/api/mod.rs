@@ -1,7 +1,7 @@
 //! The HTTP API: what the application that owns the hub asks of it.
 //!
 //! One module per noun, one table of routes ([`routes`]), which `openapi.json` describes and a test compares. Everything
-//! but that description needs a [key](key). A request is for one tenant, which the header `X-Tenant` names. Bodies and
+//! but that description needs a [key](key), or a user's token. A request is for one tenant, which the header `X-Tenant` names. Bodies and
 //! answers are JSON; what is read strictly is told precisely ([`input`], [`error`]).
 
 mod analytics;
@@ -12,12 +12,15 @@ mod error;
 mod history;
 mod input;
 mod key;
+#[cfg(test)]
+mod matrix_tests;
 mod messages;
 mod nodes;
 mod openapi;
 mod publish;
 mod reload;
 mod rooms;
+mod rulings;
 mod said;
 mod tenants;
 mod users;
@@ -30,7 +33,7 @@ use axum::http::request::Parts;
 use axum::http::{HeaderValue, Method, StatusCode, Uri, header};
 use axum::middleware::{from_fn_with_state, map_response};
 use axum::response::Response;
-use axum::routing::{MethodRouter, delete, get, post};
+use axum::routing::{MethodRouter, delete, get, post, put};
 use outspoke_hub::{Hub, RoomName};
 
 use self::error::ApiError;
@@ -73,7 +76,7 @@ impl Api {
     ) -> Self {
         Self {
             hub: hub.clone(),
-            keys: Arc::new(Keys::new(&api.keys, api.open_on_loopback, &kept.guesses)),
+            keys: Arc::new(Keys::new(api, &kept.guesses)),
             body_bytes_max: api.body_bytes_max,
             tenants: tenants.enabled,
             name: name.into(),
@@ -107,11 +110,24 @@ fn table() -> Vec<Route> {
         route("/rooms/{room}", &["get"], get(rooms::one)),
         route("/rooms/{room}/presence", &["get"], get(rooms::presence)),
         route("/rooms/{room}/history", &["get", "delete"], get(history::page).delete(history::clear)),
+        route("/rooms/{room}/receipts", &["get"], get(rooms::receipts)),
+        route("/rooms/{room}/messages/{offset}", &["delete"], delete(messages::delete)),
+        route("/rooms/{room}/members/{user}/remove", &["post"], post(rulings::remove)),
+        route("/rooms/{room}/members/{user}/readmit", &["post"], post(rulings::readmit)),
         route("/clients", &["get"], get(clients::list)),
         route("/clients/{client}/messages", &["post"], post(messages::to_client)),
         route("/users", &["get"], get(users::list)),
         route("/users/{user}/messages", &["post"], post(messages::to_user)),
         route("/users/{user}/data", &["get", "delete"], get(users::export).merge(delete(users::erase))),
+        route("/users/{user}/revoke", &["post"], post(rulings::revoke_user)),
+        route(
+            "/users/{user}/permissions",
+            &["put", "delete"],
+            put(rulings::set_permissions).delete(rulings::restore_permissions),
+        ),
+        route("/tokens/{token}/revoke", &["post"], post(rulings::revoke_token)),
+        route("/rulings", &["get"], get(rulings::list)),
+        route("/rulings/{ruling}", &["delete"], delete(rulings::lift)),
         route("/disconnect", &["post"], post(clients::disconnect)),
         route("/tenants", &["get"], get(tenants::list)),
         route(
@@ -164,7 +180,7 @@ async fn uncached(mut response: Response) -> Response {
     response
 }
 
-/// The hub, for the tenant of the request.
+/// The hub, for the tenant of the request: of the application, which may name any. See also [`key::For`].
 #[derive(Debug)]
 struct Of(Hub);
 

@@ -3,12 +3,13 @@
 use axum::Json;
 use axum::response::Response;
 use outspoke_hub::protocol::{Durability, Event, Presence, UserId};
-use outspoke_hub::{ErrorCode, Hub, Listing, RoomInfo};
+use outspoke_hub::{Action, ErrorCode, Hub, Listing, RoomInfo};
 use serde::Serialize;
 
 use super::error::ApiError;
 use super::history::{encoded, json};
 use super::input::{Named, Query};
+use super::key::For;
 use super::{Of, room_name};
 
 /// A room.
@@ -59,16 +60,20 @@ pub(super) async fn list(Of(hub): Of, query: Query) -> Result<Json<Rooms>, ApiEr
     Ok(Json(Rooms { rooms: items.into_iter().map(Room::from).collect(), next }))
 }
 
-pub(super) async fn one(Of(hub): Of, Named(name): Named, query: Query) -> Result<Json<Room>, ApiError> {
+pub(super) async fn one(asked: For, Named(name): Named, query: Query) -> Result<Json<Room>, ApiError> {
     query.only(&[])?;
+    asked.check(Action::Join, &name)?;
+    let hub = asked.hub;
     hub.look_for_members(&name).await?;
     let info = hub.room(&name).await?.ok_or_else(unknown)?;
     Ok(Json(info.into()))
 }
 
 /// Who is in a room, in the form that clients of the native dialect get.
-pub(super) async fn presence(Of(hub): Of, Named(name): Named, query: Query) -> Result<Response, ApiError> {
+pub(super) async fn presence(asked: For, Named(name): Named, query: Query) -> Result<Response, ApiError> {
     query.only(&["after", "limit"])?;
+    asked.check(Action::Presence, &name)?;
+    let hub = asked.hub;
     hub.look_for_members(&name).await?;
     exists(&hub, &name).await?;
     let after = query.text("after").map(UserId::new);
@@ -86,6 +91,16 @@ pub(super) async fn presence(Of(hub): Of, Named(name): Named, query: Query) -> R
         None => return Err(ApiError::new(ErrorCode::Forbidden, "this room does not tell who is in it")),
     };
     Ok(json(encoded(&hub, &Event::Presence(Box::new(presence)))?))
+}
+
+/// How far users have received and read a room, in the form that clients of the native dialect get.
+pub(super) async fn receipts(asked: For, Named(name): Named, query: Query) -> Result<Response, ApiError> {
+    query.only(&["after", "limit"])?;
+    asked.check(Action::Presence, &name)?;
+    let hub = asked.hub;
+    exists(&hub, &name).await?;
+    let receipts = hub.receipts(&name, query.text("after"), query.limit()?).await?;
+    Ok(json(encoded(&hub, &Event::Receipts(Box::new(receipts)))?))
 }
 
 /// Refuses what neither is nor was.

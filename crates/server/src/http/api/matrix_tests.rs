@@ -1,0 +1,394 @@
+//! Who may do what: every cell of the table in `docs/operating/authorization.md`, over a connection, over HTTP, and over a
+//! connection to a second node. The table is read from the document, so that it cannot say anything else.
+#![allow(clippy::unwrap_used)]
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::body::{Body, to_bytes};
+use axum::extract::Request;
+use http::request::Parts;
+use outspoke_hub::bus::MemoryHub;
+use outspoke_hub::store::{MemoryStore, Store};
+use outspoke_hub::{
+    Action, Attach, AuthError, Authentication, Authenticator, ClusterOptions, Durability, Hub, HubConfig,
+    Identity, Kind, Permissions, Publication, UserId,
+};
+use outspoke_testkit::{Received, ScriptedClient, attach_with};
+use serde_json::{Value, json};
+use tower::ServiceExt as _;
+
+use super::{Api, Kept, routes};
+use crate::config::{FileChoice, FlagValue, Sources, load};
+
+const DOCUMENT: &str = include_str!("../../../../../docs/operating/authorization.md");
+const KEY: &str = "a-key-for-tests-0123456789";
+const ROLES: [&str; 5] = ["server key", "moderator", "member", "reader", "stranger"];
+
+/// The rows of the document's table: the operation, the way, and what each role may.
+fn table() -> Vec<(String, String, Vec<String>)> {
+    let (_, rest) = DOCUMENT.split_once("| operation | permission | by |").unwrap();
+    let mut lines = rest.lines().map(str::trim);
+    let heads: Vec<&str> =
+        lines.next().unwrap().split('|').map(str::trim).filter(|head| !head.is_empty()).collect();
+    assert_eq!(heads, ROLES);
+    let mut rows = Vec::new();
+    let mut operation = String::new();
+    for line in lines.skip(1).take_while(|line| line.starts_with('|')) {
+        let cells: Vec<&str> = line.trim_matches('|').split('|').map(str::trim).collect();
+        assert_eq!(cells.len(), 3 + ROLES.len(), "{line}");
+        if !cells[0].is_empty() {
+            operation = cells[0].to_owned();
+        }
+        let words = cells[3..].iter().map(|cell| (*cell).to_owned()).collect();
+        rows.push((operation.clone(), cells[2].to_owned(), words));
+    }
+    rows
+}
+
+/// The operations in the order in which they are tried: how, over a connection and over HTTP.
+fn operations() -> Vec<(&'static str, Value, (&'static str, &'static str, Value))> {
+    let none = || Value::Null;
+    vec![
+        (
+            "come into a room; look at it",
+            json!({ "type": "subscribe", "room": "room" }),
+            ("GET", "/rooms/room", none()),
+        ),
+        (
+            "publish",
+            json!({ "type": "publish", "room": "room", "data": 1 }),
+            ("POST", "/publish", json!({ "room": "room", "data": 1 })),
+        ),
+        (
+            "read the history",
+            json!({ "type": "history", "room": "room" }),
+            ("GET", "/rooms/room/history", none()),
+        ),
+        (
+            "see who is there",
+            json!({ "type": "presence", "room": "room" }),
+            ("GET", "/rooms/room/presence", none()),
+        ),
+        (
+            "see who has read how much",
+            json!({ "type": "receipts", "room": "room" }),
+            ("GET", "/rooms/room/receipts", none()),
+        ),
+        (
+            "say how far one has read",
+            json!({ "type": "seen", "room": "room", "offset": 1 }),
+            ("PUT", "/rooms/room/receipts", json!({ "seen": 1 })),
+        ),
+        (
+            "change one's own message",
+            json!({ "type": "edit", "room": "room", "offset": 3, "content": "changed" }),
+            ("PATCH", "/rooms/room/messages/3", json!({ "content": "changed" })),
+        ),
+        (
+            "delete one's own message",
+            json!({ "type": "delete", "room": "room", "offset": 1 }),
+            ("DELETE", "/rooms/room/messages/1", none()),
+        ),
+        (
+            "delete another's message",
+            json!({ "type": "delete", "room": "room", "offset": 2 }),
+            ("DELETE", "/rooms/room/messages/2", none()),
+        ),
+        (
+            "write to a user privately",
+            json!({ "type": "direct", "to": "bob", "content": "psst" }),
+            ("POST", "/users/bob/messages", json!({ "content": "psst" })),
+        ),
+        (
+            "remove a user from a room",
+            json!({ "type": "kick", "room": "room", "user": "bob", "seconds": 60 }),
+            ("POST", "/rooms/room/members/bob/remove", json!({ "seconds": 60 })),
+        ),
+        (
+            "revoke a user's credentials",
+            json!({ "type": "revoke", "user": "bob" }),
+            ("POST", "/users/bob/revoke", json!({})),
+        ),
+    ]
+}
+
+/// What each role's credential permits.
+fn permissions(role: &str) -> Option<Permissions> {
+    let allow = |actions: &[Action], room: &str| {
+        let none = Permissions::nothing();
+        actions.iter().fold(none, |permissions, action| permissions.allow(*action, room))
+    };
+    match role {
+        "server-key" => Some(Permissions::everything()),
+        "moderator" => Some(allow(&Action::ALL, "*")),
+        "member" => Some(Permissions::default()),
+        "reader" => Some(allow(&[Action::Join, Action::History, Action::Presence], "room")),
+        "stranger" => Some(allow(&Action::ALL, "elsewhere*")),
+        _ => None,
+    }
+}
+
+/// Accepts the name of a role as its token.
+#[derive(Debug)]
+struct Tokens;
+
+impl Authenticator for Tokens {
+    fn authenticate<'a>(&'a self, _: &'a Parts) -> Authentication<'a> {
+        Box::pin(async { Err(AuthError::unauthorized("not over HTTP")) })
+    }
+
+    fn authenticate_token<'a>(&'a self, token: &'a str) -> Authentication<'a> {
+        Box::pin(async move {
+            let permissions = permissions(token).ok_or_else(|| AuthError::unauthorized("no token"))?;
+            Ok(Identity::user(token).named(token).with_permissions(permissions))
+        })
+    }
+}
+
+/// Where a role tries its operations.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Way {
+    Connection,
+    SecondNode,
+    Http,
+}
+
+/// Two nodes, with what there is to look at and to change.
+struct Stage {
+    nodes: Vec<Hub>,
+    /// Held for being there.
+    _bob: ScriptedClient,
+}
+
+impl Stage {
+    async fn set(user: &str) -> Self {
+        let (bus, store) = (MemoryHub::new(), Arc::new(MemoryStore::shared()));
+        let node = |number: usize| {
+            let mut config = HubConfig::default();
+            let class = config.rooms.default_mut();
+            (class.announce, class.durability, class.receipts) = (false, Durability::Stored, true);
+            Arc::make_mut(&mut config.rooms.direct).durability = Durability::Stored;
+            let store: Arc<dyn Store> = Arc::<MemoryStore>::clone(&store);
+            Hub::builder()
+                .config(config)
+                .authenticator(Tokens)
+                .store("shared", store)
+                .cluster(Arc::new(bus.connect()), ClusterOptions::new(format!("node-{number}")))
+                .start_on_this_runtime()
+                .unwrap()
+        };
+        let nodes: Vec<Hub> = (1..=2).map(node).collect();
+        let (mut bob, _) =
+            attach_with(&nodes[0], Attach::new(Identity::user("bob").named("bob")), 1024 * 1024);
+        bob.expect("welcome").await;
+        bob.join("room").await;
+        for author in [user, "bob", user] {
+            let said = Publication::new(Kind::Chat, outspoke_hub::Body::Text("said".into()));
+            let said = said.by(UserId::new(author), author);
+            nodes[0].publish_once("room", said).unwrap().await.unwrap();
+        }
+        // What is told over the bus is heard.
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        Self { nodes, _bob: bob }
+    }
+
+    async fn connect(&self, node: usize, token: &str) -> ScriptedClient {
+        let identity = self.nodes[node].authenticator().authenticate_token(token).await.unwrap();
+        let (mut client, _) = attach_with(&self.nodes[node], Attach::new(identity), 1024 * 1024);
+        client.expect("welcome").await;
+        client
+    }
+
+    /// What comes of a request of the application's, or of a user's.
+    async fn http(&self, role: &str, (method, path, body): (&str, &str, Value)) -> &'static str {
+        let credential = if role == "server-key" { KEY } else { role };
+        let status = request(&self.nodes[0], credential, method, path, &body).await;
+        match status {
+            200 => "yes",
+            403 => "no",
+            404 | 405 => "–",
+            other => panic!("{role}: {method} {path} is answered with {other}"),
+        }
+    }
+}
+
+async fn request(hub: &Hub, credential: &str, method: &str, path: &str, body: &Value) -> u16 {
+    let flag = FlagValue { flag: "--set".into(), key: "api.keys".into(), value: KEY.into() };
+    let sources = Sources { file: FileChoice::None, flags: vec![flag], ..Sources::default() };
+    let config = load(&sources).unwrap().config;
+    let api = routes(Api::new(hub, &config.api, &config.tenants, "machine:8080", &Kept::default()));
+    let request = Request::builder()
+        .method(method)
+        .uri(path)
+        .header("authorization", format!("Bearer {credential}"))
+        .header("content-type", "application/json")
+        .body(if body.is_null() { Body::empty() } else { Body::from(body.to_string()) })
+        .unwrap();
+    let answer = api.oneshot(request).await.unwrap();
+    let status = answer.status().as_u16();
+    let body = to_bytes(answer.into_body(), usize::MAX).await.unwrap();
+    if status >= 400 && status != 403 && status != 404 && status != 405 {
+        panic!("{method} {path}: {status} {}", String::from_utf8_lossy(&body));
+    }
+    status
+}
+
+/// What comes of a request over a connection.
+async fn ask(client: &mut ScriptedClient, mut request: Value) -> &'static str {
+    request["id"] = json!("asked");
+    client.send(request.clone()).await;
+    loop {
+        match client.next_but_pings().await {
+            Received::Json(answer) if answer["id"] == "asked" => {
+                return match (answer["type"].as_str().unwrap(), answer["error"].as_str()) {
+                    ("error", Some("unknown_type")) => "–",
+                    ("error", Some("forbidden" | "not_subscribed")) => "no",
+                    ("error", _) => panic!("{request}: {answer}"),
+                    _ => "yes",
+                };
+            }
+            Received::Json(_) => {}
+            other => panic!("{request}: {other:?}"),
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn everybody_may_what_the_table_says_and_nothing_else() {
+    let table = table();
+    let operations = operations();
+    assert_eq!(table.len(), 2 * operations.len(), "two rows for each of the operations");
+    let mut tried = 0;
+    for (column, role) in ROLES.iter().enumerate() {
+        let token = role.replace(' ', "-");
+        for way in [Way::Connection, Way::SecondNode, Way::Http] {
+            let stage = Stage::set(&token).await;
+            let mut client = match way {
+                Way::Connection => Some(stage.connect(0, &token).await),
+                Way::SecondNode => Some(stage.connect(1, &token).await),
+                Way::Http => None,
+            };
+            for (operation, over_connection, over_http) in &operations {
+                let by = if way == Way::Http { "HTTP" } else { "connection" };
+                let row = table.iter().find(|(named, how, _)| named == operation && how == by);
+                let (.., words) = row.unwrap_or_else(|| panic!("no row for {operation}, {by}"));
+                let done = match &mut client {
+                    Some(client) => ask(client, over_connection.clone()).await,
+                    None => stage.http(&token, over_http.clone()).await,
+                };
+                // Who asks for what there is not, and is not the application, is told only that.
+                let said = if words[column] == "–" && done == "no" { "no" } else { &words[column] };
+                assert_eq!(done, said, "{role}, {way:?}: {operation}");
+                tried += 1;
+            }
+        }
+    }
+    assert_eq!(tried, 12 * 5 * 3);
+}
+
+/// Without a credential, or with one that nobody knows, nothing is to be had, not even what there is.
+#[tokio::test(start_paused = true)]
+async fn nobody_may_anything() {
+    let stage = Stage::set("member").await;
+    for (_, _, (method, path, body)) in operations() {
+        for credential in ["nobody", "", "a-key-for-tests-012345678"] {
+            let flag = FlagValue { flag: "--set".into(), key: "api.keys".into(), value: KEY.into() };
+            let sources = Sources { file: FileChoice::None, flags: vec![flag], ..Sources::default() };
+            let config = load(&sources).unwrap().config;
+            let api = routes(Api::new(
+                &stage.nodes[0],
+                &config.api,
+                &config.tenants,
+                "machine:8080",
+                &Kept::default(),
+            ));
+            let request = Request::builder()
+                .method(method)
+                .uri(path)
+                .header("authorization", format!("Bearer {credential}"))
+                .header("content-type", "application/json")
+                .body(Body::from(body.to_string()))
+                .unwrap();
+            assert_eq!(api.oneshot(request).await.unwrap().status(), 401, "{method} {path} {credential:?}");
+        }
+    }
+}
+
+/// A key that is limited opens its tenant, and there what its patterns say; it publishes in any user's name.
+#[tokio::test(start_paused = true)]
+async fn limited_key_may_what_its_patterns_say() {
+    let hub = Hub::builder().start_on_this_runtime().unwrap();
+    let scoped = r#"[{name: builds, key: scoped-0123456789abcdef, tenant: acme, join: "b:*", publish: "b:*,c", moderate: c}]"#;
+    let api = |hub: &Hub| {
+        let flags = [("api.keys", KEY), ("tenants.enabled", "true"), ("api.scoped_keys", scoped)];
+        let flag = |(key, value): &(&str, &str)| FlagValue {
+            flag: "--set".into(),
+            key: (*key).into(),
+            value: (*value).into(),
+        };
+        let sources =
+            Sources { file: FileChoice::None, flags: flags.iter().map(flag).collect(), ..Sources::default() };
+        let config = load(&sources).unwrap().config;
+        routes(Api::new(hub, &config.api, &config.tenants, "machine:8080", &Kept::default()))
+    };
+    let ask = async |method: &str, path: &str, tenant: Option<&str>, body: Value| {
+        let mut request = Request::builder()
+            .method(method)
+            .uri(path)
+            .header("authorization", "Bearer scoped-0123456789abcdef")
+            .header("content-type", "application/json");
+        if let Some(tenant) = tenant {
+            request = request.header("x-tenant", tenant);
+        }
+        let request = request.body(Body::from(body.to_string())).unwrap();
+        api(&hub).oneshot(request).await.unwrap().status().as_u16()
+    };
+    let by_bot = |room: &str| json!({ "room": room, "data": 1, "user": { "id": "bot" } });
+    assert_eq!(ask("POST", "/publish", None, by_bot("b:1")).await, 200);
+    assert_eq!(ask("POST", "/publish", Some("acme"), by_bot("c")).await, 200);
+    assert_eq!(ask("POST", "/publish", Some("other"), by_bot("c")).await, 403);
+    assert_eq!(ask("POST", "/publish", None, by_bot("d")).await, 403);
+    let batch = json!({ "messages": [by_bot("c"), by_bot("d")] });
+    assert_eq!(ask("POST", "/publish/batch", None, batch).await, 403);
+    assert_eq!(ask("GET", "/rooms/c", None, Value::Null).await, 403);
+    let remove = ask("POST", "/rooms/c/members/ana/remove", None, json!({})).await;
+    assert_eq!(remove, 200);
+    assert_eq!(hub.in_tenant("acme").rulings(None, 10).items.len(), 1, "in its own tenant");
+    assert!(hub.rulings(None, 10).items.is_empty());
+    for (method, path) in [
+        ("POST", "/broadcast"),
+        ("GET", "/rooms"),
+        ("GET", "/clients"),
+        ("GET", "/users"),
+        ("GET", "/tenants"),
+        ("GET", "/rulings"),
+        ("POST", "/users/ana/revoke"),
+        ("PUT", "/users/ana/permissions"),
+        ("POST", "/tokens/x/revoke"),
+        ("DELETE", "/rooms/c/history"),
+        ("DELETE", "/users/ana/data"),
+        ("POST", "/disconnect"),
+        ("GET", "/nodes"),
+    ] {
+        assert_eq!(ask(method, path, None, json!({})).await, 403, "{method} {path}");
+    }
+    hub.in_tenant("acme").revoke_token("key:builds", None).await.unwrap();
+    assert_eq!(ask("POST", "/publish", None, by_bot("c")).await, 401);
+}
+
+/// Users say what they could say over a connection, as themselves.
+#[tokio::test(start_paused = true)]
+async fn users_speak_for_themselves_only() {
+    let stage = Stage::set("member").await;
+    let hub = &stage.nodes[0];
+    let publish = async |body: Value| request(hub, "member", "POST", "/publish", &body).await;
+    assert_eq!(publish(json!({ "room": "room", "content": "I", "user": { "id": "member" } })).await, 200);
+    assert_eq!(publish(json!({ "room": "room", "content": "He", "user": { "id": "bob" } })).await, 403);
+    assert_eq!(publish(json!({ "room": "room", "type": "system", "content": "It" })).await, 403);
+    assert_eq!(publish(json!({ "room": "room", "type": "own", "data": 1 })).await, 403);
+    let history = hub.history("room", outspoke_hub::protocol::PageFrom::Newest, 1).await.unwrap();
+    let newest = history.messages.last().unwrap();
+    assert_eq!(newest.from.as_ref().unwrap().user.as_str(), "member");
+    assert_eq!(request(hub, "member", "DELETE", "/rooms/room/messages/4", &Value::Null).await, 200);
+}
