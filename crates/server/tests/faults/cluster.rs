@@ -61,7 +61,7 @@ impl Bus {
         }
     }
 
-    fn kill(&mut self) {
+    pub(crate) fn kill(&mut self) {
         match self {
             Self::Etcd(etcd) => etcd.kill(),
             Self::Redis(redis) => redis.kill(),
@@ -69,7 +69,7 @@ impl Bus {
         }
     }
 
-    async fn restart(&mut self) {
+    pub(crate) async fn restart(&mut self) {
         match self {
             Self::Etcd(etcd) => etcd.restart().await,
             Self::Redis(redis) => redis.restart().await,

@@ -25,6 +25,7 @@ mod partition;
 mod powerloss;
 mod publisher;
 mod receipts;
+mod revoked;
 mod words;
 
 use fastrand::Rng;
