@@ -175,7 +175,7 @@ where
                 .json()
                 .flatten_event(true)
                 .with_span_list(false)
-                .with_writer(writer.clone())
+                .with_writer(Printable(writer.clone()))
                 .with_filter(json),
         ),
         Box::new(
@@ -190,6 +190,44 @@ where
     ];
     let logging = Logging { human: Lines(human_lines), json: Lines(json_lines) };
     Ok((Registry::default().with(layers), logging))
+}
+
+/// A writer of JSON in which nothing but printable characters is written as it is: JSON itself escapes the first 32 only.
+#[derive(Clone)]
+struct Printable<M>(M);
+
+impl<'w, M: MakeWriter<'w>> MakeWriter<'w> for Printable<M> {
+    type Writer = Printable<M::Writer>;
+
+    fn make_writer(&'w self) -> Self::Writer {
+        Printable(self.0.make_writer())
+    }
+}
+
+impl<W: io::Write> io::Write for Printable<W> {
+    /// An event comes in one piece, in which only strings can have such characters.
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let unprintable = |c: char| is_unprintable(c) && c != '\n';
+        match std::str::from_utf8(bytes) {
+            Ok(text) if text.contains(unprintable) => {
+                let mut escaped = String::with_capacity(bytes.len() + 16);
+                for c in text.chars() {
+                    match unprintable(c) {
+                        // None of them is beyond the first plane.
+                        true => escaped.push_str(&format!("\\u{:04x}", u32::from(c))),
+                        false => escaped.push(c),
+                    }
+                }
+                self.0.write_all(escaped.as_bytes())?;
+            }
+            _ => self.0.write_all(bytes)?,
+        }
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.0.flush()
+    }
 }
 
 /// Libraries that tell of their daily work at `info`; their warnings are enough, unless `log.level` names them.
@@ -352,7 +390,7 @@ mod tests {
     fn json_log_is_one_object_per_line_whatever_the_name() {
         let text = logged(Style::Json, "info", || tracing::info!(user = %HOSTILE, count = 3, "hello"));
         assert_eq!(text.lines().count(), 1, "{text}");
-        assert!(!text.contains('\x1b'), "{text:?}");
+        assert!(text.trim_end_matches('\n').chars().all(|c| !is_unprintable(c)), "{text:?}");
         let event: serde_json::Value = serde_json::from_str(&text).unwrap();
         assert_eq!(event["message"], "hello");
         assert_eq!(event["count"], 3);

@@ -228,9 +228,10 @@ impl Plan {
             Backend::Embedded => absolute(&self.folder).display().to_string(),
             Backend::Postgresql | Backend::Redis => {
                 // Parameters may hold secrets too, and none of them helps to find a server.
-                let nodes =
-                    self.options.url.split(',').map(|url| url.split(['?', '#']).next().unwrap_or_default());
-                mask_userinfo(&nodes.collect::<Vec<_>>().join(",")).into_owned()
+                // Masked first: any of the characters may belong to a password.
+                let masked = mask_userinfo(&self.options.url);
+                let nodes = masked.split(',').map(|url| url.split(['?', '#']).next().unwrap_or_default());
+                nodes.collect::<Vec<_>>().join(",")
             }
             Backend::Dynamodb => format!("table {}", self.options.table),
         }

@@ -29,8 +29,13 @@ fn websocket_and_protocol_do_no_io_and_read_no_clock() {
 /// A value has one way in, so that `config show` can tell where it came from and an embedder is not surprised.
 #[test]
 fn only_the_server_reads_environment_and_files() {
-    let folders =
-        ["crates/auth/src/", "crates/hub/src/", "crates/protocol/src/", "crates/websocket/src/", "crates/web/src/"];
+    let folders = [
+        "crates/auth/src/",
+        "crates/hub/src/",
+        "crates/protocol/src/",
+        "crates/websocket/src/",
+        "crates/web/src/",
+    ];
     let reads = ["env::var", "env::args", "std::fs", "tokio::fs", "File::open", "File::create"];
     assert_none(&uses(&folders, &reads), "a library that reads what only the server reads");
 }
@@ -45,7 +50,12 @@ fn hub_names_no_dialect() {
 /// Libraries are silent: what they have to say goes through `tracing` or an error.
 #[test]
 fn libraries_do_not_print() {
-    let folders =
-        ["crates/auth/src/", "crates/hub/src/", "crates/protocol/src/", "crates/websocket/src/", "crates/web/src/"];
+    let folders = [
+        "crates/auth/src/",
+        "crates/hub/src/",
+        "crates/protocol/src/",
+        "crates/websocket/src/",
+        "crates/web/src/",
+    ];
     assert_none(&uses(&folders, &["println!", "eprintln!", "print!("]), "a library that prints");
 }

@@ -48,7 +48,7 @@ pub struct ClusterArgs {
 
     /// One of the server's api.keys [env: OUTSPOKE_API__KEYS] [default: the first of api.keys in these settings]
     #[arg(long, value_name = "KEY")]
-    key: Option<String>,
+    key: Option<Key>,
 
     /// How long to wait for an answer
     #[arg(long, value_name = "DURATION", default_value = "10s", value_parser = timeout)]
@@ -385,7 +385,16 @@ pub(super) struct Server {
 }
 
 /// Printed nowhere.
-struct Key(String);
+#[derive(Clone)]
+pub(super) struct Key(String);
+
+impl std::str::FromStr for Key {
+    type Err = std::convert::Infallible;
+
+    fn from_str(key: &str) -> Result<Self, Self::Err> {
+        Ok(Self(key.to_owned()))
+    }
+}
 
 impl std::fmt::Debug for Key {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -402,14 +411,14 @@ impl Server {
             (named, key) => {
                 let loaded = load(&args.settings.sources()).map_err(ClusterError::Settings)?;
                 let own = || Target::from_addr(&loaded.config.server.addr, "");
-                (named.unwrap_or_else(own), key.or_else(|| loaded.config.api.keys.first().cloned()))
+                (named.unwrap_or_else(own), key.or_else(|| loaded.config.api.keys.first().cloned().map(Key)))
             }
         };
         // What ends a line would end the header.
-        if key.as_deref().is_some_and(|key| key.contains(char::is_control)) {
+        if key.as_ref().is_some_and(|Key(key)| key.contains(char::is_control)) {
             return Err(ClusterError::Key { given: true });
         }
-        Ok(Self { target, key: key.map(Key), timeout: args.timeout })
+        Ok(Self { target, key, timeout: args.timeout })
     }
 
     /// One question to the API; the answer's JSON.

@@ -58,7 +58,7 @@ enum Command {
 }
 
 /// Flags that choose the settings.
-#[derive(Debug, Clone, Default, Args)]
+#[derive(Clone, Default, Args)]
 pub struct SettingsArgs {
     /// Configuration file; "-" reads standard input [env: OUTSPOKE_CONFIG] [default: config.yaml, if there is one]
     #[arg(long, value_name = "FILE", conflicts_with = "no_config")]
@@ -83,6 +83,17 @@ fn key_and_value(text: &str) -> Result<(String, String), String> {
         return Err("the key before = is missing; expected KEY=VALUE".to_owned());
     }
     Ok((key.trim().to_owned(), value.to_owned()))
+}
+
+/// Without the values: any of them may be a secret.
+impl std::fmt::Debug for SettingsArgs {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let keys: Vec<&str> = self.set.iter().map(|(key, _)| key.as_str()).collect();
+        f.debug_struct("SettingsArgs")
+            .field("config", &self.config)
+            .field("set", &keys)
+            .finish_non_exhaustive()
+    }
 }
 
 impl SettingsArgs {

@@ -17,6 +17,7 @@ mod identity;
 mod limits;
 mod reload;
 mod rooms;
+mod secrets;
 mod shutdown;
 mod start;
 mod support;

@@ -85,8 +85,13 @@ impl Settings {
 
     /// Starts the server and waits until it is ready.
     pub(crate) async fn start(self) -> Server {
+        self.start_saying(ready_address).await
+    }
+
+    /// Starts the server and waits until a line of its says where it listens.
+    pub(crate) async fn start_saying(self, ready: impl Fn(&str) -> Option<SocketAddr>) -> Server {
         let (mut process, folder) = self.spawn();
-        let addr = process.wait_for(ready_address).await;
+        let addr = process.wait_for(|line| ready(line)).await;
         Server { process, addr, _folder: folder }
     }
 }
