@@ -14,6 +14,7 @@ use http::request::Parts;
 use outspoke_protocol::{Body, ErrorCode, Refusal, RoomName, Timestamp, UserId};
 
 use crate::config::HubConfig;
+use crate::peer::ClientAddress;
 use crate::policy::{Action, Permissions};
 
 /// Who is behind a connection.
@@ -120,13 +121,23 @@ pub struct AuthError {
     pub code: ErrorCode,
     /// What the client is told. Never put a secret here.
     pub detail: EcoString,
+    /// There was no credential at all: an endpoint may let the client in to show one in its
+    /// [first message](crate::UpgradeOptions::first_message).
+    pub missing: bool,
 }
 
 impl AuthError {
     /// Any refusal.
     #[must_use]
     pub fn new(code: ErrorCode, detail: impl Into<EcoString>) -> Self {
-        Self { code, detail: detail.into() }
+        Self { code, detail: detail.into(), missing: false }
+    }
+
+    /// HTTP 401, unless the client may show its credential later: there is none. Not for one that is not accepted, which must
+    /// not get a second try.
+    #[must_use]
+    pub fn missing(detail: impl Into<EcoString>) -> Self {
+        Self { missing: true, ..Self::unauthorized(detail) }
     }
 
     /// HTTP 401: no credential, or none that is accepted.
@@ -140,6 +151,18 @@ impl AuthError {
     pub fn forbidden(detail: impl Into<EcoString>) -> Self {
         Self::new(ErrorCode::Forbidden, detail)
     }
+}
+
+/// A credential that was not accepted, or that did not come: for logs and for who counts them.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct AuthFailure {
+    /// From where, if that is known.
+    pub address: Option<ClientAddress>,
+    /// Why.
+    pub code: ErrorCode,
+    /// What the client was told. Never the credential.
+    pub detail: EcoString,
 }
 
 /// The answer of an [`Authenticator`], in time.

@@ -16,7 +16,8 @@ use outspoke_store::Store;
 use tokio::sync::watch;
 
 use crate::analytics::Analytics;
-use crate::auth::{Authenticator, Authorizer, OpenByConfig};
+use crate::antechamber::Antechamber;
+use crate::auth::{AuthFailure, Authenticator, Authorizer, OpenByConfig};
 use crate::client::Client;
 use crate::client::registry::Registry;
 use crate::cluster::{Cluster, ClusterOptions};
@@ -24,7 +25,7 @@ use crate::commands::{CommandHandler, CommandSpec, Commands, Doer};
 use crate::config::HubConfig;
 use crate::dispatcher::{Dispatcher, Handler};
 use crate::error::StartError;
-use crate::hub::{Departure, Hub, Inner, OnConnect, OnDisconnect};
+use crate::hub::{Departure, Hub, Inner, OnAuthFailure, OnConnect, OnDisconnect};
 use crate::keeper::Keeper;
 use crate::last_seen::LastSeen;
 use crate::quota::Quotas;
@@ -50,6 +51,7 @@ pub struct HubBuilder {
     cluster: Option<(Arc<dyn MessageBus>, ClusterOptions)>,
     on_connect: Option<OnConnect>,
     on_disconnect: Option<OnDisconnect>,
+    on_auth_failure: Option<OnAuthFailure>,
 }
 
 impl fmt::Debug for HubBuilder {
@@ -72,6 +74,7 @@ impl HubBuilder {
             cluster: None,
             on_connect: None,
             on_disconnect: None,
+            on_auth_failure: None,
         }
     }
 
@@ -151,6 +154,13 @@ impl HubBuilder {
         callback: impl Fn(&Arc<Client>, Departure) + Send + Sync + 'static,
     ) -> Self {
         self.on_disconnect = Some(Box::new(callback));
+        self
+    }
+
+    /// Called for every credential that is not accepted or does not come: before the upgrade, as a first message, and over a
+    /// connection. It must not block.
+    pub fn on_auth_failure(mut self, callback: impl Fn(&AuthFailure) + Send + Sync + 'static) -> Self {
+        self.on_auth_failure = Some(Box::new(callback));
         self
     }
 
@@ -250,6 +260,7 @@ impl HubBuilder {
             cluster,
             on_connect,
             on_disconnect,
+            on_auth_failure,
         } = self;
         config.validate()?;
         check_stores(&config, &stores)?;
@@ -302,6 +313,8 @@ impl HubBuilder {
             congestion,
             on_connect,
             on_disconnect,
+            on_auth_failure,
+            antechamber: Antechamber::default(),
             next_shard: AtomicUsize::new(0),
             stopping: AtomicBool::new(false),
             draining: AtomicBool::new(false),

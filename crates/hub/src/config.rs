@@ -105,6 +105,9 @@ pub struct HubConfig {
     pub rooms_max: usize,
     /// Connections. Default 0, unlimited; more is refused with 503 before the upgrade.
     pub connections_max: usize,
+    /// Connections that have shown no credential yet, where endpoints let such in. Default 1,000; more is refused with 503
+    /// before the upgrade.
+    pub unauthenticated_max: usize,
     /// Bytes that may wait for one client. Default 1 MiB. More: [`SlowClient`] decides for a room's messages,
     /// `SendBufferFull` answers a push, and a client that does not read its own answers is closed with 4000.
     pub outbox_bytes_max: usize,
@@ -167,6 +170,7 @@ impl Default for HubConfig {
             rooms_per_client_max: 128,
             rooms_max: 1_000_000,
             connections_max: 0,
+            unauthenticated_max: 1000,
             outbox_bytes_max: 1024 * 1024,
             inbox_bytes_max: 64 * 1024 * 1024,
             rooms: RoomClasses::default(),

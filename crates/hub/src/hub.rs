@@ -21,7 +21,8 @@ use outspoke_websocket::{Window, encode_frame};
 use tokio::sync::{oneshot, watch};
 
 use crate::analytics::Analytics;
-use crate::auth::{Asks, Authenticator, Authorizer, Identity, OpenByConfig};
+use crate::antechamber::Antechamber;
+use crate::auth::{Asks, AuthError, AuthFailure, Authenticator, Authorizer, Identity, OpenByConfig};
 use crate::builder::HubBuilder;
 use crate::class::RoomClass;
 use crate::client::Client;
@@ -63,6 +64,7 @@ pub enum Departure {
 
 pub(crate) type OnConnect = Box<dyn Fn(&Arc<Client>) + Send + Sync>;
 pub(crate) type OnDisconnect = Box<dyn Fn(&Arc<Client>, Departure) + Send + Sync>;
+pub(crate) type OnAuthFailure = Box<dyn Fn(&AuthFailure) + Send + Sync>;
 
 /// What a hub's shards and handles share.
 pub(crate) struct Inner {
@@ -102,6 +104,9 @@ pub(crate) struct Inner {
     pub(crate) congestion: Arc<Congestion>,
     pub(crate) on_connect: Option<OnConnect>,
     pub(crate) on_disconnect: Option<OnDisconnect>,
+    pub(crate) on_auth_failure: Option<OnAuthFailure>,
+    /// Who has shown no credential yet.
+    pub(crate) antechamber: Antechamber,
     pub(crate) next_shard: AtomicUsize,
     pub(crate) stopping: AtomicBool,
     /// No new clients are taken, and those that are here are sent away.
@@ -178,10 +183,20 @@ impl Inner {
     }
 }
 
+impl Inner {
+    /// Tells the application of a credential that is not accepted, or that did not come.
+    pub(crate) fn tell_auth_failure(&self, address: Option<ClientAddress>, error: &AuthError) {
+        if let Some(callback) = &self.on_auth_failure {
+            let failure = AuthFailure { address, code: error.code, detail: error.detail.clone() };
+            contain(|| callback(&failure));
+        }
+    }
+}
+
 /// Runs an application's callback; its panic is its own.
 fn contain(callback: impl FnOnce()) {
     if catch_unwind(AssertUnwindSafe(callback)).is_err() {
-        tracing::error!("a connect or disconnect callback panicked");
+        tracing::error!("a callback about connections panicked");
     }
 }
 
@@ -410,6 +425,12 @@ impl Hub {
     #[must_use]
     pub fn client_count(&self) -> usize {
         self.inner.registry.count()
+    }
+
+    /// Connections that have shown no credential yet; they are none of the [clients](Self::client_count).
+    #[must_use]
+    pub fn unauthenticated_count(&self) -> usize {
+        self.inner.antechamber.count()
     }
 
     /// Rooms of this tenant that have members, or messages in memory.
@@ -663,6 +684,7 @@ impl Hub {
     /// Stopping begins when this is first polled, and goes on if the future is dropped.
     pub async fn shutdown(&self, patience: Duration) -> bool {
         if !self.inner.stopping.swap(true, Ordering::AcqRel) {
+            self.inner.antechamber.close();
             let last_call = Arc::new(LastCall(Arc::clone(&self.inner)));
             for shard in &self.inner.shards {
                 // A shard that has ended needs no order to.
@@ -674,6 +696,7 @@ impl Hub {
         let ended = async {
             running.wait_for(|count| *count == 0).await.is_ok()
                 && keeping.wait_for(|count| *count == 0).await.is_ok()
+                && self.inner.antechamber.is_left().await
         };
         let ended = tokio::time::timeout(patience, ended).await.unwrap_or(false);
         if ended {

@@ -19,6 +19,7 @@ mod admin;
 pub mod affinity;
 mod amend;
 mod analytics;
+mod antechamber;
 mod auth;
 mod builder;
 mod class;
@@ -63,8 +64,8 @@ pub use crate::{
     admin::{Listing, RoomInfo},
     analytics::{AnalyticsError, Figures, Grain, RoomFigures},
     auth::{
-        Ask, Asks, AuthError, Authentication, Authenticator, Authorization, Authorizer, Grant, Identity,
-        OpenMode, authenticator_fn,
+        Ask, Asks, AuthError, AuthFailure, Authentication, Authenticator, Authorization, Authorizer, Grant,
+        Identity, OpenMode, authenticator_fn,
     },
     builder::HubBuilder,
     class::{Publishers, RoomClass, RoomClasses},

@@ -100,6 +100,7 @@ fn compare(old: &HubConfig, new: &HubConfig) -> Vec<(&'static str, Verdict)> {
         rooms_per_client_max: AT_ONCE,
         rooms_max: AT_ONCE,
         connections_max: NEW_CLIENTS,
+        unauthenticated_max: NEW_CLIENTS,
         outbox_bytes_max: AT_ONCE,
         // Senders compare with it without a lock.
         inbox_bytes_max: FIXED,

@@ -10,6 +10,7 @@ use std::convert::Infallible;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use bytes::Bytes;
 use ecow::EcoString;
@@ -18,20 +19,22 @@ use http::{HeaderValue, Request, Response, StatusCode, header};
 use http_body_util::Full;
 use hyper::upgrade::{OnUpgrade, Upgraded};
 use hyper_util::rt::TokioIo;
-use outspoke_protocol::{Dialect, ErrorCode, Position, RoomName, StartFrom};
+use outspoke_protocol::{Dialect, ErrorCode, Position, Refusal, RoomName, StartFrom};
 use outspoke_websocket::{Accept, Upgrade};
 use tokio::net::TcpStream;
 use tower_service::Service;
 
+use crate::antechamber::{self, Seat};
 use crate::auth::{AuthError, Identity};
 use crate::client::registry::Place;
 use crate::conn::{StreamConn, TcpConn};
 use crate::error::AttachError;
 use crate::hub::{Attach, Hub};
+use crate::peer::ClientAddress;
 use crate::tenant::{Tenant, check_name};
 
 /// What an endpoint makes of the connections that come to it.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct UpgradeOptions {
     /// The dialect of clients that name none; `None` is the hub's first.
@@ -45,6 +48,25 @@ pub struct UpgradeOptions {
     pub echo: bool,
     /// Whose clients come here.
     pub tenant: TenantFrom,
+    /// Clients that bring [no credential](AuthError::missing) are let in all the same, to show one in their first message.
+    /// Until then they are outside the hub: see [`HubConfig::unauthenticated_max`](crate::HubConfig::unauthenticated_max).
+    pub first_message: bool,
+    /// How long such a client may take, and the authenticator with it; then it is closed with 4006. Default 10 s.
+    pub auth_timeout: Duration,
+}
+
+impl Default for UpgradeOptions {
+    fn default() -> Self {
+        Self {
+            dialect: None,
+            without_room: false,
+            username_required: false,
+            echo: false,
+            tenant: TenantFrom::default(),
+            first_message: false,
+            auth_timeout: Duration::from_secs(10),
+        }
+    }
 }
 
 /// How an endpoint knows whose clients come to it.
@@ -94,6 +116,13 @@ impl UpgradeOptions {
         self
     }
 
+    /// Clients that bring no credential may show one in their first message, within that time.
+    #[must_use]
+    pub fn with_first_message(mut self, auth_timeout: Duration) -> Self {
+        (self.first_message, self.auth_timeout) = (true, auth_timeout);
+        self
+    }
+
     /// Every message goes back as it came.
     #[must_use]
     pub fn echoing(mut self) -> Self {
@@ -108,8 +137,8 @@ impl UpgradeOptions {
 /// requests are JSON: `{"type":"error","code":...,"error":"...","message":"..."}`.
 #[derive(Clone, Debug)]
 pub struct UpgradeService {
-    hub: Hub,
-    options: Arc<UpgradeOptions>,
+    pub(crate) hub: Hub,
+    pub(crate) options: Arc<UpgradeOptions>,
 }
 
 impl Hub {
@@ -154,29 +183,66 @@ impl UpgradeService {
         let room = self.choose_room(query.join.as_deref())?;
         let from = query.start()?;
         let of_endpoint = self.options.tenant.of(&parts)?;
-        let mut identity =
-            self.hub.authenticator().authenticate(&parts).await.map_err(|error| refused(&error))?;
-        let tenant = self.choose_tenant(&mut identity, of_endpoint).await?;
-        self.hub.check_credential(&identity).await.map_err(|error| refused(&error))?;
-        if self.options.username_required && room.is_some() && identity.name.is_empty() {
+        let address = parts.extensions.get().copied();
+        let visit = Visit { dialect, room, from, of_endpoint, address };
+        let identity = match self.hub.authenticator().authenticate(&parts).await {
+            Ok(identity) => identity,
+            Err(error) if error.missing && self.options.first_message && !self.options.echo => {
+                return self.let_wait(&upgrade, subprotocol, upgraded, visit);
+            }
+            Err(error) => {
+                self.hub.inner.tell_auth_failure(address, &error);
+                return Err(refused(&error));
+            }
+        };
+        let (identity, place) = self.admit(identity, &visit).await?;
+        let accept = upgrade.accept(subprotocol, self.hub.config().compression.enabled);
+        let compression = accept.deflate().map(outspoke_websocket::PermessageDeflate::server_window);
+        let attach = Attach { compression, echo: self.options.echo, ..visit.attach(identity) };
+        // The connection becomes ours when the 101 is on the wire, which is after this function has returned.
+        tokio::spawn(hand_over(self.hub.clone(), place, upgraded, attach));
+        Ok(answer_of(&accept))
+    }
+
+    /// Lets a client in that is to show its credential in its first message; until then it is outside the hub.
+    fn let_wait(
+        &self,
+        upgrade: &Upgrade<'_>,
+        subprotocol: Option<&'static str>,
+        upgraded: OnUpgrade,
+        visit: Visit,
+    ) -> Result<Answer, Box<Answer>> {
+        if !self.hub.is_accepting() {
+            return Err(unavailable(&AttachError::Stopping));
+        }
+        // How many of them may come from one address is asked here, too.
+        let max = self.hub.config().unauthenticated_max;
+        let seat = Seat::take(&self.hub.inner, max)
+            .ok_or_else(|| unavailable(&AttachError::TooManyConnections { max }))?;
+        // Nothing is compressed by or for somebody whom nobody knows.
+        let accept = upgrade.accept(subprotocol, false);
+        tokio::spawn(antechamber::wait(self.clone(), seat, visit, upgraded));
+        Ok(answer_of(&accept))
+    }
+
+    /// Lets somebody whose credential is accepted into the tenant, if there is a place.
+    pub(crate) async fn admit(
+        &self,
+        mut identity: Identity,
+        visit: &Visit,
+    ) -> Result<(Identity, Place), Box<Answer>> {
+        let tenant = self.choose_tenant(&mut identity, visit.of_endpoint.clone()).await?;
+        if let Err(error) = self.hub.check_credential(&identity).await {
+            self.hub.inner.tell_auth_failure(visit.address, &error);
+            return Err(refused(&error));
+        }
+        if self.options.username_required && visit.room.is_some() && identity.name.is_empty() {
             let detail =
                 "username is required: connect with ?username=NAME, or with ?join=none to chat in no room";
             return Err(refused(&AuthError::new(ErrorCode::UsernameRequired, detail)));
         }
         let place = self.hub.place(&tenant).map_err(|error| unavailable(&error))?;
-        let accept = upgrade.accept(subprotocol, self.hub.config().compression.enabled);
-        let attach = Attach {
-            dialect: Some(dialect),
-            compression: accept.deflate().map(outspoke_websocket::PermessageDeflate::server_window),
-            room,
-            from,
-            echo: self.options.echo,
-            address: parts.extensions.get().copied(),
-            ..Attach::new(identity)
-        };
-        // The connection becomes ours when the 101 is on the wire, which is after this function has returned.
-        tokio::spawn(hand_over(self.hub.clone(), place, upgraded, attach));
-        Ok(answer_of(&accept))
+        Ok((identity, place))
     }
 
     /// The tenant that the client is let into.
@@ -251,6 +317,24 @@ impl UpgradeService {
                 Box::new(error_answer(StatusCode::BAD_REQUEST, ErrorCode::InvalidRoom, &detail))
             }),
         }
+    }
+}
+
+/// What a request asks for besides saying who it is.
+#[derive(Clone, Debug)]
+pub(crate) struct Visit {
+    pub(crate) dialect: String,
+    room: Option<RoomName>,
+    from: StartFrom,
+    of_endpoint: Option<EcoString>,
+    pub(crate) address: Option<ClientAddress>,
+}
+
+impl Visit {
+    /// How somebody is attached who asks for this.
+    pub(crate) fn attach(self, identity: Identity) -> Attach {
+        let Self { dialect, room, from, address, of_endpoint: _ } = self;
+        Attach { dialect: Some(dialect), room, from, address, ..Attach::new(identity) }
     }
 }
 
@@ -356,7 +440,7 @@ impl<'a> Query<'a> {
 
 /// Why an upgraded stream did not become a connection.
 #[derive(Debug, thiserror::Error)]
-enum HandOverError {
+pub(crate) enum HandOverError {
     #[error("the socket refused its options")]
     Io(#[from] std::io::Error),
     #[error(transparent)]
@@ -433,6 +517,8 @@ fn error_answer(status: StatusCode, code: ErrorCode, detail: &str) -> Answer {
     );
     let mut answer = Response::new(Full::new(Bytes::from(body)));
     *answer.status_mut() = status;
+    // For whom it is told over a connection.
+    answer.extensions_mut().insert(Refusal::new(code, detail));
     answer.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
     answer
 }

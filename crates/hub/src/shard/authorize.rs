@@ -57,7 +57,11 @@ impl Shard {
                 // Something may have been decided while it was looked at.
                 self.reconsider(key);
             }
-            Err(refusal) => self.refuse(key.slot, refusal.answering(request)),
+            Err(refusal) => {
+                let address = self.connections[key.slot as usize].client.address();
+                self.hub.tell_auth_failure(address, &AuthError::new(refusal.code, refusal.detail.clone()));
+                self.refuse(key.slot, refusal.answering(request));
+            }
         }
     }
 

@@ -11,6 +11,7 @@ mod commands;
 mod delivery;
 mod direct;
 mod eviction;
+mod first_message;
 mod handlers;
 mod heartbeat;
 mod membership;
