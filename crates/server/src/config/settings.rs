@@ -789,8 +789,8 @@ section! {
         /// Keys for programs that need not do everything: each opens one tenant, and there what its patterns say.
         scoped_keys: ScopedKey = "[]" {
             example: Some(
-                "[{name: reporter, key: \"sha256:5c1f...\", join: \"*\", history: \"*\"}, \
-                 {name: builds, key: \"sha256:e9b0...\", publish: \"builds:*\"}]",
+                "[{name: builds, key: \"sha256:9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08\", \
+                 publish: \"builds:*\"}]",
             ),
         }
     }
