@@ -4,9 +4,10 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use outspoke_protocol::{
-    Body, ClientId, Conversation, Conversations, Crowd, Cursor, Details, Device, Durability, Epoch, Event,
-    History, Kind, Message, MessageId, Position, Presence, Present, Publisher, Reactions, Receipt,
-    ReceiptCounts, ReceiptOf, Receipts, RequestId, RoomName, Subscribed, Timestamp, Typing, Unread, UserId,
+    Body, ClientId, Conversation, Conversations, Crowd, Cursor, Details, Device, Durability, Epoch,
+    ErrorCode, Event, History, Kind, Message, MessageId, Position, Presence, Present, Publisher, Reactions,
+    Receipt, ReceiptCounts, ReceiptOf, Receipts, Refusal, RequestId, RoomName, Subscribed, Timestamp, Typing,
+    Unread, UserId,
 };
 
 pub(crate) fn lobby() -> RoomName {
@@ -193,6 +194,14 @@ pub(crate) fn events() -> Vec<Event> {
             }],
             next: Some(UserId::new("bob")),
         })),
+        Event::Authenticated { request: request(), expires: Some(time(0)) },
+        Event::Authenticated { request: None, expires: None },
+        Event::Kicked { request: request(), room: lobby(), user: UserId::new("bob") },
+        Event::Unsubscribed {
+            request: None,
+            room: lobby(),
+            because: Some(Box::new(Refusal::new(ErrorCode::Forbidden, "removed"))),
+        },
         Event::Conversations(Box::new(Conversations { request: None, page: vec![], next: None })),
     ]
 }
