@@ -7,12 +7,12 @@ use std::time::Duration;
 
 use axum::body::{Body, to_bytes};
 use axum::extract::Request;
-use http::request::Parts;
+use outspoke_auth::{Algorithm, ClaimRules, JwtVerifier, SigningKey, TokenAuthenticator, VerificationKey};
 use outspoke_hub::bus::MemoryHub;
 use outspoke_hub::store::{MemoryStore, Store};
 use outspoke_hub::{
-    Action, Attach, AuthError, Authentication, Authenticator, ClusterOptions, Durability, Hub, HubConfig,
-    Identity, Kind, Permissions, Publication, UserId,
+    Action, Attach, ClusterOptions, Durability, Hub, HubConfig, Identity, Kind, Permissions, Publication,
+    UserId,
 };
 use outspoke_testkit::{Received, ScriptedClient, attach_with};
 use serde_json::{Value, json};
@@ -23,6 +23,8 @@ use crate::config::{FileChoice, FlagValue, Sources, load};
 
 const DOCUMENT: &str = include_str!("../../../../../docs/operating/authorization.md");
 const KEY: &str = "a-key-for-tests-0123456789";
+/// What tokens are signed with here.
+const SECRET: &[u8] = b"7Jx2mQ9vT4kR8wZ1nB6yC3hL5pD0sF-matrix";
 const ROLES: [&str; 5] = ["server key", "moderator", "member", "reader", "stranger"];
 
 /// The rows of the document's table: the operation, the way, and what each role may.
@@ -113,37 +115,36 @@ fn operations() -> Vec<(&'static str, Value, (&'static str, &'static str, Value)
     ]
 }
 
-/// What each role's credential permits.
+/// What each role's token permits; `None`: it does not say.
 fn permissions(role: &str) -> Option<Permissions> {
     let allow = |actions: &[Action], room: &str| {
         let none = Permissions::nothing();
-        actions.iter().fold(none, |permissions, action| permissions.allow(*action, room))
+        Some(actions.iter().fold(none, |permissions, action| permissions.allow(*action, room)))
     };
     match role {
         "server-key" => Some(Permissions::everything()),
-        "moderator" => Some(allow(&Action::ALL, "*")),
-        "member" => Some(Permissions::default()),
-        "reader" => Some(allow(&[Action::Join, Action::History, Action::Presence], "room")),
-        "stranger" => Some(allow(&Action::ALL, "elsewhere*")),
-        _ => None,
+        "moderator" => allow(&Action::ALL, "*"),
+        "member" => None,
+        "reader" => allow(&[Action::Join, Action::History, Action::Presence], "room"),
+        "stranger" => allow(&Action::ALL, "elsewhere*"),
+        other => panic!("there is no role {other}"),
     }
 }
 
-/// Accepts the name of a role as its token.
-#[derive(Debug)]
-struct Tokens;
-
-impl Authenticator for Tokens {
-    fn authenticate<'a>(&'a self, _: &'a Parts) -> Authentication<'a> {
-        Box::pin(async { Err(AuthError::unauthorized("not over HTTP")) })
+/// A token of that role's, good for an hour.
+fn token(role: &str) -> String {
+    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_secs();
+    let mut claims = json!({ "sub": role, "name": role, "jti": role, "iat": now, "exp": now + 3600 });
+    if let Some(permissions) = permissions(role) {
+        claims["rooms"] = serde_json::to_value(permissions).unwrap();
     }
+    let key = SigningKey::secret(Algorithm::HS256, SECRET).unwrap();
+    key.sign(claims.as_object().unwrap())
+}
 
-    fn authenticate_token<'a>(&'a self, token: &'a str) -> Authentication<'a> {
-        Box::pin(async move {
-            let permissions = permissions(token).ok_or_else(|| AuthError::unauthorized("no token"))?;
-            Ok(Identity::user(token).named(token).with_permissions(permissions))
-        })
-    }
+fn authenticator() -> TokenAuthenticator {
+    let key = VerificationKey::secret(Algorithm::HS256, SECRET).unwrap();
+    TokenAuthenticator::new(JwtVerifier::new(vec![key], ClaimRules::default()).unwrap())
 }
 
 /// Where a role tries its operations.
@@ -172,7 +173,7 @@ impl Stage {
             let store: Arc<dyn Store> = Arc::<MemoryStore>::clone(&store);
             Hub::builder()
                 .config(config)
-                .authenticator(Tokens)
+                .authenticator(authenticator())
                 .store("shared", store)
                 .cluster(Arc::new(bus.connect()), ClusterOptions::new(format!("node-{number}")))
                 .start_on_this_runtime()
@@ -202,8 +203,8 @@ impl Stage {
 
     /// What comes of a request of the application's, or of a user's.
     async fn http(&self, role: &str, (method, path, body): (&str, &str, Value)) -> &'static str {
-        let credential = if role == "server-key" { KEY } else { role };
-        let status = request(&self.nodes[0], credential, method, path, &body).await;
+        let credential = if role == "server-key" { KEY.to_owned() } else { token(role) };
+        let status = request(&self.nodes[0], &credential, method, path, &body).await;
         match status {
             200 => "yes",
             403 => "no",
@@ -261,12 +262,12 @@ async fn everybody_may_what_the_table_says_and_nothing_else() {
     assert_eq!(table.len(), 2 * operations.len(), "two rows for each of the operations");
     let mut tried = 0;
     for (column, role) in ROLES.iter().enumerate() {
-        let token = role.replace(' ', "-");
+        let user = role.replace(' ', "-");
         for way in [Way::Connection, Way::SecondNode, Way::Http] {
-            let stage = Stage::set(&token).await;
+            let stage = Stage::set(&user).await;
             let mut client = match way {
-                Way::Connection => Some(stage.connect(0, &token).await),
-                Way::SecondNode => Some(stage.connect(1, &token).await),
+                Way::Connection => Some(stage.connect(0, &token(&user)).await),
+                Way::SecondNode => Some(stage.connect(1, &token(&user)).await),
                 Way::Http => None,
             };
             for (operation, over_connection, over_http) in &operations {
@@ -275,7 +276,7 @@ async fn everybody_may_what_the_table_says_and_nothing_else() {
                 let (.., words) = row.unwrap_or_else(|| panic!("no row for {operation}, {by}"));
                 let done = match &mut client {
                     Some(client) => ask(client, over_connection.clone()).await,
-                    None => stage.http(&token, over_http.clone()).await,
+                    None => stage.http(&user, over_http.clone()).await,
                 };
                 // Who asks for what there is not, and is not the application, is told only that.
                 let said = if words[column] == "–" && done == "no" { "no" } else { &words[column] };
@@ -382,7 +383,7 @@ async fn limited_key_may_what_its_patterns_say() {
 async fn users_speak_for_themselves_only() {
     let stage = Stage::set("member").await;
     let hub = &stage.nodes[0];
-    let publish = async |body: Value| request(hub, "member", "POST", "/publish", &body).await;
+    let publish = async |body: Value| request(hub, &token("member"), "POST", "/publish", &body).await;
     assert_eq!(publish(json!({ "room": "room", "content": "I", "user": { "id": "member" } })).await, 200);
     assert_eq!(publish(json!({ "room": "room", "content": "He", "user": { "id": "bob" } })).await, 403);
     assert_eq!(publish(json!({ "room": "room", "type": "system", "content": "It" })).await, 403);
@@ -390,5 +391,5 @@ async fn users_speak_for_themselves_only() {
     let history = hub.history("room", outspoke_hub::protocol::PageFrom::Newest, 1).await.unwrap();
     let newest = history.messages.last().unwrap();
     assert_eq!(newest.from.as_ref().unwrap().user.as_str(), "member");
-    assert_eq!(request(hub, "member", "DELETE", "/rooms/room/messages/4", &Value::Null).await, 200);
+    assert_eq!(request(hub, &token("member"), "DELETE", "/rooms/room/messages/4", &Value::Null).await, 200);
 }
