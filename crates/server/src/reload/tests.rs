@@ -114,7 +114,7 @@ fn standard_input_cannot_be_read_again() {
 #[test]
 fn part_that_fails_leaves_everything_as_it_was() {
     let (file, mut reloader) = Fixture::new("limits: { rooms_max: 10 }\n");
-    let (said, heard) = mpsc::channel();
+    let (said, heard) = mpsc::sync_channel(16);
     let in_force = rooms_max(&mut reloader);
     let second = said.clone();
     reloader.part("second", move |_| {
