@@ -2,19 +2,21 @@
 
 use std::net::SocketAddr;
 
-use axum::Json;
 use axum::extract::{ConnectInfo, State};
 use axum::http::StatusCode;
+use axum::{Extension, Json};
 
 use super::Api;
 use super::error::ApiError;
 use super::input::Query;
+use super::key::Caller;
 use crate::reload::{Asker, ReloadError, Report};
 
-/// Reads the configuration again and puts it in force, or says what that would change.
+/// Only for the application with a key that opens everything: reads the configuration again and puts it in force, or says what that would change.
 pub(super) async fn reload(
     State(api): State<Api>,
     ConnectInfo(peer): ConnectInfo<SocketAddr>,
+    Extension(caller): Extension<Caller>,
     query: Query,
 ) -> Result<Json<Report>, ApiError> {
     query.only(&["dry_run"])?;
@@ -23,7 +25,7 @@ pub(super) async fn reload(
         let message = "this server does not read its configuration again";
         return Err(ApiError::http(StatusCode::NOT_IMPLEMENTED, "not_implemented", message));
     };
-    let asker = Asker::Api(peer.to_string());
+    let asker = Asker::Api(format!("{peer} ({})", caller.name()));
     // It reads files, and waits for other reloads.
     let done = tokio::task::spawn_blocking(move || reloader.reload(&asker, dry_run)).await;
     match done {
