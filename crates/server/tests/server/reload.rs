@@ -166,7 +166,8 @@ async fn keys_pages_and_the_log_change_with_the_next_request() {
     let mut acme = server.open("/t/acme/ws?userId=b&username=b").await;
     server.signal(Signal::HUP);
     assert_eq!(acme.closed().await, Some(4502), "the tenant is no longer named");
-    logged(&mut server, "the configuration was read again").await;
+    let by_signal = |event: &Value| event["asker"] == "SIGHUP";
+    logged_so(&mut server, "the configuration was read again", by_signal).await;
     assert_eq!(server.get("/").await.status, 200);
 }
 
