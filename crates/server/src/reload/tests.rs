@@ -1,3 +1,5 @@
+//! All of it or nothing, told setting by setting, with secrets masked; and files that are looked at.
+
 #![allow(clippy::unwrap_used)]
 
 use std::sync::mpsc;
