@@ -30,6 +30,7 @@ use crate::client::registry::Place;
 use crate::conn::{StreamConn, TcpConn};
 use crate::hub::{Attach, Inner};
 use crate::publication::opcode;
+use crate::rate::gate::Unknown;
 use crate::upgrade::{HandOverError, UpgradeService, Visit};
 
 /// Largest first message: the longest token, and what is around it.
@@ -71,23 +72,28 @@ impl Antechamber {
 
 /// One of the places for those who wait, given back when dropped.
 #[derive(Debug)]
-pub(crate) struct Seat(Arc<Inner>);
+pub(crate) struct Seat {
+    hub: Arc<Inner>,
+    /// The same among those of its address, if they are counted.
+    _of_address: Option<Unknown>,
+}
 
 impl Seat {
     /// A place, if there is one left of `max`.
-    pub(crate) fn take(hub: &Arc<Inner>, max: usize) -> Option<Self> {
+    pub(crate) fn take(hub: &Arc<Inner>, max: usize, of_address: Option<Unknown>) -> Option<Self> {
         let one_more = |inside: &mut usize| {
             let free = *inside < max;
             *inside += usize::from(free);
             free
         };
-        hub.antechamber.inside.send_if_modified(one_more).then(|| Self(Arc::clone(hub)))
+        let seat = || Self { hub: Arc::clone(hub), _of_address: of_address };
+        hub.antechamber.inside.send_if_modified(one_more).then(seat)
     }
 }
 
 impl Drop for Seat {
     fn drop(&mut self) {
-        self.0.antechamber.inside.send_modify(|inside| *inside -= 1);
+        self.hub.antechamber.inside.send_modify(|inside| *inside -= 1);
     }
 }
 

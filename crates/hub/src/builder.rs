@@ -29,6 +29,7 @@ use crate::hub::{Departure, Hub, Inner, OnAuthFailure, OnConnect, OnDisconnect};
 use crate::keeper::Keeper;
 use crate::last_seen::LastSeen;
 use crate::quota::Quotas;
+use crate::rate::gate::Gate;
 use crate::room::idle::Idle;
 use crate::room::presence::Overdue;
 use crate::rulings::{self, Book};
@@ -299,6 +300,7 @@ impl HubBuilder {
             registry: Arc::new(Registry::new(config.connections_max)),
             tenants: known,
             rulings: Book::default(),
+            gate: Gate::default(),
             life: cluster.as_ref().map_or_else(outspoke_bus::NodeId::new, Cluster::node),
             started: outspoke_protocol::Timestamp::from_system_time(std::time::SystemTime::now()),
             cluster,

@@ -8,6 +8,7 @@ use outspoke_protocol::RoomName;
 
 use crate::class::RoomClasses;
 use crate::quota::Quotas;
+use crate::rate::RateConfig;
 use crate::tenant::TenantPolicy;
 
 /// What the hub does with a room's messages for a member that reads too slowly.
@@ -89,6 +90,9 @@ pub struct HubConfig {
     /// How long an application's handler may take before its request is answered with `timed_out`. Default 30 s;
     /// zero: as long as it takes. The connection reads nothing meanwhile.
     pub handler_timeout: Duration,
+    /// How long one message may take from its first byte to its last, over all of its fragments. Default 30 s; more closes
+    /// with 4007. Zero: as long as it takes.
+    pub message_timeout: Duration,
     /// Largest message from a client, also after inflating, in bytes. Default 64 KiB; more closes with 1009.
     pub message_bytes_max: usize,
     /// Largest chat text, in characters. Default 1000; more is answered with `content_too_long`.
@@ -108,6 +112,16 @@ pub struct HubConfig {
     /// Connections that have shown no credential yet, where endpoints let such in. Default 1,000; more is refused with 503
     /// before the upgrade.
     pub unauthenticated_max: usize,
+    /// Connections from one address (of IPv6, from one /64). Default 0, unlimited; more is refused with 429 before the
+    /// upgrade. What [`RateConfig::exempt`] names is not limited.
+    pub connections_per_address_max: usize,
+    /// Connections of one user who is somebody. Default 0, unlimited; more is refused with 429 before the upgrade.
+    pub connections_per_user_max: usize,
+    /// Connections from one address that have shown no credential yet, where endpoints let such in. Default 0, unlimited; more
+    /// is refused with 429 before the upgrade.
+    pub unauthenticated_per_address_max: usize,
+    /// How much may come in, in time. Default: no limits.
+    pub rate: RateConfig,
     /// Bytes that may wait for one client. Default 1 MiB. More: [`SlowClient`] decides for a room's messages,
     /// `SendBufferFull` answers a push, and a client that does not read its own answers is closed with 4000.
     pub outbox_bytes_max: usize,
@@ -162,6 +176,7 @@ impl Default for HubConfig {
             write_timeout: Duration::from_secs(10),
             close_timeout: Duration::from_secs(5),
             handler_timeout: Duration::from_secs(30),
+            message_timeout: Duration::from_secs(30),
             message_bytes_max: 64 * 1024,
             content_chars_max: 1000,
             username_chars_max: 50,
@@ -171,6 +186,10 @@ impl Default for HubConfig {
             rooms_max: 1_000_000,
             connections_max: 0,
             unauthenticated_max: 1000,
+            connections_per_address_max: 0,
+            connections_per_user_max: 0,
+            unauthenticated_per_address_max: 0,
+            rate: RateConfig::default(),
             outbox_bytes_max: 1024 * 1024,
             inbox_bytes_max: 64 * 1024 * 1024,
             rooms: RoomClasses::default(),

@@ -135,6 +135,18 @@ pub enum AttachError {
         /// The limit.
         max: usize,
     },
+    /// The address has as many connections as it may have.
+    #[error("this address has {max} connections already, as many as it may have")]
+    TooManyFromAddress {
+        /// The limit.
+        max: usize,
+    },
+    /// The user has as many connections as it may have.
+    #[error("this user has {max} connections already, as many as it may have")]
+    TooManyOfUser {
+        /// The limit.
+        max: usize,
+    },
     /// Nobody is let into a tenant of that name.
     #[error("there is no tenant \"{name}\"")]
     UnknownTenant {

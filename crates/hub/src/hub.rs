@@ -14,7 +14,7 @@ use arc_swap::ArcSwap;
 use bytes::Bytes;
 use outspoke_bus::NodeId;
 use outspoke_protocol::{
-    Body, ClientId, Dialect, Disconnect, Durability, Event, FrameKind, InvalidRoomName, Kind, Message,
+    Body, ClientId, Dialect, Disconnect, Durability, ErrorCode, Event, FrameKind, InvalidRoomName, Kind, Message,
     MessageId, RoomName, StartFrom, Timestamp,
 };
 use outspoke_websocket::{Window, encode_frame};
@@ -38,6 +38,7 @@ use crate::keeper::Keeper;
 use crate::last_seen::LastSeen;
 use crate::peer::ClientAddress;
 use crate::publication::{Publication, opcode};
+use crate::rate::gate::{Crowded, Gate};
 use crate::room::Draft;
 use crate::room::idle::Idle;
 use crate::room::load::Need;
@@ -84,6 +85,8 @@ pub(crate) struct Inner {
     pub(crate) tenants: Tenants,
     /// What was decided about credentials that are out.
     pub(crate) rulings: Book,
+    /// What is remembered of addresses and users.
+    pub(crate) gate: Gate,
     /// This life of this hub, and when it began.
     pub(crate) life: NodeId,
     pub(crate) started: Timestamp,
@@ -186,6 +189,10 @@ impl Inner {
 impl Inner {
     /// Tells the application of a credential that is not accepted, or that did not come.
     pub(crate) fn tell_auth_failure(&self, address: Option<ClientAddress>, error: &AuthError) {
+        let refused = matches!(error.code, ErrorCode::Unauthorized | ErrorCode::Forbidden | ErrorCode::TokenExpired);
+        if let Some(address) = address.filter(|_| refused) {
+            self.gate.auth_failed(address, &self.config().rate);
+        }
         if let Some(callback) = &self.on_auth_failure {
             let failure = AuthFailure { address, code: error.code, detail: error.detail.clone() };
             contain(|| callback(&failure));
@@ -355,18 +362,30 @@ impl Hub {
     /// Every place is taken, the hub is stopping, or it does not speak the dialect; the connection is dropped.
     pub fn attach(&self, conn: impl WsConn, attach: Attach) -> Result<Arc<Client>, AttachError> {
         let tenant = self.admit(&attach.identity.tenant)?;
-        let place = self.place(&tenant)?;
+        let place = self.place(&tenant, &attach.identity, attach.address)?;
         self.attach_at(place, Box::new(conn), attach)
     }
 
     /// Takes a place for a connection that is about to be upgraded.
-    pub(crate) fn place(&self, tenant: &Arc<Tenant>) -> Result<Place, AttachError> {
+    pub(crate) fn place(
+        &self,
+        tenant: &Arc<Tenant>,
+        identity: &Identity,
+        address: Option<ClientAddress>,
+    ) -> Result<Place, AttachError> {
         if !self.is_accepting() {
             return Err(AttachError::Stopping);
         }
-        let max = self.inner.config().connections_max;
+        let config = self.inner.config();
+        let max = config.connections_max;
         let place = self.inner.registry.place(tenant).ok_or(AttachError::TooManyConnections { max })?;
-        place.map_err(|max| AttachError::Quota { max })
+        let mut place = place.map_err(|max| AttachError::Quota { max })?;
+        place.standing =
+            self.inner.gate.admit(identity, address, &config).map_err(|crowded| match crowded {
+                Crowded::Address { max } => AttachError::TooManyFromAddress { max },
+                Crowded::User { max } => AttachError::TooManyOfUser { max },
+            })?;
+        Ok(place)
     }
 
     /// The tenant that somebody is to be let into.

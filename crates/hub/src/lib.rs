@@ -42,6 +42,7 @@ mod policy;
 mod publication;
 mod publish;
 mod quota;
+mod rate;
 mod reconfigure;
 mod room;
 mod rulings;
@@ -57,6 +58,7 @@ mod upgrade;
 #[doc(hidden)]
 pub mod models {
     pub use crate::client::budget::Budget;
+    pub use crate::rate::bucket::{Bucket, Moment, Rate};
     pub use crate::shard::inbox::{Congestion, Inbox, Rejected};
 }
 
@@ -83,6 +85,7 @@ pub use crate::{
     policy::{Action, Permissions},
     publish::{Publication, Publishing},
     quota::{Quotas, Usage},
+    rate::{ActionRates, AddressRange, InvalidAddressRange, Rate, RateConfig},
     reconfigure::{Changed, ReconfigureError, Takes},
     room::Published,
     rulings::{

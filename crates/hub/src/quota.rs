@@ -14,6 +14,8 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
+use crate::rate::bucket::{Bucket, Clock, Moment, Rate};
+
 /// What a tenant may use. Zero is always no limit; what the whole hub may use counts besides.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
@@ -41,9 +43,6 @@ pub struct Usage {
     pub stored_bytes: Option<u64>,
 }
 
-/// The clock of the rate: sixteenths of a nanosecond, so that the interval of a hundred million messages per second
-/// is still a whole number; they overflow after 36 years.
-const SECOND: u64 = 16_000_000_000;
 /// How soon the stores are counted again after a publish was refused for what they hold: trimming by age, and erasing, may
 /// have made room.
 const RECOUNT: Duration = Duration::from_secs(10);
@@ -58,9 +57,10 @@ pub(crate) struct Meter {
     connections: AtomicUsize,
     /// A connection has ended.
     left: Notify,
-    /// When the next message would be on time, if they came at their rate: how far that is ahead of the clock is how much
-    /// of the burst is used.
-    due: AtomicU64,
+    messages: Bucket,
+    /// Of every kind, not only messages.
+    frames: Bucket,
+    clock: Clock,
     began: Instant,
     /// In the stores.
     stored: AtomicU64,
@@ -123,7 +123,9 @@ impl Meter {
             stored_bytes_max: AtomicU64::new(0),
             connections: AtomicUsize::new(0),
             left: Notify::new(),
-            due: AtomicU64::new(0),
+            messages: Bucket::default(),
+            frames: Bucket::default(),
+            clock: Clock::new(),
             began: Instant::now(),
             stored: AtomicU64::new(0),
             on_the_way: AtomicU64::new(0),
@@ -207,18 +209,13 @@ impl Meter {
         if max == 0 {
             return Ok(());
         }
-        let now = self.began.elapsed().as_nanos() as u64 * (SECOND / 1_000_000_000);
-        let step = SECOND / u64::from(max);
-        let next = |due: u64| due.max(now) + step;
-        let taken = self.due.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |due| {
-            Some(next(due)).filter(|next| *next <= now + SECOND)
-        });
-        taken.map(|_| ()).map_err(|due| {
-            let early = next(due) - now - SECOND;
-            // To the millisecond, and not a moment too soon.
-            let retry_after = Duration::from_millis(early.div_ceil(SECOND / 1000).max(1));
-            Exceeded::Rate { max, retry_after }
-        })
+        let taken = self.messages.take(Rate::per_second(max, max), self.clock.now());
+        taken.map_err(|retry_after| Exceeded::Rate { max, retry_after })
+    }
+
+    /// Takes one frame's place in the rate of what the tenant's clients send.
+    pub(crate) fn frame(&self, rate: Rate, now: Moment) -> Result<(), Duration> {
+        self.frames.take(rate, now)
     }
 
     // ---- stored bytes ----

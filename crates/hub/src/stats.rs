@@ -52,6 +52,10 @@ counters! {
     clients_replaced,
     /// Requests refused.
     requests_refused,
+    /// Messages and control frames that nobody looked into, because there were too many.
+    frames_refused,
+    /// Clients closed because they went on after being told that they are too fast.
+    clients_rate_limited,
     /// Connections closed because the peer broke the protocol.
     protocol_errors,
     /// Panics contained.

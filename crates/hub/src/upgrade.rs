@@ -178,12 +178,16 @@ impl UpgradeService {
     async fn upgrade(&self, parts: Parts, upgraded: OnUpgrade) -> Result<Answer, Box<Answer>> {
         let upgrade = Upgrade::check(&parts.method, parts.version, &parts.headers)
             .map_err(|error| Box::new(error.response().map(|text| Full::new(Bytes::from(text)))))?;
+        let address = parts.extensions.get::<ClientAddress>().copied();
+        if let Some(address) = address {
+            let config = self.hub.config();
+            self.hub.inner.gate.attempt(address, &config.rate).map_err(too_often)?;
+        }
         let query = Query::of(&parts);
         let (dialect, subprotocol) = self.choose_dialect(&upgrade, query.dialect.as_deref())?;
         let room = self.choose_room(query.join.as_deref())?;
         let from = query.start()?;
         let of_endpoint = self.options.tenant.of(&parts)?;
-        let address = parts.extensions.get().copied();
         let visit = Visit { dialect, room, from, of_endpoint, address };
         let identity = match self.hub.authenticator().authenticate(&parts).await {
             Ok(identity) => identity,
@@ -215,9 +219,11 @@ impl UpgradeService {
         if !self.hub.is_accepting() {
             return Err(unavailable(&AttachError::Stopping));
         }
-        // How many of them may come from one address is asked here, too.
-        let max = self.hub.config().unauthenticated_max;
-        let seat = Seat::take(&self.hub.inner, max)
+        let config = self.hub.config();
+        let origin = visit.address.map(|address| self.hub.inner.gate.admit_unknown(address, &config));
+        let origin = origin.transpose().map_err(|max| unavailable(&AttachError::TooManyFromAddress { max }))?;
+        let max = config.unauthenticated_max;
+        let seat = Seat::take(&self.hub.inner, max, origin.flatten())
             .ok_or_else(|| unavailable(&AttachError::TooManyConnections { max }))?;
         // Nothing is compressed by or for somebody whom nobody knows.
         let accept = upgrade.accept(subprotocol, false);
@@ -241,7 +247,7 @@ impl UpgradeService {
                 "username is required: connect with ?username=NAME, or with ?join=none to chat in no room";
             return Err(refused(&AuthError::new(ErrorCode::UsernameRequired, detail)));
         }
-        let place = self.hub.place(&tenant).map_err(|error| unavailable(&error))?;
+        let place = self.hub.place(&tenant, &identity, visit.address).map_err(|error| unavailable(&error))?;
         Ok((identity, place))
     }
 
@@ -496,13 +502,27 @@ fn no_tenant(status: StatusCode, error: &AttachError) -> Box<Answer> {
 }
 
 fn unavailable(error: &AttachError) -> Box<Answer> {
-    let code = match error {
-        AttachError::TooManyConnections { .. } => ErrorCode::TooManyConnections,
-        AttachError::Quota { .. } => ErrorCode::QuotaExceeded,
-        _ => ErrorCode::Unavailable,
+    let (status, code) = match error {
+        AttachError::TooManyConnections { .. } => {
+            (StatusCode::SERVICE_UNAVAILABLE, ErrorCode::TooManyConnections)
+        }
+        AttachError::TooManyFromAddress { .. } | AttachError::TooManyOfUser { .. } => {
+            (StatusCode::TOO_MANY_REQUESTS, ErrorCode::TooManyConnections)
+        }
+        AttachError::Quota { .. } => (StatusCode::SERVICE_UNAVAILABLE, ErrorCode::QuotaExceeded),
+        _ => (StatusCode::SERVICE_UNAVAILABLE, ErrorCode::Unavailable),
     };
-    let mut answer = error_answer(StatusCode::SERVICE_UNAVAILABLE, code, &error.to_string());
+    let mut answer = error_answer(status, code, &error.to_string());
     answer.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from_static("5"));
+    Box::new(answer)
+}
+
+/// An address that tries to connect too often, or too often with what is not accepted.
+fn too_often(retry_after: Duration) -> Box<Answer> {
+    let seconds = retry_after.as_millis().div_ceil(1000).max(1);
+    let detail = format!("too many attempts to connect came from this address; try again in {seconds} s");
+    let mut answer = error_answer(StatusCode::TOO_MANY_REQUESTS, ErrorCode::RateLimited, &detail);
+    answer.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(seconds as u64));
     Box::new(answer)
 }
 

@@ -7,11 +7,12 @@
 
 use std::sync::Arc;
 use std::task::{Context, Poll, Wake, Waker};
+use std::time::Duration;
 
 use loom::sync::Mutex;
 use loom::sync::atomic::{AtomicUsize, Ordering};
 use loom::thread;
-use outspoke_hub::models::{Budget, Congestion, Inbox, Rejected};
+use outspoke_hub::models::{Bucket, Budget, Congestion, Inbox, Moment, Rate, Rejected};
 
 /// Counts its wakes, and lets a thread wait for one as a runtime does.
 #[derive(Debug, Default)]
@@ -185,5 +186,50 @@ fn budget_is_never_reserved_above_its_limit() {
         let reserved = reserved.filter(|reserved| *reserved).count();
         assert!(reserved >= 1, "one of two always fits");
         assert_eq!(budget.used(), reserved * 5);
+    });
+}
+
+/// A limit that threads can overtake together is none: whatever the order, no more than the burst, and what time has freed.
+#[test]
+fn bucket_lets_no_more_through_than_burst_and_rate_allow() {
+    loom::model(|| {
+        let bucket = Arc::new(Bucket::default());
+        let rate = Rate::per_second(10, 2);
+        let passed = |moments: &[u64], bucket: &Bucket| {
+            let asked =
+                moments.iter().map(|now| bucket.take(rate, Moment::after(Duration::from_millis(*now))));
+            asked.filter(Result::is_ok).count()
+        };
+        let threads: Vec<_> = [[0, 100], [0, 50]]
+            .into_iter()
+            .map(|moments| {
+                let bucket = Arc::clone(&bucket);
+                thread::spawn(move || passed(&moments, &bucket))
+            })
+            .collect();
+        let here = passed(&[0], &bucket);
+        let all = here + threads.into_iter().map(|thread| thread.join().unwrap()).sum::<usize>();
+        // Two at once, and one more in a tenth of a second.
+        assert!((2..=3).contains(&all), "{all}");
+    });
+}
+
+/// Nor may a refusal of one thread take what another was given.
+#[test]
+fn bucket_gives_everything_that_is_free_to_somebody() {
+    loom::model(|| {
+        let bucket = Arc::new(Bucket::default());
+        let rate = Rate::per_second(1, 2);
+        let threads: Vec<_> = (0..2)
+            .map(|_| {
+                let bucket = Arc::clone(&bucket);
+                thread::spawn(move || bucket.take(rate, Moment::after(Duration::ZERO)).is_ok())
+            })
+            .collect();
+        let here = bucket.take(rate, Moment::after(Duration::ZERO)).is_ok();
+        let passed =
+            threads.into_iter().map(|thread| thread.join().unwrap()).filter(|passed| *passed).count();
+        assert_eq!(passed + usize::from(here), 2, "three have asked for two places");
+        assert!(bucket.take(rate, Moment::after(Duration::ZERO)).is_err());
     });
 }

@@ -134,6 +134,12 @@ impl Decoder {
         self.pending.is_none()
     }
 
+    /// A message has begun and is not whole: more fragments, or more of its only frame, must come.
+    #[inline]
+    pub fn is_within_message(&self) -> bool {
+        self.pending.as_ref().is_some_and(|pending| pending.message.is_some())
+    }
+
     /// A close frame or an error was delivered: all further input is ignored.
     #[inline]
     pub const fn is_finished(&self) -> bool {
@@ -219,6 +225,7 @@ impl Message {
 struct Ready {
     opcode: Opcode,
     place: Place,
+    compressed: bool,
 }
 
 enum Place {
@@ -254,14 +261,56 @@ impl Frames<'_> {
     #[inline]
     #[allow(clippy::should_implement_trait)] // An `Iterator` cannot lend.
     pub fn next(&mut self) -> Option<Result<Item<'_>, ProtocolError>> {
+        let whole = match self.whole()? {
+            Ok(whole) => whole,
+            Err(error) => return Some(Err(error)),
+        };
+        Some(self.item(whole))
+    }
+
+    /// As [`next`](Self::next), for who limits rates: what `admit` refuses is delivered as `None`, and nobody has looked into
+    /// it; it was not inflated, nor checked for UTF-8 where it came in one frame. Asked once per message and per ping or pong
+    /// when its last byte is there; a close frame is always delivered.
+    ///
+    /// # Errors
+    ///
+    /// As [`next`](Self::next).
+    #[inline]
+    pub fn next_admitted(
+        &mut self,
+        admit: impl FnOnce(Opcode) -> bool,
+    ) -> Option<Result<Option<Item<'_>>, ProtocolError>> {
+        let whole = match self.whole()? {
+            Ok(whole) => whole,
+            Err(error) => return Some(Err(error)),
+        };
+        if whole.opcode != Opcode::Close && !admit(whole.opcode) {
+            return Some(Ok(None));
+        }
+        Some(self.item(whole).map(Some))
+    }
+
+    /// The next message or control frame that is whole, as it came.
+    #[inline]
+    fn whole(&mut self) -> Option<Result<Ready, ProtocolError>> {
         if self.decoder.phase != Phase::Open {
             return None;
         }
-        let ready = match self.advance() {
-            Ok(ready) => ready?,
+        let whole = self.advance();
+        if whole.is_err() {
+            self.fail();
+        }
+        whole.transpose()
+    }
+
+    /// What a whole message or control frame says.
+    #[inline]
+    fn item(&mut self, whole: Ready) -> Result<Item<'_>, ProtocolError> {
+        let ready = match self.inflated(whole) {
+            Ok(ready) => ready,
             Err(error) => {
                 self.fail();
-                return Some(Err(error));
+                return Err(error);
             }
         };
         let bytes = match ready.place {
@@ -287,7 +336,7 @@ impl Frames<'_> {
             self.decoder.phase = Phase::Failed;
             self.decoder.pending = None;
         }
-        Some(item)
+        item
     }
 
     /// The input that was not consumed yet, untouched: feed it again to go on.
@@ -324,10 +373,8 @@ impl Frames<'_> {
         }
         let range = self.unmask(&header, 0, header.payload_len as usize);
         self.decoder.settle();
-        if header.compressed {
-            return self.inflate_from(header.opcode, Place::Input(range)).map(Some);
-        }
-        Ok(Some(Ready { opcode: header.opcode, place: Place::Input(range) }))
+        let (opcode, compressed) = (header.opcode, header.compressed);
+        Ok(Some(Ready { opcode, place: Place::Input(range), compressed }))
     }
 
     /// The next header, or `None` after putting the incomplete one aside.
@@ -422,22 +469,24 @@ impl Frames<'_> {
         if header.opcode.is_control() {
             self.held = frame.map(|frame| frame.control).unwrap_or_default();
             self.decoder.settle();
-            return Ok(Some(Ready { opcode: header.opcode, place: Place::Held }));
+            return Ok(Some(Ready { opcode: header.opcode, place: Place::Held, compressed: false }));
         }
         let message = if header.fin { pending.message.take() } else { None };
         let Some(message) = message else { return Ok(None) };
         self.decoder.settle();
         let opcode = if message.text { Opcode::Text } else { Opcode::Binary };
         self.held = message.bytes;
-        if message.compressed {
-            return self.inflate_from(opcode, Place::Held).map(Some);
-        }
-        Ok(Some(Ready { opcode, place: Place::Held }))
+        Ok(Some(Ready { opcode, place: Place::Held, compressed: message.compressed }))
     }
 
-    /// Inflates a whole compressed message.
-    fn inflate_from(&mut self, opcode: Opcode, place: Place) -> Result<Ready, ProtocolError> {
-        let compressed = match place {
+    /// The whole message, inflated if it is compressed.
+    #[inline]
+    fn inflated(&mut self, whole: Ready) -> Result<Ready, ProtocolError> {
+        if whole.compressed { self.inflate(whole) } else { Ok(whole) }
+    }
+
+    fn inflate(&mut self, whole: Ready) -> Result<Ready, ProtocolError> {
+        let compressed = match whole.place {
             Place::Input(range) => &self.input[range],
             Place::Held | Place::Inflated => &self.held,
         };
@@ -449,6 +498,6 @@ impl Frames<'_> {
             }
             None => Place::Inflated,
         };
-        Ok(Ready { opcode, place })
+        Ok(Ready { opcode: whole.opcode, place, compressed: false })
     }
 }

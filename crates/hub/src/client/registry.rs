@@ -14,6 +14,7 @@ use outspoke_protocol::{ClientId, UserId};
 
 use super::Client;
 use crate::auth::Identity;
+use crate::rate::gate::Standing;
 use crate::tenant::Tenant;
 
 const BUCKETS: usize = 64;
@@ -65,6 +66,8 @@ impl UserKey {
 pub(crate) struct Place {
     registry: Arc<Registry>,
     tenant: Arc<Tenant>,
+    /// What it may use beside the tenant's.
+    pub(crate) standing: Standing,
 }
 
 impl Place {
@@ -106,7 +109,10 @@ impl Registry {
         let one_more = |count| (count < max).then_some(count + 1);
         self.count.fetch_update(Ordering::AcqRel, Ordering::Relaxed, one_more).ok()?;
         Some(match tenant.meter.connect() {
-            Ok(()) => Ok(Place { registry: Arc::clone(self), tenant: Arc::clone(tenant) }),
+            Ok(()) => {
+                let (registry, tenant) = (Arc::clone(self), Arc::clone(tenant));
+                Ok(Place { registry, tenant, standing: Standing::default() })
+            }
             Err(max) => {
                 self.count.fetch_sub(1, Ordering::AcqRel);
                 Err(max)

@@ -48,6 +48,7 @@ use crate::hub::Inner;
 use crate::keeper::Keeper;
 use crate::publication::Publication;
 use crate::quota::Meter;
+use crate::rate::bucket::Bucket;
 use crate::shard::command::Command;
 use crate::sync::{Arc, Mutex, MutexGuard, lock};
 
@@ -70,6 +71,8 @@ pub(crate) struct Room {
     pub(crate) pair: Option<Box<Pair>>,
     /// Where other nodes hear of it, if there are any.
     pub(crate) bus_topic: Option<BusTopic>,
+    /// What clients say here, in time.
+    pub(crate) messages: Bucket,
     /// Keeps the log of a room that is stored.
     pub(crate) keeper: Option<Arc<Keeper>>,
     /// Zero until a stored room's is known.
@@ -172,7 +175,9 @@ impl Room {
         let (state, keeper) = (Mutex::new(state), keeper.map(|(keeper, _)| keeper));
         let (pair, epoch) = (Pair::parse(name.as_str()).map(Box::new), AtomicU64::new(epoch));
         let (durability, class) = (class.durability, ArcSwap::new(class));
-        Self { id, name: Some(name), tenant, class, durability, meter, pair, bus_topic, keeper, epoch, state }
+        let messages = Bucket::default();
+        let name = Some(name);
+        Self { id, name, tenant, class, durability, meter, messages, pair, bus_topic, keeper, epoch, state }
     }
 
     /// The room that everybody is in.
@@ -184,6 +189,7 @@ impl Room {
             durability: class.durability,
             class: ArcSwap::new(class),
             meter,
+            messages: Bucket::default(),
             pair: None,
             bus_topic: None,
             keeper: None,

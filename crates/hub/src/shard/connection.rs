@@ -17,6 +17,7 @@ use outspoke_websocket::{Decoder, Window};
 use super::Key;
 use super::command::Command;
 use super::presence::TypingState;
+use super::toll::Toll;
 use super::wheel::Tick;
 use crate::auth::{AuthError, Grant, Identity};
 use crate::client::Client;
@@ -81,8 +82,11 @@ pub(super) struct Connection {
     pub(super) grants: Option<Box<Grants>>,
     /// For streams and handlers that wake by waker.
     pub(super) waker: Option<Arc<ConnectionWaker>>,
-    /// Held for its drop: gives the connection's place back.
-    pub(super) _place: Place,
+    /// Gives the connection's place back when dropped.
+    pub(super) place: Place,
+    pub(super) toll: Toll,
+    /// Since when something of a message or a frame is there, and the rest is not; 0: nothing is.
+    pub(super) begun: Tick,
 }
 
 /// How far a connection is from its end.

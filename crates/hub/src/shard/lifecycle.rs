@@ -14,6 +14,7 @@ use outspoke_websocket::{CloseCode, Decoder, Opcode, Role, encode_close, encode_
 use super::command::{Arrival, Command};
 use super::connection::Asking;
 use super::connection::{Connection, Hot, Membership, Phase, Seat};
+use super::toll::Toll;
 use super::wheel::Tick;
 use super::{Key, Shard};
 use crate::client::outbox::{Entry, Origin};
@@ -32,6 +33,7 @@ pub(super) fn tick_length(config: &HubConfig) -> Duration {
         config.write_timeout,
         config.close_timeout,
         config.handler_timeout,
+        config.message_timeout,
     ];
     let shortest =
         shortest.into_iter().filter(|time| !time.is_zero()).min().unwrap_or(Duration::from_secs(8));
@@ -137,7 +139,9 @@ impl Shard {
             grants: None,
             waker: None,
             client,
-            _place: place,
+            place,
+            toll: Toll::default(),
+            begun: 0,
         }));
         if self.hot.len() <= slot {
             self.hot.resize(slot + 1, Hot::NOTHING);
@@ -397,8 +401,11 @@ impl Shard {
         }
         let connection = &mut self.connections[key.slot as usize];
         if let Some(stall) = &connection.stall {
-            // We do not read: the silence is ours.
+            // We do not read: the silence is ours, and so is what is missing of a message.
             connection.heard = now;
+            if connection.begun > 0 {
+                connection.begun = now.max(1);
+            }
             if stall.waiting.is_some() && passed(stall.since, ticks.handler, now) {
                 self.time_out_handler(key);
                 return Some(now + 1);
@@ -415,6 +422,11 @@ impl Shard {
             self.begin_close(key, Disconnect::HeartbeatTimeout);
             return None;
         }
+        if connection.begun > 0 && passed(connection.begun, ticks.message, now) {
+            self.begin_close(key, Disconnect::MessageTimeout);
+            return None;
+        }
+        let connection = &mut self.connections[key.slot as usize];
         let silent_since = connection.heard.max(connection.pinged);
         if passed(silent_since, ticks.ping, now) {
             connection.pinged = now;
@@ -430,7 +442,8 @@ impl Shard {
         let ping = due(connection.heard.max(connection.pinged), ticks.ping);
         let pong = due(connection.heard, ticks.pong);
         let ends = Some(connection.next_end()).filter(|ends| *ends < Tick::MAX);
-        [write, handler, ping, pong, ends].into_iter().flatten().min()
+        let message = (connection.begun > 0).then(|| due(connection.begun, ticks.message)).flatten();
+        [write, handler, ping, pong, ends, message].into_iter().flatten().min()
     }
 
     /// A client that takes our last bytes slowly has the write time-out, one that has them all the closing time-out.
@@ -482,6 +495,14 @@ impl Shard {
         }
     }
 
+    /// Asks for a look when what has begun should be whole.
+    pub(super) fn look_at_message(&mut self, slot: u32) {
+        let message = self.ticks().message;
+        if let Some(at) = due(self.now(), message) {
+            self.look_by(slot, at);
+        }
+    }
+
     /// Makes sure that the connection is looked at by `at`.
     pub(super) fn look_by(&mut self, slot: u32, at: Tick) {
         let now = self.now();
@@ -503,6 +524,7 @@ impl Shard {
             write: ticks(config.write_timeout),
             close: ticks(config.close_timeout),
             handler: ticks(config.handler_timeout),
+            message: ticks(config.message_timeout),
         }
     }
 }
@@ -515,6 +537,7 @@ struct Deadlines {
     write: Tick,
     close: Tick,
     handler: Tick,
+    message: Tick,
 }
 
 fn due(since: Tick, ticks: Tick) -> Option<Tick> {

@@ -27,6 +27,7 @@ mod send;
 mod slash;
 mod slow;
 mod social;
+mod toll;
 pub(crate) mod wheel;
 
 use std::pin::{Pin, pin};
@@ -189,6 +190,7 @@ impl Shard {
                     self.hub.overdue.sweep(&self.hub, Instant::now());
                     self.hub.last_seen.flush();
                     self.hub.sweep_rulings(Instant::now());
+                    self.hub.gate.sweep();
                 }
                 alarm.as_mut().reset(Instant::now() + self.tick);
             }

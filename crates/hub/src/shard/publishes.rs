@@ -97,6 +97,7 @@ impl Shard {
         draft: Draft,
     ) -> Result<Flow, Refusal> {
         let hub = Arc::clone(&self.hub);
+        self.check_room_rate(room)?;
         room.meter.message()?;
         if room.keeper.is_some() {
             let origin = Origin::Client { shard: self.index, key, request: id.cloned() };

@@ -7,6 +7,7 @@
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use bytes::Bytes;
 use outspoke_protocol::{Disconnect, Payload};
@@ -94,7 +95,9 @@ impl Shard {
     /// Decodes received bytes and acts on them.
     pub(super) fn receive(&mut self, key: Key, input: &mut [u8]) {
         let now = self.now();
-        let limits = Limits::new(self.hub.config().message_bytes_max);
+        let config = self.hub.config();
+        let limits = Limits::new(config.message_bytes_max);
+        let rules = self.rules(key, &config);
         let Some(connection) = self.connection(key) else { return };
         connection.heard = now;
         if matches!(connection.phase, Phase::Closing { answered: true, .. }) {
@@ -106,9 +109,26 @@ impl Shard {
         let (mut frames_read, len) = (0, input.len());
         let mut frames = decoder.feed(input, &limits, &mut inflater);
         let mut unread = Vec::new();
-        while let Some(item) = frames.next() {
+        let mut message_done = false;
+        loop {
+            let connection = &self.connections[key.slot as usize];
+            let mut wait = Duration::ZERO;
+            let admit = |opcode: Opcode| {
+                message_done |= !opcode.is_control();
+                // Of who is leaving only the close frame is of interest.
+                let toll = || rules.map_or(Ok(()), |rules| connection.admit(rules));
+                connection.is_open() && toll().map_err(|refused| wait = refused).is_ok()
+            };
+            let Some(item) = frames.next_admitted(admit) else { break };
             frames_read += 1;
-            match self.act(key, item, &mut merge) {
+            let flow = match item.transpose() {
+                Some(item) => self.act(key, item, &mut merge),
+                None => match rules.filter(|_| !wait.is_zero()) {
+                    Some(rules) => self.too_many_frames(key, wait, rules),
+                    None => Flow::Continue,
+                },
+            };
+            match flow {
                 Flow::Continue => {}
                 Flow::Stalled => {
                     unread = frames.unread().to_vec();
@@ -119,12 +139,24 @@ impl Shard {
         }
         drop(frames);
         self.inflater = inflater;
+        let half = !decoder.is_idle();
+        let anew = message_done || (frames_read > 0 && !decoder.is_within_message());
         count(&self.counters().frames_read, frames_read);
         count(&self.counters().bytes_read, len as u64);
         if let Some(connection) = self.connection(key) {
             connection.decoder = decoder;
+            let before = connection.begun;
+            connection.begun = match half {
+                true if anew || before == 0 => now.max(1),
+                true => before,
+                false => 0,
+            };
+            let begins = half && before == 0;
             if let Some(stall) = &mut connection.stall {
                 stall.unread = unread;
+            }
+            if begins {
+                self.look_at_message(key.slot);
             }
             self.send_replies(key.slot, merge);
             self.drained(key.slot);

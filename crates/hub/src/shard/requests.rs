@@ -35,6 +35,11 @@ impl Shard {
                 return Flow::Continue;
             }
         };
+        if self.hub.config().rate.actions.is_on()
+            && let Some(flow) = self.check_deed(key, &command, id.as_ref())
+        {
+            return flow;
+        }
         let done = match command {
             Wanted::Ping => {
                 self.reply(key.slot, &Event::Pong { request: id.clone() });

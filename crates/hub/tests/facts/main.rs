@@ -14,6 +14,7 @@ mod eviction;
 mod first_message;
 mod handlers;
 mod heartbeat;
+mod limits;
 mod membership;
 mod order;
 mod presence;
