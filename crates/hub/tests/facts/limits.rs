@@ -44,7 +44,7 @@ async fn frames_above_the_rate_are_ignored_and_answered_once() {
     let (pongs, errors) = pongs_and_errors(&mut client).await;
     assert_eq!((pongs, errors.len()), (20, 1));
     assert_eq!((&errors[0]["error"], &errors[0]["code"]), (&json!("rate_limited"), &json!(162)));
-    let wait = errors[0]["retryAfterMs"].as_u64().unwrap_or_else(|| panic!("{errors:?}"));
+    let wait = errors[0]["retryAfter"].as_u64().unwrap_or_else(|| panic!("{errors:?}"));
     assert_eq!(wait, 100);
     tokio::time::advance(Duration::from_millis(wait)).await;
     client.send(json!({ "type": "ping" })).await;
