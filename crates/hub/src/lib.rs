@@ -85,7 +85,7 @@ pub use crate::{
     policy::{Action, Permissions},
     publish::{Publication, Publishing},
     quota::{Quotas, Usage},
-    rate::{ActionRates, AddressRange, InvalidAddressRange, Rate, RateConfig},
+    rate::{ActionRates, AddressRange, InvalidAddressRange, Rate, RateConfig, RateLimiter, origin_of},
     reconfigure::{Changed, ReconfigureError, Takes},
     room::Published,
     rulings::{

@@ -92,6 +92,7 @@ fn compare(old: &HubConfig, new: &HubConfig) -> Vec<(&'static str, Verdict)> {
         write_timeout: AT_ONCE,
         close_timeout: AT_ONCE,
         handler_timeout: AT_ONCE,
+        message_timeout: AT_ONCE,
         message_bytes_max: AT_ONCE,
         content_chars_max: AT_ONCE,
         username_chars_max: NEW_CLIENTS,
@@ -101,6 +102,11 @@ fn compare(old: &HubConfig, new: &HubConfig) -> Vec<(&'static str, Verdict)> {
         rooms_max: AT_ONCE,
         connections_max: NEW_CLIENTS,
         unauthenticated_max: NEW_CLIENTS,
+        connections_per_address_max: NEW_CLIENTS,
+        connections_per_user_max: NEW_CLIENTS,
+        unauthenticated_per_address_max: NEW_CLIENTS,
+        // But for `exempt`, which counts for clients that connect from now on.
+        rate: AT_ONCE,
         outbox_bytes_max: AT_ONCE,
         // Senders compare with it without a lock.
         inbox_bytes_max: FIXED,

@@ -370,6 +370,6 @@ mod tests {
             }
         });
         let passed = passed.into_inner();
-        assert!(passed <= 500 + 2000 && passed >= 500, "{passed}");
+        assert!((500..=500 + 2000).contains(&passed), "{passed}");
     }
 }

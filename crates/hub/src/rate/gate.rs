@@ -336,9 +336,10 @@ fn limited_origin(address: ClientAddress, config: &RateConfig) -> Option<IpAddr>
     (!exempt).then(|| origin_of(address.ip()))
 }
 
-/// Whom an address stands for: an IPv4 address for itself, an IPv6 address for the 2^64 that its network has, since
-/// whoever has one of them has all.
-pub(crate) fn origin_of(address: IpAddr) -> IpAddr {
+/// Whom an address stands for where addresses are limited: an IPv4 address for itself, an IPv6 address for the 2^64 that its
+/// network has, since whoever has one of them has all.
+#[must_use]
+pub fn origin_of(address: IpAddr) -> IpAddr {
     match address.to_canonical() {
         IpAddr::V6(address) => IpAddr::V6(Ipv6Addr::from_bits(address.to_bits() & !u128::from(u64::MAX))),
         address @ IpAddr::V4(_) => address,

@@ -8,6 +8,9 @@ pub(crate) mod bucket;
 mod config;
 pub(crate) mod gate;
 mod keyed;
+mod limiter;
 
 pub use self::bucket::Rate;
 pub use self::config::{ActionRates, AddressRange, InvalidAddressRange, RateConfig};
+pub use self::gate::origin_of;
+pub use self::limiter::RateLimiter;

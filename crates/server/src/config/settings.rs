@@ -3,12 +3,15 @@
 //! The one list. The reader, `config.yaml`, `docs/operating/configuration.md` and `config show` all come from it;
 //! a test fails when the two files lag behind. Rules between settings are in `rules`.
 
+pub mod rate;
+
 use std::path::PathBuf;
 use std::time::Duration;
 
 mod reload;
 
 pub use self::reload::Reload;
+use self::rate::Rates;
 use super::address::ListenAddr;
 use super::kind::{
     Address, Backend, Bus, Count, Durability, Flag, Folder, FolderOrUsual, HostName, Level, LogFormat, Name,
@@ -26,6 +29,8 @@ pub struct Config {
     pub heartbeat: Heartbeat,
     /// Bounds on what clients may use.
     pub limits: Limits,
+    /// How much may come in, in time.
+    pub rate: Rates,
     /// How rooms behave.
     pub rooms: Rooms,
     /// Where messages are kept.
@@ -55,6 +60,7 @@ impl Section for Config {
         Server::describe(out);
         Heartbeat::describe(out);
         Limits::describe(out);
+        Rates::describe(out);
         Rooms::describe(out);
         Store::describe(out);
         out.push(SectionInfo { path: "", doc: STORES.doc, keys: vec![STORES] });
@@ -73,6 +79,7 @@ impl Section for Config {
             server: Server::read(resolver),
             heartbeat: Heartbeat::read(resolver),
             limits: Limits::read(resolver),
+            rate: Rates::read(resolver),
             rooms: Rooms::read(resolver),
             store: Store::read(resolver),
             stores: resolver.blocks(&STORES),
@@ -114,6 +121,13 @@ section! {
         header_timeout: Duration as Time = "10s" {
             range: Some(("100ms", "5m")),
             at_limit: Some("the connection is closed"),
+        }
+
+        /// How long an HTTP request may take, from its header to the last byte of its answer, and a WebSocket handshake
+        /// with everybody who is asked who it is.
+        request_timeout: Duration as Time = "30s" {
+            range: Some(("1s", "10m")),
+            at_limit: Some("status 408 if nothing was answered yet, and the connection is closed"),
         }
 
         /// Size of a complete request header.
@@ -205,6 +219,53 @@ section! {
         message_bytes_max: usize as Size = "8KiB" {
             range: Some(("128B", "64MiB")),
             at_limit: Some("the client is closed with code 1009"),
+        }
+
+        /// How long one message may take from its first byte to its last, over all of its fragments.
+        message_timeout: Duration as Time = "30s" {
+            range: Some(("100ms", "1h")),
+            zero: Some("as long as the connection is open"),
+            at_limit: Some("the client is closed with code 4007 and may reconnect"),
+        }
+
+        /// WebSocket connections from one address (of IPv6, from one /64). Raise it where a proxy or an office with many
+        /// people is one address, or name that in rate.exempt.
+        connections_per_address_max: usize as Count = "4096" {
+            range: Some(("1", "100_000_000")),
+            unit: Some("connections"),
+            zero: Some("no limit"),
+            at_limit: Some("further clients from there are refused with status 429 and Retry-After"),
+        }
+
+        /// WebSocket connections of one user.
+        connections_per_user_max: usize as Count = "100" {
+            range: Some(("1", "1_000_000")),
+            unit: Some("connections"),
+            zero: Some("no limit"),
+            at_limit: Some("further connections of the user are refused with status 429 and Retry-After"),
+        }
+
+        /// Connections from one address that have not said yet who they are, where they may say it in their first message.
+        unidentified_per_address_max: usize as Count = "64" {
+            range: Some(("1", "1_000_000")),
+            unit: Some("connections"),
+            zero: Some("no limit"),
+            at_limit: Some("further clients from there are refused with status 429 and Retry-After"),
+        }
+
+        /// Connections that are no WebSocket (yet): sending their request, or waiting for the answer.
+        http_connections_max: usize as Count = "4096" {
+            range: Some(("16", "1_000_000")),
+            unit: Some("connections"),
+            at_limit: Some("nobody is accepted until one of them ends; their time limits see to that"),
+        }
+
+        /// Connections from one address (of IPv6, from one /64) that are no WebSocket (yet).
+        http_connections_per_address_max: usize as Count = "256" {
+            range: Some(("1", "1_000_000")),
+            unit: Some("connections"),
+            zero: Some("no limit but limits.http_connections_max"),
+            at_limit: Some("further connections from there are closed at once, with status 429 where nothing is encrypted"),
         }
 
         /// Length of a chat text in characters.

@@ -43,7 +43,7 @@ pub(crate) fn routes(hub: &Hub, config: &Config, name: &str, kept: &Kept) -> Rou
     }
     if config.api.enabled {
         let api = api::Api::new(hub, &config.api, &config.tenants, name, kept);
-        routes = routes.nest(api::BASE, api::routes(api));
+        routes = routes.nest(api::BASE, api::throttled(api::routes(api), &config.rate, kept));
     }
     if server.page && config.api.enabled {
         routes = routes.route("/analytics", get(page::figures)).route("/nodes", get(page::nodes));

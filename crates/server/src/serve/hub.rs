@@ -16,7 +16,8 @@ use crate::limits::DescriptorLimit;
 
 /// What the hub is told. Settings were checked one by one and against each other when they were loaded.
 pub(super) fn config(settings: &Config, descriptors: DescriptorLimit) -> anyhow::Result<HubConfig> {
-    let Config { server, limits, rooms, store, analytics, tenants, compression, heartbeat, .. } = settings;
+    let Config { server, limits, rate, rooms, store, analytics, tenants, compression, heartbeat, .. } =
+        settings;
     let default_room = match rooms.default.as_str() {
         "" => None,
         name => {
@@ -31,6 +32,11 @@ pub(super) fn config(settings: &Config, descriptors: DescriptorLimit) -> anyhow:
             pong_timeout: silence_max(server.read_timeout, heartbeat),
         },
         write_timeout: server.write_timeout,
+        message_timeout: limits.message_timeout,
+        connections_per_address_max: limits.connections_per_address_max,
+        connections_per_user_max: limits.connections_per_user_max,
+        unidentified_per_address_max: limits.unidentified_per_address_max,
+        rate: rate.of_hub(),
         message_bytes_max: limits.message_bytes_max,
         content_chars_max: limits.content_chars_max,
         username_chars_max: limits.username_chars_max,

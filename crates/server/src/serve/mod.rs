@@ -6,6 +6,7 @@
 
 mod accept;
 mod cluster;
+mod doors;
 mod hub;
 mod listen;
 mod reload;
@@ -82,6 +83,7 @@ async fn serve(
     let front = reload::Front {
         routes: Arc::new(ArcSwap::from_pointee(http::routes(&hub, config, &name, &kept))),
         limits: Arc::new(ArcSwap::from_pointee(accept::HeaderLimits::of(&config.server))),
+        doors: Arc::new(doors::Doors::of(config)),
     };
     let mut reloader = Reloader::new(sources, loaded.clone());
     reload::hub_parts(&mut reloader, &hub, descriptors);

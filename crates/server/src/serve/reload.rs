@@ -11,6 +11,7 @@ use axum::Router;
 use outspoke_hub::{Hub, HubConfig};
 
 use super::accept::HeaderLimits;
+use super::doors::{self, Doors};
 use super::{hub, tenants};
 use crate::config::{Config, Loaded};
 use crate::http;
@@ -24,6 +25,7 @@ use crate::reload::part::Step;
 pub(super) struct Front {
     pub(super) routes: Arc<ArcSwap<Router>>,
     pub(super) limits: Arc<ArcSwap<HeaderLimits>>,
+    pub(super) doors: Arc<Doors>,
 }
 
 /// Lets the hub's configuration follow, and its tenants.
@@ -82,6 +84,10 @@ pub(super) fn front_parts(reloader: &mut Reloader, front: &Front, hub: &Hub, nam
     let limits = Arc::clone(&front.limits);
     reloader.part("the limits of headers", move |next| {
         Ok(Step::swap(&limits, HeaderLimits::of(&next.config.server)))
+    });
+    let doors = Arc::clone(&front.doors);
+    reloader.part("the connections of addresses", move |next| {
+        Ok(Step::swap(&doors.rules, doors::Rules::of(&next.config)))
     });
 }
 

@@ -105,7 +105,7 @@ fn status_of(code: ErrorCode) -> StatusCode {
         | ErrorCode::UserNotFound
         | ErrorCode::MessageNotFound
         | ErrorCode::TenantNotFound => StatusCode::NOT_FOUND,
-        ErrorCode::QuotaExceeded => StatusCode::TOO_MANY_REQUESTS,
+        ErrorCode::QuotaExceeded | ErrorCode::RateLimited => StatusCode::TOO_MANY_REQUESTS,
         ErrorCode::Internal => StatusCode::INTERNAL_SERVER_ERROR,
         code if code.is_temporary() => StatusCode::SERVICE_UNAVAILABLE,
         _ => StatusCode::BAD_REQUEST,

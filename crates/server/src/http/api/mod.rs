@@ -23,6 +23,7 @@ mod rooms;
 mod rulings;
 mod said;
 mod tenants;
+mod throttle;
 mod users;
 
 use std::sync::Arc;
@@ -38,6 +39,8 @@ use outspoke_hub::{Hub, RoomName};
 
 use self::error::ApiError;
 use self::key::{Guesses, Keys};
+use self::throttle::Throttles;
+pub(crate) use self::throttle::throttled;
 use crate::config::settings;
 use crate::reload::Handle;
 
@@ -63,6 +66,7 @@ pub(crate) struct Api {
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Kept {
     guesses: Arc<Guesses>,
+    throttles: Arc<Throttles>,
     pub(crate) reload: Handle,
 }
 
