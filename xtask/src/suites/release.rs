@@ -38,6 +38,8 @@ impl Server {
         let log = Log::new(ctx, "server")?;
         let mut serve = ctx.command(program);
         serve.args(["serve", "--no-config", "--addr=127.0.0.1:0", "--set=log.format=json"]);
+        // Suites send as fast as they can.
+        serve.arg("--set=rate.enabled=false");
         serve.args(settings.iter().map(|setting| format!("--set={setting}"))).current_dir(folder.path());
         let mut process = log.spawn(&mut serve)?;
         let deadline = Instant::now() + READY_WITHIN;

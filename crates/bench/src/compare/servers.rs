@@ -194,6 +194,8 @@ impl Launcher {
         let mut command = Command::new(program);
         command
             .arg("serve")
+            // The others have no limits on rates, and what is asked here is how fast it is without.
+            .args(["--set", "rate.enabled=false"])
             .args(settings.iter().flat_map(|setting| ["--set", setting]))
             .env("PORT", port.to_string())
             .current_dir(&folder.0)

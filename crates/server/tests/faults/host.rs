@@ -19,6 +19,8 @@ const ROOMS: &str = r#"
 server:
   addr: "127.0.0.1:0"
   shards: 2
+rate:
+  enabled: false
 rooms:
   default: ""
   durability: stored
