@@ -19,7 +19,12 @@ const MEMORY_MAX: u64 = 64 * 1024 * 1024;
 /// Memory and order are kept, nobody healthy is closed or misses anything, and afterwards nothing is left.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn two_hundred_hostile_clients_cost_little_and_harm_nobody() {
-    let server = impatient().start().await;
+    let server = impatient()
+        .set("limits.message_timeout", "5s")
+        .set("server.header_timeout", "5s")
+        .set("server.request_timeout", "10s")
+        .start()
+        .await;
     let addr = server.addr;
     let everybody = Arc::new(Barrier::new(HEALTHY + 1));
     let healthy: Vec<_> = (0..HEALTHY)
