@@ -46,6 +46,8 @@ pub(crate) enum Scenario {
     Churn(Churn),
     /// Some members stop reading: do the others notice?
     Slow(Slow),
+    /// Beside healthy members others do all that a server should not be harmed by: do the healthy ones notice?
+    Hostile(Hostile),
     /// Publish to stored rooms: how many messages per second are acknowledged as durable, how late?
     Stored(Stored),
     /// Everybody loses the connection, misses messages and comes back at once: when has the last one everything?
@@ -62,6 +64,7 @@ impl Scenario {
             Self::Echo(args) => scenario::echo::run(args),
             Self::Churn(args) => scenario::churn::run(args),
             Self::Slow(args) => scenario::slow::run(args),
+            Self::Hostile(args) => scenario::hostile::run(args),
             Self::Stored(args) => scenario::echo::stored(args),
             Self::Recover(args) => scenario::recover::run(args),
         }
@@ -76,6 +79,7 @@ impl Scenario {
             Self::Echo(args) => &args.server,
             Self::Churn(args) => &args.server,
             Self::Slow(args) => &args.server,
+            Self::Hostile(args) => &args.server,
             Self::Stored(args) => &args.server,
             Self::Recover(args) => &args.server,
         }
@@ -224,6 +228,37 @@ pub(crate) struct Slow {
     #[arg(long, value_name = "PER_SECOND", default_value_t = 100.0, value_parser = rate)]
     pub(crate) rate: f64,
     /// How long is measured, once with everybody reading and once without.
+    #[arg(long, value_name = "TIME", default_value = "15s", value_parser = duration)]
+    pub(crate) duration: Duration,
+    /// How long is run before the first measurement, not counted.
+    #[arg(long, value_name = "TIME", default_value = "1s", value_parser = duration)]
+    pub(crate) warm_up: Duration,
+}
+
+/// Arguments of `hostile`.
+#[derive(Debug, Clone, clap::Args)]
+pub(crate) struct Hostile {
+    #[command(flatten)]
+    pub(crate) server: ServerArgs,
+    /// Rooms of healthy members.
+    #[arg(long, default_value_t = 20, value_parser = clap::value_parser!(u32).range(1..))]
+    pub(crate) rooms: u32,
+    /// Healthy members of each room, the publisher among them.
+    #[arg(long, default_value_t = 10, value_parser = clap::value_parser!(u32).range(2..))]
+    pub(crate) members: u32,
+    /// Hostile connections, a thread each.
+    #[arg(long, default_value_t = 200, value_parser = clap::value_parser!(u32).range(1..=2000))]
+    pub(crate) hostile: u32,
+    /// How long each of them waits between two attacks.
+    #[arg(long, value_name = "TIME", default_value = "1s", value_parser = duration)]
+    pub(crate) pause: Duration,
+    /// Bytes of each message, without the protocol's envelope.
+    #[arg(long, value_name = "BYTES", default_value_t = 128, value_parser = size)]
+    pub(crate) size: usize,
+    /// Messages per second in all, on a fixed schedule.
+    #[arg(long, value_name = "PER_SECOND", default_value_t = 500.0, value_parser = rate)]
+    pub(crate) rate: f64,
+    /// How long is measured, once with the healthy ones alone and once with all.
     #[arg(long, value_name = "TIME", default_value = "15s", value_parser = duration)]
     pub(crate) duration: Duration,
     /// How long is run before the first measurement, not counted.

@@ -48,10 +48,22 @@ pub fn run(args: Args) -> Result<ExitCode> {
         Command::BareServer(args) => serve_bare(args).map(|()| ExitCode::SUCCESS),
         Command::Compare(args) => compare::run(args),
         Command::Scenario(scenario) => {
-            let report = scenario.measure()?;
+            let report = scenario.measure().map_err(explained)?;
             print(&report, scenario.server().json).context("cannot print the report")?;
             Ok(if report.is_clean() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
         }
+    }
+}
+
+/// A server that limits rates is asked whether it keeps its limits, not how fast it is.
+fn explained(error: anyhow::Error) -> anyhow::Error {
+    let text = format!("{error:#}");
+    let limited = ["rate_limited", "close code 4005", "HTTP/1.1 429"].iter().any(|sign| text.contains(sign));
+    match limited {
+        true => error.context(
+            "the server limits rates and this run is faster: start it with --set rate.enabled=false, or run slower",
+        ),
+        false => error,
     }
 }
 

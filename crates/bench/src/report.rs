@@ -37,6 +37,9 @@ pub struct Report {
     /// Of `slow`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub slow: Option<Slow>,
+    /// Of `hostile`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub hostile: Option<Hostile>,
     /// Of `recover`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub recover: Option<Recover>,
@@ -192,6 +195,24 @@ pub struct Slow {
     pub memory: Option<(Memory, Memory)>,
 }
 
+/// Healthy members beside hostile ones.
+#[derive(Debug, Clone, Serialize)]
+pub struct Hostile {
+    /// How many hostile connections.
+    pub connections: u32,
+    /// The healthy ones alone.
+    pub before: Load,
+    /// The healthy ones, with the others.
+    pub during: Load,
+    /// p99 of the healthy ones, during over before.
+    pub p99_ratio: f64,
+    /// Kind of attack, how it ended, how often.
+    pub attacks: Vec<(String, String, u64)>,
+    /// Server memory before, and at its highest with the hostile ones.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub memory: Option<(Memory, Memory)>,
+}
+
 /// Members that come back all at once.
 #[derive(Debug, Clone, Serialize)]
 pub struct Recover {
@@ -230,6 +251,7 @@ impl Report {
             idle: None,
             churn: None,
             slow: None,
+            hostile: None,
             recover: None,
             problems: Vec::new(),
         }
@@ -362,6 +384,19 @@ impl fmt::Display for Report {
             table.line("offered to each", format!("{} B", grouped(slow.offered_bytes_each as f64)));
             table.endings(&slow.endings);
             if let Some((before, peak)) = slow.memory {
+                table.line("server memory", format!("{} before, {} at most", mib(before.pss), mib(peak.pss)));
+            }
+        }
+        if let Some(hostile) = &self.hostile {
+            table.0.push_str("  the healthy ones alone\n");
+            table.load(&hostile.before, "deliveries");
+            writeln!(table.0, "  with {} hostile connections", hostile.connections)?;
+            table.load(&hostile.during, "deliveries");
+            table.line("p99 during / before", format!("{:.2}", hostile.p99_ratio));
+            for (attack, how, count) in &hostile.attacks {
+                table.line("attack", format!("{count} x {attack}: {how}"));
+            }
+            if let Some((before, peak)) = hostile.memory {
                 table.line("server memory", format!("{} before, {} at most", mib(before.pss), mib(peak.pss)));
             }
         }

@@ -2,6 +2,7 @@
 
 pub(crate) mod churn;
 pub(crate) mod echo;
+pub(crate) mod hostile;
 pub(crate) mod idle;
 pub(crate) mod recover;
 pub(crate) mod relay;

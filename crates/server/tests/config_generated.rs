@@ -45,6 +45,49 @@ fn reference_page_is_what_the_table_says() {
     hold(path, &format!("{prose}{MARK}{}", reference::markdown()));
 }
 
+#[test]
+fn page_of_limits_is_what_the_table_says() {
+    let path = "docs/operating/limits.md";
+    let page = fs::read_to_string(repository(path)).unwrap();
+    let (prose, _) = page.split_once(MARK).expect("the page has the mark that begins its generated part");
+    hold(path, &format!("{prose}{MARK}{}", reference::limits_markdown()));
+}
+
+/// What is reached one day must be told before: every limit says what happens then, and is in the one table of them.
+#[test]
+fn every_limit_says_what_happens_where_it_is_reached_and_is_in_the_table() {
+    let table = reference::limits_markdown();
+    let keys: Vec<_> = sections().into_iter().flat_map(|section| section.keys).collect();
+    let limits: Vec<_> = keys.iter().filter(|key| reference::is_limit(key)).collect();
+    assert!(limits.len() > 50, "{}", limits.len());
+    let silent: Vec<_> = limits.iter().filter(|key| key.at_limit.is_none()).map(|key| key.path).collect();
+    assert_eq!(silent, Vec::<&str>::new(), "these have no at_limit");
+    for key in keys.iter().filter(|key| reference::is_limit(key)) {
+        assert!(table.contains(&format!("| `{}` |", key.path)), "{}", key.path);
+    }
+}
+
+/// The hub has limits of its own. Those that no setting changes are in the page's text, with what they are.
+#[test]
+fn every_limit_of_the_hub_is_in_the_page() {
+    let page = fs::read_to_string(repository("docs/operating/limits.md")).unwrap();
+    for source in ["crates/hub/src/config.rs", "crates/hub/src/quota.rs", "crates/hub/src/class.rs"] {
+        let source = fs::read_to_string(repository(source)).unwrap();
+        let fields = source
+            .lines()
+            .filter_map(|line| line.trim().strip_prefix("pub ")?.split_once(": "))
+            .map(|(name, _)| name);
+        let limits: Vec<_> = fields
+            .filter(|name| ["_max", "_timeout", "_per_second"].iter().any(|ending| name.ends_with(ending)))
+            .collect();
+        assert!(!limits.is_empty());
+        for name in limits {
+            // A field of the hub has the name that the setting has in its section, or is named in the text.
+            assert!(page.contains(&format!(".{name}`")) || page.contains(&format!("`{name}`")), "{name}");
+        }
+    }
+}
+
 /// Whoever deletes the file, or any line of it, must not change what the server does.
 #[test]
 fn shipped_config_yaml_sets_every_key_to_its_default() {

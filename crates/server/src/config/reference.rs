@@ -182,6 +182,28 @@ pub fn markdown() -> String {
     out
 }
 
+/// The generated part of `docs/operating/limits.md`: one table of every setting that limits something.
+pub fn limits_markdown() -> String {
+    let mut out = String::from(
+        "| Setting | What it limits | Default | Off | At the limit |\n| --- | --- | --- | --- | --- |\n",
+    );
+    for key in sections().into_iter().flat_map(|section| section.keys).filter(is_limit) {
+        let default = show::value(key.form, &default_items(&key));
+        let what = paragraphs(key.doc).into_iter().next().unwrap_or_default();
+        let off = key.zero.map_or_else(|| "-".to_owned(), |zero| format!("0: {zero}"));
+        let outcome = key.at_limit.unwrap_or("-");
+        let _ = writeln!(out, "| `{}` | {what} | `{default}` | {off} | {outcome} |", key.path);
+    }
+    out
+}
+
+/// Whether a setting limits something: a size, a number or a time, with an outcome, or one whose name says so.
+pub fn is_limit(key: &Key) -> bool {
+    key.at_limit.is_some()
+        || key.kind == super::settings::rate::RATE
+        || ["_max", "_timeout", "_messages", "_age"].iter().any(|ending| key.path.ends_with(ending))
+}
+
 fn section_markdown(out: &mut String, section: &SectionInfo) {
     // What stands in no section has a heading of its own kind.
     let (title, doc) = match (section.path, section.keys.first()) {
