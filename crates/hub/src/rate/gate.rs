@@ -30,7 +30,6 @@ pub(crate) enum Deed {
     Membership,
     Read,
     Signal,
-    #[expect(dead_code, reason = "for tokens that clients show over their connection")]
     Authenticate,
 }
 

@@ -161,6 +161,8 @@ fn deed_of(wanted: &Wanted<'_>) -> Option<Deed> {
         | Wanted::Receipts { .. }
         | Wanted::Conversations { .. }
         | Wanted::Commands => Some(Deed::Read),
+        Wanted::Authenticate { .. } => Some(Deed::Authenticate),
+        Wanted::Kick { .. } => Some(Deed::Publish),
         Wanted::Typing { .. } | Wanted::Receipt { .. } => Some(Deed::Signal),
         _ => None,
     }

@@ -10,8 +10,8 @@ use std::time::Duration;
 
 mod reload;
 
-pub use self::reload::Reload;
 use self::rate::Rates;
+pub use self::reload::Reload;
 use super::address::ListenAddr;
 use super::kind::{
     Address, Backend, Bus, Count, Durability, Flag, Folder, FolderOrUsual, HostName, Level, LogFormat, Name,
@@ -108,6 +108,7 @@ section! {
         read_timeout: Duration as Time = "3m" {
             range: Some(("1s", "1d")),
             zero: Some("never; only the heartbeat finds dead connections"),
+            at_limit: Some("the client is closed with code 4002 and may reconnect"),
         }
 
         /// How long bytes may wait for a client that does not read.
@@ -366,7 +367,10 @@ section! {
         default: String as Room = "lobby" {}
 
         /// How long a user counts as typing without another word of it.
-        typing_timeout: Duration as Time = "6s" { range: Some(("1s", "5m")) }
+        typing_timeout: Duration as Time = "6s" {
+            range: Some(("1s", "5m")),
+            at_limit: Some("the room is told that the user has stopped"),
+        }
 
         /// What the acknowledgement of a message means. none: it is on its way, and nothing is kept. memory: it is kept
         /// as long as this server runs, so that clients recover from short losses of connection. stored: the store has
@@ -410,6 +414,7 @@ section! {
             range: Some(("1", "100_000_000")),
             unit: Some("clients"),
             zero: Some("always together"),
+            at_limit: Some("they are told together"),
         }
 
         /// How often large rooms tell their comings, goings and receipts together.
@@ -435,6 +440,7 @@ section! {
             range: Some(("1", "100_000_000")),
             unit: Some("clients"),
             zero: Some("always as numbers"),
+            at_limit: Some("they are told as numbers"),
         }
 
         /// What happens to the messages for a client whose outbox is full: disconnect closes the client with code

@@ -106,8 +106,8 @@ impl Acceptor {
         loop {
             // Some descriptors stay free, so that health checks and refusals get through when the hub is full.
             let open = self.hub.client_count() + in_flight.count();
-            let full =
-                open + RESERVED as usize / 2 >= self.descriptors_max || in_flight.count() >= self.front.doors.max();
+            let full = open + RESERVED as usize / 2 >= self.descriptors_max
+                || in_flight.count() >= self.front.doors.max();
             tokio::select! {
                 // Stopping goes first: a flood of connections must not keep the server from it.
                 biased;
