@@ -14,8 +14,8 @@ use arc_swap::ArcSwap;
 use bytes::Bytes;
 use outspoke_bus::NodeId;
 use outspoke_protocol::{
-    Body, ClientId, Dialect, Disconnect, Durability, ErrorCode, Event, FrameKind, InvalidRoomName, Kind, Message,
-    MessageId, RoomName, StartFrom, Timestamp,
+    Body, ClientId, Dialect, Disconnect, Durability, ErrorCode, Event, FrameKind, InvalidRoomName, Kind,
+    Message, MessageId, RoomName, StartFrom, Timestamp,
 };
 use outspoke_websocket::{Window, encode_frame};
 use tokio::sync::{oneshot, watch};
@@ -189,7 +189,8 @@ impl Inner {
 impl Inner {
     /// Tells the application of a credential that is not accepted, or that did not come.
     pub(crate) fn tell_auth_failure(&self, address: Option<ClientAddress>, error: &AuthError) {
-        let refused = matches!(error.code, ErrorCode::Unauthorized | ErrorCode::Forbidden | ErrorCode::TokenExpired);
+        let refused =
+            matches!(error.code, ErrorCode::Unauthorized | ErrorCode::Forbidden | ErrorCode::TokenExpired);
         if let Some(address) = address.filter(|_| refused) {
             self.gate.auth_failed(address, &self.config().rate);
         }

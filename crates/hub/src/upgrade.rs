@@ -221,7 +221,8 @@ impl UpgradeService {
         }
         let config = self.hub.config();
         let origin = visit.address.map(|address| self.hub.inner.gate.admit_unknown(address, &config));
-        let origin = origin.transpose().map_err(|max| unavailable(&AttachError::TooManyFromAddress { max }))?;
+        let origin =
+            origin.transpose().map_err(|max| unavailable(&AttachError::TooManyFromAddress { max }))?;
         let max = config.unauthenticated_max;
         let seat = Seat::take(&self.hub.inner, max, origin.flatten())
             .ok_or_else(|| unavailable(&AttachError::TooManyConnections { max }))?;

@@ -252,7 +252,11 @@ impl Gate {
     ///
     /// # Errors
     /// How many the address may have: it has as many.
-    pub(crate) fn admit_unknown(&self, address: ClientAddress, config: &HubConfig) -> Result<Option<Unknown>, usize> {
+    pub(crate) fn admit_unknown(
+        &self,
+        address: ClientAddress,
+        config: &HubConfig,
+    ) -> Result<Option<Unknown>, usize> {
         let max = config.unauthenticated_per_address_max;
         let Some(origin) = (max > 0).then(|| limited_origin(address, &config.rate)).flatten() else {
             return Ok(None);

@@ -247,7 +247,7 @@ section! {
         }
 
         /// Connections from one address that have not said yet who they are, where they may say it in their first message.
-        unidentified_per_address_max: usize as Count = "64" {
+        unauthenticated_per_address_max: usize as Count = "64" {
             range: Some(("1", "1_000_000")),
             unit: Some("connections"),
             zero: Some("no limit"),

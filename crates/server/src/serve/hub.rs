@@ -35,7 +35,7 @@ pub(super) fn config(settings: &Config, descriptors: DescriptorLimit) -> anyhow:
         message_timeout: limits.message_timeout,
         connections_per_address_max: limits.connections_per_address_max,
         connections_per_user_max: limits.connections_per_user_max,
-        unidentified_per_address_max: limits.unidentified_per_address_max,
+        unauthenticated_per_address_max: limits.unauthenticated_per_address_max,
         rate: rate.of_hub(),
         message_bytes_max: limits.message_bytes_max,
         content_chars_max: limits.content_chars_max,
