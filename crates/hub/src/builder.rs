@@ -116,7 +116,7 @@ impl HubBuilder {
         self
     }
 
-    /// Decides who may connect. Without one, everybody may ([`OpenMode`]).
+    /// Decides who may connect. Without one, everybody may ([`OpenMode`](crate::OpenMode)).
     pub fn authenticator(mut self, authenticator: impl Authenticator) -> Self {
         self.authenticator = Some(Arc::new(authenticator));
         self

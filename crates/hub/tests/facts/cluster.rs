@@ -6,8 +6,8 @@ use std::time::Duration;
 use outspoke_hub::bus::{MemoryHub, MessageBus, Outgoing, Secret, Topic};
 use outspoke_hub::store::{LogKey, MemoryStore, Store};
 use outspoke_hub::{
-    Attach, Body, ClusterOptions, Disconnect, Durability, Frame, Hub, HubConfig, Identity, Kind, PushError,
-    Quotas, RoomClass, StartError, TenantPolicy, UserId,
+    Action, Attach, Body, ClusterOptions, Disconnect, Durability, Frame, Hub, HubConfig, Identity, Kind,
+    Permissions, PushError, Quotas, RoomClass, StartError, TenantPolicy, UserId,
 };
 use outspoke_testkit::{Received, ScriptedClient, attach_with};
 use serde_json::{Value, json};
@@ -233,6 +233,31 @@ async fn edit_in_a_room_in_memory_reaches_the_message_it_is_about_on_every_node(
 }
 
 /// What the bus has lost is in the store.
+/// The other node does not know who moderates: it takes the deletion as judged.
+#[tokio::test(start_paused = true)]
+async fn deletion_by_a_moderator_reaches_the_message_it_is_about_on_every_node() {
+    for room in ["r", "s"] {
+        let nodes = Nodes::start_with(2, |config| {
+            config.rooms.default_mut().durability = Durability::Memory;
+        });
+        let mut ana = member(&nodes.hubs[0], "ana", room).await;
+        let permissions = Permissions::default().allow(Action::Moderate, "*");
+        let guard = Attach::new(Identity::user("guard").named("guard").with_permissions(permissions));
+        let (mut guard, _) = attach_with(&nodes.hubs[1], guard, 64 * 1024);
+        guard.expect("welcome").await;
+        guard.join(room).await;
+        moment().await;
+        ana.say(room, "rude").await;
+        let said = guard.find("chat").await;
+        guard.send(json!({ "type": "delete", "id": 1, "room": room, "offset": offset(&said) })).await;
+        assert_eq!(guard.find("ack").await["room"], room);
+        ana.find("delete").await;
+        ana.send(json!({ "type": "history", "room": room })).await;
+        let kept = ana.find("history").await["messages"][0].clone();
+        assert!(kept["deleted"].is_string() && kept["content"] == "", "{kept}");
+    }
+}
+
 #[tokio::test(start_paused = true)]
 async fn what_was_published_while_the_bus_was_away_arrives_once_and_in_order() {
     let nodes = Nodes::start(2);
