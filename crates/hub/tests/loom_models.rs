@@ -195,7 +195,7 @@ fn bucket_lets_no_more_through_than_burst_and_rate_allow() {
     loom::model(|| {
         let bucket = Arc::new(Bucket::default());
         let rate = Rate::per_second(10, 2);
-        let passed = |moments: &[u64], bucket: &Bucket| {
+        let passed = move |moments: &[u64], bucket: &Bucket| {
             let asked =
                 moments.iter().map(|now| bucket.take(rate, Moment::after(Duration::from_millis(*now))));
             asked.filter(Result::is_ok).count()

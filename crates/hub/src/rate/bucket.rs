@@ -121,20 +121,20 @@ impl Moment {
 
 /// What tells the time to buckets: monotonic, and the same for all that share one.
 #[derive(Clone, Copy, Debug)]
-pub struct Clock {
+pub(crate) struct Clock {
     began: Instant,
 }
 
 impl Clock {
     /// A clock that begins now.
     #[must_use]
-    pub fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Self { began: Instant::now() }
     }
 
     /// Now. Costs a look at the system's clock: ask once for many.
     #[must_use]
-    pub fn now(&self) -> Moment {
+    pub(crate) fn now(&self) -> Moment {
         Moment::after(self.began.elapsed())
     }
 }
