@@ -28,7 +28,7 @@ const ELSEWHERE: u16 = u16::MAX;
 #[derive(Debug)]
 pub struct Client {
     id: ClientId,
-    identity: Arc<Identity>,
+    identity: Identity,
     /// Who it has shown to be, or was said to be, since: nothing until then.
     standing: OnceLock<ArcSwap<Identity>>,
     /// The name since it was last changed.
@@ -45,14 +45,14 @@ pub struct Client {
 
 /// A look at what holds for a client.
 pub(crate) enum Standing<'a> {
-    First(&'a Arc<Identity>),
+    First(&'a Identity),
     Later(Guard<Arc<Identity>>),
 }
 
 impl Deref for Standing<'_> {
-    type Target = Arc<Identity>;
+    type Target = Identity;
 
-    fn deref(&self) -> &Arc<Identity> {
+    fn deref(&self) -> &Identity {
         match self {
             Self::First(identity) => identity,
             Self::Later(identity) => identity,
@@ -64,7 +64,7 @@ impl Client {
     pub(crate) fn new(identity: Identity, tenant: Arc<Tenant>, dialect: u8, shard: u16) -> Self {
         Self {
             id: ClientId::random(),
-            identity: Arc::new(identity),
+            identity,
             standing: OnceLock::new(),
             renamed: ArcSwapOption::empty(),
             tenant,
@@ -106,10 +106,13 @@ impl Client {
     }
 
     /// What holds now: the identity that the last accepted credential gave, or the application since. User, tenant and device
-    /// are those of [`identity`](Self::identity).
+    /// are those of [`identity`](Self::identity), of which this is a copy as long as nothing else was said.
     #[must_use]
     pub fn standing(&self) -> Arc<Identity> {
-        Arc::clone(&self.holds())
+        match self.standing.get() {
+            None => Arc::new(self.identity.clone()),
+            Some(standing) => standing.load_full(),
+        }
     }
 
     /// What holds now, to look at. Costs one load as long as nothing else was said since the connect.
@@ -124,7 +127,7 @@ impl Client {
     /// what the client is doing already.
     pub(crate) fn set_standing(&self, identity: Identity) {
         // Who it is was settled at the connect; only what it may do changes.
-        let Identity { tenant, user, device, anonymous, .. } = Identity::clone(&self.identity);
+        let Identity { tenant, user, device, anonymous, .. } = self.identity.clone();
         let identity = Arc::new(Identity { tenant, user, device, anonymous, ..identity });
         self.standing.get_or_init(|| ArcSwap::new(Arc::clone(&identity))).store(identity);
     }

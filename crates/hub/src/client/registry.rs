@@ -134,7 +134,11 @@ impl Registry {
     /// Makes `client` known by its id and its user.
     pub(crate) fn insert(&self, client: &Arc<Client>) {
         if let Some(key) = UserKey::of(client.identity()) {
-            self.by_user.with(&key.clone(), |bucket| bucket.entry(key).or_default().push(Arc::clone(client)));
+            self.by_user.with(&key.clone(), |bucket| {
+                // Most users have one connection.
+                let devices = bucket.entry(key).or_insert_with(|| Vec::with_capacity(1));
+                devices.push(Arc::clone(client));
+            });
         }
         let former = self.by_id.with(&client.id(), |bucket| bucket.insert(client.id(), Arc::clone(client)));
         if former.is_none() {
