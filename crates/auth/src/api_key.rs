@@ -15,6 +15,7 @@ use subtle::{Choice, ConstantTimeEq as _};
 
 use crate::authenticator::{Credentials, Sources};
 use crate::error::SetupError;
+use crate::permissions::for_user;
 use crate::verifier::{TokenVerifier, Verification, ready};
 
 /// What keys made here begin with, so that scanners for leaked secrets find them.
@@ -190,11 +191,24 @@ impl ApiKeyVerifier {
     }
 
     /// Adds a key by its hash. `name` is the key's own, for logs and for revoking it; whoever shows the key is `identity`.
-    #[must_use]
-    pub fn key(mut self, name: impl Into<EcoString>, hash: KeyHash, mut identity: Identity) -> Self {
+    /// `{user}` in a pattern of its permissions stands for the user's id.
+    ///
+    /// # Errors
+    /// [`SetupError::BadUser`] if the user's id cannot stand in a pattern.
+    pub fn key(
+        mut self,
+        name: impl Into<EcoString>,
+        hash: KeyHash,
+        mut identity: Identity,
+    ) -> Result<Self, SetupError> {
+        let bad = |problem| SetupError::BadUser {
+            user: identity.user.as_str().escape_debug().to_string(),
+            problem,
+        };
+        identity.permissions = for_user(&identity.permissions, identity.user.as_str()).map_err(bad)?;
         identity.credential = name.into();
         self.keys.add(hash, identity);
-        self
+        Ok(self)
     }
 
     /// Whose key this is.
@@ -241,7 +255,7 @@ impl ApiKeyAuthenticator {
         let mut verifier = ApiKeyVerifier::new();
         for (key, identity) in keys {
             let name = identity.user.as_str().to_owned();
-            verifier = verifier.key(name, KeyHash::of(key.as_ref())?, identity);
+            verifier = verifier.key(name, KeyHash::of(key.as_ref())?, identity)?;
         }
         Ok(Self { keys: verifier, sources: Sources::default() })
     }
@@ -334,6 +348,20 @@ mod tests {
             assert_eq!(ring.find(&format!("{key}x")), None);
         }
         assert_eq!((ring.find(""), ring.find(&"x".repeat(100_000))), (None, None));
+    }
+
+    #[test]
+    fn user_of_a_key_stands_in_its_patterns_unless_it_would_mean_more() {
+        use outspoke_hub::{Action, Permissions};
+
+        let hash = KeyHash::of(&new_key()).unwrap();
+        let own = |user: &str| {
+            Identity::user(user).with_permissions(Permissions::nothing().allow(Action::Join, "inbox:{user}"))
+        };
+        let key = new_key();
+        let keys = ApiKeyVerifier::new().key("k", KeyHash::of(&key).unwrap(), own("ci")).unwrap();
+        assert!(keys.find(&key).unwrap().permissions.allows(Action::Join, "inbox:ci"));
+        assert!(matches!(ApiKeyVerifier::new().key("k", hash, own("*")), Err(SetupError::BadUser { .. })));
     }
 
     #[test]

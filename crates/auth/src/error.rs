@@ -172,6 +172,14 @@ pub enum SetupError {
         "this is no hash of an API key: write sha256: and 64 hexadecimal digits, as `outspoke key create` prints them"
     )]
     BadHash,
+    /// A user's id would mean more than the user in a pattern.
+    #[error("the user {user:?} {problem}: give the user an id without it")]
+    BadUser {
+        /// Who.
+        user: String,
+        /// What is wrong with the id.
+        problem: &'static str,
+    },
     /// An address cannot be used.
     #[error("{url} cannot be used: {problem}")]
     BadUrl {

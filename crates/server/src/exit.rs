@@ -67,6 +67,7 @@ pub fn code(error: &anyhow::Error) -> Exit {
     match error.downcast_ref::<StartError>() {
         _ if error.is::<ConfigError>() => Exit::Config,
         Some(error) if error.is_unreachable() => Exit::Unreachable,
+        Some(StartError::Auth { .. } | StartError::KeyFile { .. }) => Exit::Config,
         _ => Exit::Failure,
     }
 }

@@ -7,8 +7,9 @@ use std::collections::HashSet;
 use std::fs;
 use std::io;
 use std::os::unix::fs::MetadataExt as _;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
+use outspoke_auth::SetupError;
 use outspoke_bus::BusError;
 use outspoke_store::StoreError;
 
@@ -85,6 +86,24 @@ pub enum StartError {
         /// What is wrong with them.
         error: BusError,
     },
+    /// A key, or what else is needed to know who may connect, cannot be used.
+    #[error("{setting}: {error}")]
+    Auth {
+        /// The setting.
+        setting: String,
+        /// What is wrong with it, with the cure.
+        error: SetupError,
+    },
+    /// A key's file cannot be read.
+    #[error("{setting}: cannot read the key file {}: {error}", file.display())]
+    KeyFile {
+        /// The setting.
+        setting: String,
+        /// The file.
+        file: PathBuf,
+        /// What the system said.
+        error: io::Error,
+    },
     /// Nothing was ever kept where it was looked for.
     #[error("there is no store {} in {}", plan.name, plan.place())]
     NoStore {
@@ -156,6 +175,11 @@ impl StartError {
         Self::Bus { bus, error }
     }
 
+    /// The error for a setting under `auth` that cannot be used.
+    pub fn auth(setting: impl Into<String>, error: SetupError) -> Self {
+        Self::Auth { setting: setting.into(), error }
+    }
+
     /// The error for a store that could not be opened. Looks up who has its folder.
     pub fn storage(plan: &Plan, error: StoreError) -> Self {
         let locked = plan.backend == Backend::Embedded && matches!(error, StoreError::Unavailable(_));
@@ -212,6 +236,11 @@ impl StartError {
             }
             Self::Bus { bus, .. } => {
                 format!("correct it in the section cluster.{} of the configuration", bus.name())
+            }
+            Self::Auth { .. } => "docs/operating/authentication.md has recipes".to_owned(),
+            Self::KeyFile { .. } => {
+                "see that it is there, and let the user that runs the server read it, and nobody else"
+                    .to_owned()
             }
             Self::TooFewDescriptors(_) => CURE.to_owned(),
         }

@@ -10,7 +10,7 @@ mod wire;
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime};
 
 use aws_lc_rs::hmac;
@@ -40,6 +40,8 @@ const TIMESTAMP: HeaderName = HeaderName::from_static("outspoke-timestamp");
 const SIGNATURE: HeaderName = HeaderName::from_static("outspoke-signature");
 /// Longest reason that is passed on to a client.
 const REASON_CHARS_MAX: usize = 200;
+/// How often an operator is told that the application does not answer.
+const COMPLAINT_INTERVAL: Duration = Duration::from_secs(10);
 /// A shorter secret could be guessed.
 const SECRET_BYTES_MIN: usize = 16;
 
@@ -135,6 +137,8 @@ struct Inner {
     running: Semaphore,
     /// On their way or waiting.
     admitted: Semaphore,
+    /// When it was last said that there was no answer.
+    complained: Mutex<Option<Instant>>,
     options: HookOptions,
 }
 
@@ -189,6 +193,7 @@ impl Hook {
             breaker: Breaker::new(options.failures_max, options.pause),
             running: Semaphore::new(options.concurrency_max.max(1)),
             admitted: Semaphore::new(options.concurrency_max.max(1).saturating_add(options.waiting_max)),
+            complained: Mutex::new(None),
             options,
         };
         Ok(Self { inner: Arc::new(inner) })
@@ -302,10 +307,22 @@ impl Inner {
             }
             Err(error) => {
                 pass.failed();
-                tracing::warn!(host = url.host(), %error, "the application did not answer");
+                self.complain(url, &error);
                 Err(None)
             }
         }
+    }
+
+    /// Loudly, but not for every client that comes.
+    fn complain(&self, url: &Uri, error: &HookError) {
+        let mut last = self.complained.lock().unwrap_or_else(PoisonError::into_inner);
+        let now = Instant::now();
+        if last.is_some_and(|last| now - last < COMPLAINT_INTERVAL) {
+            tracing::debug!(host = url.host(), %error, "the application did not answer");
+            return;
+        }
+        *last = Some(now);
+        tracing::warn!(host = url.host(), %error, "the application did not answer; what was asked for is refused");
     }
 
     async fn exchange(

@@ -89,6 +89,18 @@ impl JwtVerifier {
         self.rules.identity(claims, times)
     }
 
+    /// Whether the token would be accepted for what it is for: to connect, or to join a room.
+    ///
+    /// # Errors
+    /// Why not.
+    pub async fn check(&self, token: &str) -> Result<(), TokenError> {
+        let (claims, times) = self.accept(token).await?;
+        match claims.contains_key("room") {
+            true => self.rules.room_grant(&claims, times).map(drop),
+            false => self.rules.identity(claims, times).map(drop),
+        }
+    }
+
     /// What a token for a room allows, and to whom.
     pub(crate) async fn room_grant(&self, token: &str) -> Result<RoomGrant, TokenError> {
         let (claims, times) = self.accept(token).await?;

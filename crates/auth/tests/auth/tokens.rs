@@ -213,6 +213,7 @@ async fn token_without_kid_is_for_the_nameless_key_or_the_only_one() {
 async fn first_that_recognizes_a_credential_judges_it() {
     let key = new_key();
     let keys = ApiKeyVerifier::new().key("ci", KeyHash::of(&key).unwrap(), Identity::user("build-server"));
+    let keys = keys.unwrap();
     let both = FirstOf::new(vec![std::sync::Arc::new(verifier()), std::sync::Arc::new(keys)]);
     let identity = both.verify(&key).await.unwrap();
     assert_eq!((identity.user.as_str(), &*identity.credential), ("build-server", "ci"));

@@ -6,7 +6,9 @@
 pub mod cluster;
 pub mod config;
 pub mod healthcheck;
+pub mod key;
 pub mod store;
+pub mod token;
 
 use std::ffi::OsString;
 use std::io::{self, Write as _};
@@ -44,6 +46,12 @@ enum Command {
     /// Look at the servers that act as one, and drain one of them: nodes, check, drain, resume.
     #[command(subcommand, after_help = exit::CODES_HELP)]
     Cluster(cluster::ClusterCommand),
+    /// Make and inspect the tokens with which clients connect: create, inspect.
+    #[command(subcommand, after_help = exit::CODES_HELP)]
+    Token(token::TokenCommand),
+    /// Make API keys.
+    #[command(subcommand)]
+    Key(key::KeyCommand),
     /// Ask a running server whether it is well; exits with 0 or 1, for container health checks.
     Healthcheck(healthcheck::HealthcheckArgs),
     /// Measure a running server: fan-out, latency, idle connections (outspoke bench --help).
@@ -150,6 +158,8 @@ fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Config(command) => return config::run(command),
         Command::Store(command) => return store::run(command),
         Command::Cluster(command) => return cluster::run(command),
+        Command::Token(command) => return token::run(command),
+        Command::Key(command) => key::run(&command)?,
         Command::Healthcheck(args) => healthcheck::run(&args)?,
         Command::Bench { args } => return bench(args),
         Command::Version => print(&format!("outspoke {}\n", env!("CARGO_PKG_VERSION")))?,

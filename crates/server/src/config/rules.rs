@@ -34,6 +34,7 @@ pub(super) fn check(config: &Config, resolver: &Resolver) -> Verdict {
     rules.default_room(config);
     rules.stores(config);
     rules.classes(config);
+    rules.auth(config);
     rules.api(config);
     rules.tenants(config);
     rules.found
@@ -343,6 +344,57 @@ impl Rules<'_> {
                 let what = format!("{key} is memory: what the rooms in it keep ends with this process");
                 self.doubtful(&[&key], what, HINT);
             }
+        }
+    }
+
+    fn auth(&mut self, config: &Config) {
+        let auth = &config.auth;
+        if !auth.cookie.is_empty() && auth.cookie_origins.is_empty() {
+            let what = "auth.cookie is set, but auth.cookie_origins is empty: any page could connect in the name of who looks at it";
+            let hint = "list the origins of your pages, each as https://chat.example.com";
+            self.broken(&["auth.cookie", "auth.cookie_origins"], what.to_owned(), hint);
+        }
+        if auth.cookie.is_empty() && !auth.cookie_origins.is_empty() {
+            let what = "auth.cookie_origins has entries, but auth.cookie names no cookie".to_owned();
+            self.doubtful(&["auth.cookie_origins", "auth.cookie"], what, "name the cookie in auth.cookie");
+        }
+        for (index, key) in auth.jwt.keys.iter().enumerate() {
+            let path = entry_path("auth.jwt.keys", index);
+            if key.key.is_empty() == key.file.is_none() {
+                let what = format!("{path} needs a key or a file, and not both");
+                let keys = [format!("{path}.algorithm"), format!("{path}.key"), format!("{path}.file")];
+                self.broken(
+                    &[&keys[0], &keys[1], &keys[2]],
+                    what,
+                    "write the key itself in key, or where it is in file",
+                );
+            }
+        }
+        if !auth.jwt.secret.is_empty() && auth.jwt.keys.iter().any(|key| key.id.is_empty()) {
+            let what = "auth.jwt.secret and an entry of auth.jwt.keys are both for tokens that name no key"
+                .to_owned();
+            self.broken(
+                &["auth.jwt.secret", "auth.jwt.keys"],
+                what,
+                "give the entry an id, or move the secret to keys too",
+            );
+        }
+        if !auth.jwks.url.is_empty() && auth.jwt.audiences.is_empty() && auth.jwt.issuers.is_empty() {
+            let what = "auth.jwks.url is set, but neither auth.jwt.audiences nor auth.jwt.issuers: whoever the provider made a \
+                        token for may connect";
+            let hint = "name this service in auth.jwt.audiences, as the provider calls it";
+            self.doubtful(&["auth.jwks.url", "auth.jwt.audiences"], what.to_owned(), hint);
+        }
+        let sources =
+            [auth.header, auth.subprotocol, !auth.cookie.is_empty(), auth.query, auth.first_message];
+        if auth.is_configured() && auth.hook.connect.is_empty() && !sources.contains(&true) {
+            let what = "credentials are taken from nowhere, so that nobody can connect".to_owned();
+            self.broken(&["auth.header", "auth.subprotocol"], what, "set auth.header to true");
+        }
+        if auth.first_message && !auth.is_configured() {
+            let what = "auth.first_message is true, but there are no keys, no key set and no hook".to_owned();
+            let hint = "configure one (docs/operating/authentication.md), or set auth.first_message to false";
+            self.doubtful(&["auth.first_message"], what, hint);
         }
     }
 

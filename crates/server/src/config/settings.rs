@@ -3,13 +3,14 @@
 //! The one list. The reader, `config.yaml`, `docs/operating/configuration.md` and `config show` all come from it;
 //! a test fails when the two files lag behind. Rules between settings are in `rules`.
 
+pub mod auth;
 pub mod rate;
+mod reload;
 
 use std::path::PathBuf;
 use std::time::Duration;
 
-mod reload;
-
+use self::auth::Auth;
 use self::rate::Rates;
 pub use self::reload::Reload;
 use super::address::ListenAddr;
@@ -39,6 +40,8 @@ pub struct Config {
     pub stores: Vec<NamedStore>,
     /// Groups of users that know nothing of each other.
     pub tenants: Tenants,
+    /// Who may connect.
+    pub auth: Auth,
     /// The HTTP API.
     pub api: Api,
     /// Numbers about use.
@@ -65,6 +68,7 @@ impl Section for Config {
         Store::describe(out);
         out.push(SectionInfo { path: "", doc: STORES.doc, keys: vec![STORES] });
         Tenants::describe(out);
+        Auth::describe(out);
         Api::describe(out);
         Analytics::describe(out);
         Compression::describe(out);
@@ -84,6 +88,7 @@ impl Section for Config {
             store: Store::read(resolver),
             stores: resolver.blocks(&STORES),
             tenants: Tenants::read(resolver),
+            auth: Auth::read(resolver),
             api: Api::read(resolver),
             analytics: Analytics::read(resolver),
             compression: Compression::read(resolver),

@@ -5,6 +5,7 @@
 //! the listener closes, requests in flight are answered, and the hub says goodbye to every client.
 
 mod accept;
+pub(crate) mod auth;
 mod cluster;
 mod doors;
 mod hub;
@@ -75,6 +76,7 @@ async fn serve(
     let builder = stores
         .iter()
         .fold(builder, |builder, open| builder.store(open.plan.name.as_str(), Arc::clone(&open.store)));
+    let builder = auth::Access::of(config)?.apply(builder);
     let hub = cluster::join(builder, loaded, bound)?.start()?;
     // Who reads that the server is ready is not to be told to try again. A store that is away is no reason to wait for ever.
     hub.tenants_known(config.store.timeout).await;

@@ -1,0 +1,259 @@
+//! The settings under `auth` as the hub's authenticator and authorizer.
+//!
+//! Used when the server starts; `outspoke token` makes and checks tokens with the same keys. Key files are read here and
+//! nowhere else. Nothing configured is open mode, which is the hub's own.
+
+use std::fs::File;
+use std::io::Read as _;
+use std::path::Path;
+use std::sync::Arc;
+
+use outspoke_auth::{
+    Algorithm, ApiKeyVerifier, AuthFailure, ClaimRules, FirstOf, Hook, HookOptions, Jwks, JwksOptions,
+    JwtVerifier, KeyHash, RoomAuthorizer, SetupError, Sources, TokenAuthenticator, TokenVerifier,
+    VerificationKey,
+};
+use outspoke_hub::{Action, HubBuilder, Identity, Permissions};
+
+use crate::config::Config;
+use crate::config::settings::auth::{ApiKey, Auth, DefaultPermissions, JwtKey};
+use crate::startup::StartError;
+
+/// Longest key file; no key is nearly as long.
+const KEY_FILE_BYTES_MAX: u64 = 64 * 1024;
+
+/// Who decides who may connect and what they may do.
+#[derive(Debug)]
+pub(crate) struct Access {
+    authenticator: Option<TokenAuthenticator>,
+    authorizer: Option<RoomAuthorizer>,
+    jwks: Option<Arc<Jwks>>,
+}
+
+impl Access {
+    /// What the settings say. To be made inside of the runtime that its requests are to run in.
+    ///
+    /// # Errors
+    /// A key, a file or an address cannot be used.
+    pub(crate) fn of(config: &Config) -> Result<Self, StartError> {
+        let auth = &config.auth;
+        let jwt = if auth.checks_tokens() { Some(verifier(config)?) } else { None };
+        let sources = sources(auth).map_err(|error| StartError::auth("auth.cookie_origins", error))?;
+        let hook = hook(config, &sources)?;
+        let jwks = jwt.as_ref().and_then(|jwt| jwt.jwks().cloned());
+        let authorizer = authorizer(auth, jwt.clone(), hook.clone());
+        let authenticator =
+            auth.is_configured().then(|| authenticator(config, jwt, hook, sources)).transpose()?;
+        Ok(Self { authenticator, authorizer, jwks })
+    }
+
+    /// Has the hub ask them.
+    pub(crate) fn apply(self, mut builder: HubBuilder) -> HubBuilder {
+        if let Some(jwks) = self.jwks {
+            // Behind the back of the start: a provider that is away is no reason not to serve those who are here.
+            tokio::spawn(async move { jwks.prefetch().await });
+        }
+        if let Some(authenticator) = self.authenticator {
+            builder = builder.authenticator(authenticator);
+        }
+        if let Some(authorizer) = self.authorizer {
+            builder = builder.authorizer(authorizer);
+        }
+        builder
+    }
+}
+
+fn authenticator(
+    config: &Config,
+    jwt: Option<JwtVerifier>,
+    hook: Option<Hook>,
+    sources: Sources,
+) -> Result<TokenAuthenticator, StartError> {
+    let auth = &config.auth;
+    let mut verifiers: Vec<Arc<dyn TokenVerifier>> = Vec::new();
+    if let Some(jwt) = jwt {
+        verifiers.push(Arc::new(jwt));
+    }
+    if !auth.keys.is_empty() {
+        let keys = api_keys(auth).map_err(|error| StartError::auth("auth.keys", error))?;
+        verifiers.push(Arc::new(keys));
+    }
+    let authenticator =
+        TokenAuthenticator::new(FirstOf::new(verifiers)).from_sources(sources).on_failure(told);
+    Ok(match hook.filter(|_| !auth.hook.connect.is_empty()) {
+        Some(hook) => authenticator.or_else(Arc::new(hook)),
+        None => authenticator,
+    })
+}
+
+/// Not louder: whoever tries credentials must not fill the log.
+fn told(failure: &AuthFailure) {
+    let address = failure.address.map(|address| address.to_string()).unwrap_or_default();
+    let (code, over_connection) = (failure.error.code.name(), failure.over_connection);
+    tracing::debug!(address, code, over_connection, reason = %failure.error, "a credential was not accepted");
+}
+
+fn authorizer(auth: &Auth, jwt: Option<JwtVerifier>, hook: Option<Hook>) -> Option<RoomAuthorizer> {
+    let jwt = jwt.filter(|_| auth.jwt.room_tokens);
+    let hook = hook.filter(|hook| hook.asks().join || hook.asks().publish);
+    match (jwt, hook) {
+        (None, None) => None,
+        (Some(jwt), None) => Some(RoomAuthorizer::new().tokens(jwt)),
+        (None, Some(hook)) => Some(RoomAuthorizer::new().hook(hook)),
+        (Some(jwt), Some(hook)) => Some(RoomAuthorizer::new().tokens(jwt).hook(hook)),
+    }
+}
+
+fn sources(auth: &Auth) -> Result<Sources, SetupError> {
+    let mut sources = Sources::default().header(auth.header).subprotocol(auth.subprotocol);
+    if !auth.cookie.is_empty() {
+        sources = sources.cookie(auth.cookie.as_str(), auth.cookie_origins.iter().cloned())?;
+    }
+    Ok(if auth.query { sources.query(auth.query_name.as_str()) } else { sources })
+}
+
+/// Checks tokens with all the keys that are configured.
+///
+/// # Errors
+/// A key, a file or an address cannot be used.
+pub(crate) fn verifier(config: &Config) -> Result<JwtVerifier, StartError> {
+    let auth = &config.auth;
+    let mut keys: Vec<VerificationKey> = Vec::new();
+    if !auth.jwt.secret.is_empty() {
+        let secret = VerificationKey::secret(Algorithm::HS256, auth.jwt.secret.as_bytes());
+        keys.push(secret.map_err(|error| StartError::auth("auth.jwt.secret", error))?);
+    }
+    for (index, key) in auth.jwt.keys.iter().enumerate() {
+        let setting = format!("auth.jwt.keys[{index}]");
+        let bytes = key_bytes(key, &setting)?;
+        keys.push(key.read(&bytes).map_err(|error| StartError::auth(setting, error))?);
+    }
+    let verifier = JwtVerifier::new(keys, claim_rules(config));
+    let verifier = verifier.map_err(|error| StartError::auth("auth.jwt.keys", error))?;
+    if auth.jwks.url.is_empty() {
+        return Ok(verifier);
+    }
+    let jwks = Jwks::new(&auth.jwks.url, jwks_options(config));
+    Ok(verifier.with_jwks(jwks.map_err(|error| StartError::auth("auth.jwks.url", error))?))
+}
+
+/// The bytes of a key, from the settings or from its file.
+///
+/// # Errors
+/// The file cannot be read, or is no key by its size.
+pub(crate) fn key_bytes(key: &JwtKey, setting: &str) -> Result<Vec<u8>, StartError> {
+    let Some(file) = &key.file else { return Ok(key.key.as_bytes().to_vec()) };
+    let bytes = read_key_file(file, setting)?;
+    // Editors and `echo` end files with a newline that nobody means.
+    let is_text = key.algorithm.is_symmetric();
+    Ok(if is_text { without_newline(&bytes).to_vec() } else { bytes })
+}
+
+fn without_newline(bytes: &[u8]) -> &[u8] {
+    let bytes = bytes.strip_suffix(b"\n").unwrap_or(bytes);
+    bytes.strip_suffix(b"\r").unwrap_or(bytes)
+}
+
+/// All of a small file.
+pub(crate) fn read_key_file(file: &Path, setting: &str) -> Result<Vec<u8>, StartError> {
+    let failed = |error| StartError::KeyFile { setting: setting.to_owned(), file: file.to_owned(), error };
+    let mut bytes = Vec::new();
+    let opened = File::open(file).map_err(failed)?;
+    opened.take(KEY_FILE_BYTES_MAX + 1).read_to_end(&mut bytes).map_err(failed)?;
+    if bytes.len() as u64 > KEY_FILE_BYTES_MAX {
+        return Err(failed(std::io::Error::other("it is larger than any key")));
+    }
+    Ok(bytes)
+}
+
+fn claim_rules(config: &Config) -> ClaimRules {
+    let jwt = &config.auth.jwt;
+    let mut rules = ClaimRules::default();
+    rules.leeway = jwt.leeway;
+    rules.lifetime_max = (!jwt.lifetime_max.is_zero()).then_some(jwt.lifetime_max);
+    rules.issuers.clone_from(&jwt.issuers);
+    rules.audiences.clone_from(&jwt.audiences);
+    rules.user_claim.clone_from(&jwt.user_claim);
+    rules.name_claim.clone_from(&jwt.name_claim);
+    rules.tenant_claim.clone_from(&jwt.tenant_claim);
+    rules.permissions = default_permissions(&config.auth.permissions);
+    rules.user_id_bytes_max = config.limits.user_id_bytes_max;
+    rules.username_chars_max = config.limits.username_chars_max;
+    rules
+}
+
+fn jwks_options(config: &Config) -> JwksOptions {
+    let jwks = &config.auth.jwks;
+    let mut options = JwksOptions::default();
+    options.refresh_interval = jwks.refresh_interval;
+    options.refresh_interval_min = jwks.refresh_interval_min;
+    options.stale_max = jwks.stale_max;
+    options.timeout = jwks.timeout;
+    options.bytes_max = jwks.bytes_max;
+    options
+}
+
+fn hook(config: &Config, sources: &Sources) -> Result<Option<Hook>, StartError> {
+    let hook = &config.auth.hook;
+    let url = |url: &String| (!url.is_empty()).then(|| url.clone());
+    let mut options = HookOptions::default();
+    (options.connect, options.subscribe, options.publish) =
+        (url(&hook.connect), url(&hook.subscribe), url(&hook.publish));
+    if options.connect.is_none() && options.subscribe.is_none() && options.publish.is_none() {
+        return Ok(None);
+    }
+    options.plain_http = hook.plain_http;
+    options.timeout = hook.timeout;
+    options.concurrency_max = hook.concurrency_max;
+    options.waiting_max = hook.waiting_max;
+    options.answer_bytes_max = hook.answer_bytes_max;
+    options.failures_max = u32::try_from(hook.failures_max).unwrap_or(u32::MAX);
+    options.pause = hook.pause;
+    options.headers.clone_from(&hook.headers);
+    options.sources = sources.clone();
+    options.secret = url(&hook.secret);
+    options.permissions = default_permissions(&config.auth.permissions);
+    options.user_id_bytes_max = config.limits.user_id_bytes_max;
+    options.username_chars_max = config.limits.username_chars_max;
+    Hook::new(options).map(Some).map_err(|error| StartError::auth("auth.hook", error))
+}
+
+fn api_keys(auth: &Auth) -> Result<ApiKeyVerifier, SetupError> {
+    auth.keys.iter().try_fold(ApiKeyVerifier::new(), |keys, key| {
+        let name = if key.username.is_empty() { &key.user } else { &key.username };
+        let identity = Identity::user(key.user.as_str())
+            .named(name.as_str())
+            .of_tenant(key.tenant.as_str())
+            .with_permissions(key_permissions(key, &auth.permissions));
+        keys.key(key.name.as_str(), KeyHash::parse(&key.hash)?, identity)
+    })
+}
+
+fn default_permissions(lists: &DefaultPermissions) -> Permissions {
+    permissions([
+        (Action::Join, &lists.join),
+        (Action::Publish, &lists.publish),
+        (Action::History, &lists.history),
+        (Action::Presence, &lists.presence),
+        (Action::Moderate, &lists.moderate),
+        (Action::Direct, &lists.direct),
+    ])
+}
+
+/// Its own lists, or those of everybody if it has none.
+fn key_permissions(key: &ApiKey, general: &DefaultPermissions) -> Permissions {
+    let own = permissions([
+        (Action::Join, &key.join),
+        (Action::Publish, &key.publish),
+        (Action::History, &key.history),
+        (Action::Presence, &key.presence),
+        (Action::Moderate, &key.moderate),
+        (Action::Direct, &key.direct),
+    ]);
+    if own == Permissions::nothing() { default_permissions(general) } else { own }
+}
+
+fn permissions(lists: [(Action, &Vec<String>); 6]) -> Permissions {
+    let patterns = lists.iter().flat_map(|(action, list)| list.iter().map(|pattern| (*action, pattern)));
+    patterns.fold(Permissions::nothing(), |all, (action, pattern)| all.allow(action, pattern.as_str()))
+}
