@@ -2,7 +2,11 @@
 //!
 //! The road of a token: [`envelope`] takes it apart, a key is found by its `kid` ([`key`], or [`crate::jwks`] for keys that an
 //! identity provider publishes), the key checks it, [`claims`] says whether it is good now and whose it is. Nothing a token
-//! says chooses an algorithm, an address or a file. Cryptography is aws-lc-rs's.
+//! says chooses an algorithm, an address or a file.
+//!
+//! Cryptography is aws-lc-rs's, which TLS brings anyway. The envelope is read here and not by a JWT library: what must be refused
+//! (a key twice, a second spelling, parameters that bring keys, claims of other types) is what a lenient reader does not show,
+//! and what is left besides is one call. The tests have another library make the tokens.
 
 pub(crate) mod claims;
 pub(crate) mod envelope;
@@ -32,7 +36,7 @@ type Clock = Arc<dyn Fn() -> Timestamp + Send + Sync>;
 #[derive(Clone)]
 pub struct JwtVerifier {
     keys: Arc<KeySet>,
-    jwks: Option<Arc<Jwks>>,
+    jwks: Option<Jwks>,
     rules: Arc<ClaimRules>,
     clock: Clock,
 }
@@ -63,7 +67,7 @@ impl JwtVerifier {
     /// Accepts tokens made with published keys too.
     #[must_use]
     pub fn with_jwks(mut self, jwks: Jwks) -> Self {
-        self.jwks = Some(Arc::new(jwks));
+        self.jwks = Some(jwks);
         self
     }
 
@@ -72,12 +76,6 @@ impl JwtVerifier {
     pub fn with_clock(mut self, clock: impl Fn() -> Timestamp + Send + Sync + 'static) -> Self {
         self.clock = Arc::new(clock);
         self
-    }
-
-    /// The published keys, if there are any.
-    #[must_use]
-    pub fn jwks(&self) -> Option<&Arc<Jwks>> {
-        self.jwks.as_ref()
     }
 
     /// Whose token it is.

@@ -48,6 +48,7 @@ const LIVE: &[(&str, Effect)] = &[
     ("rooms.direct.receipts", Effect::NewRooms),
     ("store.timeout", Effect::AtOnce),
     ("tenants.", Effect::AtOnce),
+    ("auth.", Effect::NewClients),
     ("api.", Effect::AtOnce),
     ("compression.", Effect::AtOnce),
     ("compression.enabled", Effect::NewClients),

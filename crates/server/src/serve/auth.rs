@@ -1,65 +1,174 @@
 //! The settings under `auth` as the hub's authenticator and authorizer.
 //!
-//! Used when the server starts; `outspoke token` makes and checks tokens with the same keys. Key files are read here and
+//! Used when the server starts, and when its configuration is read again; `outspoke token` makes and checks tokens with the same keys. Key files are read here and
 //! nowhere else. Nothing configured is open mode, which is the hub's own.
 
 use std::fs::File;
 use std::io::Read as _;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use anyhow::{anyhow, bail};
+use arc_swap::ArcSwap;
+use http::request::Parts;
 use outspoke_auth::{
     Algorithm, ApiKeyVerifier, AuthFailure, ClaimRules, FirstOf, Hook, HookOptions, Jwks, JwksOptions,
     JwtVerifier, KeyHash, RoomAuthorizer, SetupError, Sources, TokenAuthenticator, TokenVerifier,
     VerificationKey,
 };
-use outspoke_hub::{Action, HubBuilder, Identity, Permissions};
+use outspoke_hub::{
+    Action, Ask, Asks, AuthError, Authentication, Authenticator, Authorization, Authorizer, HubBuilder,
+    Identity, Permissions,
+};
 
 use crate::config::Config;
-use crate::config::settings::auth::{ApiKey, Auth, DefaultPermissions, JwtKey};
+use crate::config::settings::auth::{ApiKey, Auth, DefaultPermissions, JwksSettings, JwtKey};
+use crate::reload::part::Step;
 use crate::startup::StartError;
 
 /// Longest key file; no key is nearly as long.
 const KEY_FILE_BYTES_MAX: u64 = 64 * 1024;
 
-/// Who decides who may connect and what they may do.
+/// Who decides who may connect and what they may do, as one configuration says it.
 #[derive(Debug)]
-pub(crate) struct Access {
+pub(super) struct Access {
     authenticator: Option<TokenAuthenticator>,
-    authorizer: Option<RoomAuthorizer>,
-    jwks: Option<Arc<Jwks>>,
+    authorizer: RoomAuthorizer,
+    /// The published keys, and the settings they are fetched by.
+    jwks: Option<(JwksSettings, Jwks)>,
 }
 
 impl Access {
-    /// What the settings say. To be made inside of the runtime that its requests are to run in.
+    /// What the settings say. To be made inside of the runtime that its requests are to run in. Keys that were fetched for
+    /// `former` are kept if they come from the same place.
     ///
     /// # Errors
     /// A key, a file or an address cannot be used.
-    pub(crate) fn of(config: &Config) -> Result<Self, StartError> {
+    pub(super) fn of(config: &Config, former: Option<&Self>) -> Result<Self, StartError> {
         let auth = &config.auth;
-        let jwt = if auth.checks_tokens() { Some(verifier(config)?) } else { None };
+        let kept = former.and_then(|former| former.jwks.as_ref());
+        let kept = kept.filter(|(settings, _)| *settings == auth.jwks).map(|(_, jwks)| jwks.clone());
+        let jwks = match kept {
+            None if auth.jwks.url.is_empty() => None,
+            None => Some(jwks(config)?),
+            kept => kept,
+        };
+        let jwt = match auth.checks_tokens() {
+            true => Some(verifier_with(config, jwks.clone())?),
+            false => None,
+        };
         let sources = sources(auth).map_err(|error| StartError::auth("auth.cookie_origins", error))?;
         let hook = hook(config, &sources)?;
-        let jwks = jwt.as_ref().and_then(|jwt| jwt.jwks().cloned());
         let authorizer = authorizer(auth, jwt.clone(), hook.clone());
         let authenticator =
             auth.is_configured().then(|| authenticator(config, jwt, hook, sources)).transpose()?;
-        Ok(Self { authenticator, authorizer, jwks })
+        Ok(Self { authenticator, authorizer, jwks: jwks.map(|jwks| (auth.jwks.clone(), jwks)) })
     }
 
-    /// Has the hub ask them.
-    pub(crate) fn apply(self, mut builder: HubBuilder) -> HubBuilder {
-        if let Some(jwks) = self.jwks {
-            // Behind the back of the start: a provider that is away is no reason not to serve those who are here.
+    /// Behind the back of whoever starts: a provider that is away is no reason not to serve those who are here.
+    fn prefetch(&self) {
+        if let Some((_, jwks)) = self.jwks.clone() {
             tokio::spawn(async move { jwks.prefetch().await });
         }
-        if let Some(authenticator) = self.authenticator {
-            builder = builder.authenticator(authenticator);
+    }
+
+    /// Whether `next` can follow while the server runs: the hub asks at its start whether there is anybody to ask.
+    fn can_become(&self, next: &Self) -> anyhow::Result<()> {
+        match (self.authenticator.is_some(), next.authenticator.is_some()) {
+            (true, false) => {
+                bail!("without keys, a key set or a hook everybody may connect; that takes a restart")
+            }
+            (false, true) => {
+                bail!("so far everybody may connect; to begin to ask for credentials takes a restart")
+            }
+            _ => {}
         }
-        if let Some(authorizer) = self.authorizer {
-            builder = builder.authorizer(authorizer);
+        if self.authorizer.asks() != next.authorizer.asks() {
+            bail!(
+                "to begin or to end asking the application about joins or messages (auth.hook.subscribe, \
+                   auth.hook.publish) takes a restart"
+            );
         }
-        builder
+        Ok(())
+    }
+}
+
+/// The [`Access`] in force, which another configuration can change.
+#[derive(Clone, Debug)]
+pub(super) struct Live(Arc<ArcSwap<Access>>);
+
+impl Live {
+    /// As configured, and asked by the hub to be.
+    ///
+    /// # Errors
+    /// As [`Access::of`].
+    pub(super) fn begin(config: &Config, builder: HubBuilder) -> Result<(Self, HubBuilder), StartError> {
+        let access = Access::of(config, None)?;
+        access.prefetch();
+        let live = Self(Arc::new(ArcSwap::from_pointee(access)));
+        let access = live.0.load();
+        let asks = access.authorizer.asks();
+        let builder = match access.authenticator.is_some() {
+            // Nobody to ask is open mode, which the hub has and says.
+            false => builder,
+            true => builder.authenticator(live.clone()),
+        };
+        let builder = match access.authenticator.is_some() || asks.join || asks.publish {
+            false => builder,
+            true => builder.authorizer(live.clone()),
+        };
+        drop(access);
+        Ok((live, builder))
+    }
+
+    /// What the settings would have in its place.
+    ///
+    /// # Errors
+    /// It cannot be used, or takes a restart.
+    pub(super) fn prepare(&self, config: &Config) -> anyhow::Result<Step> {
+        let former = self.0.load_full();
+        let next = Access::of(config, Some(&former)).map_err(|error| anyhow!("{error}"))?;
+        former.can_become(&next)?;
+        next.prefetch();
+        Ok(Step::swap(&self.0, next))
+    }
+}
+
+/// The files that the settings name.
+pub(super) fn files(config: &Config) -> Vec<PathBuf> {
+    config.auth.jwt.keys.iter().filter_map(|key| key.file.clone()).collect()
+}
+
+impl Authenticator for Live {
+    fn authenticate<'a>(&'a self, request: &'a Parts) -> Authentication<'a> {
+        let access = self.0.load_full();
+        Box::pin(async move {
+            match &access.authenticator {
+                Some(authenticator) => authenticator.authenticate(request).await,
+                None => Err(AuthError::unauthorized("nobody may connect at the moment")),
+            }
+        })
+    }
+
+    fn authenticate_token<'a>(&'a self, token: &'a str) -> Authentication<'a> {
+        let access = self.0.load_full();
+        Box::pin(async move {
+            match &access.authenticator {
+                Some(authenticator) => authenticator.authenticate_token(token).await,
+                None => Err(AuthError::unauthorized("nobody may connect at the moment")),
+            }
+        })
+    }
+}
+
+impl Authorizer for Live {
+    fn asks(&self) -> Asks {
+        self.0.load().authorizer.asks()
+    }
+
+    fn authorize(&self, ask: Ask) -> Authorization<'_> {
+        let access = self.0.load_full();
+        Box::pin(async move { access.authorizer.authorize(ask).await })
     }
 }
 
@@ -93,14 +202,14 @@ fn told(failure: &AuthFailure) {
     tracing::debug!(address, code, over_connection, reason = %failure.error, "a credential was not accepted");
 }
 
-fn authorizer(auth: &Auth, jwt: Option<JwtVerifier>, hook: Option<Hook>) -> Option<RoomAuthorizer> {
-    let jwt = jwt.filter(|_| auth.jwt.room_tokens);
-    let hook = hook.filter(|hook| hook.asks().join || hook.asks().publish);
-    match (jwt, hook) {
-        (None, None) => None,
-        (Some(jwt), None) => Some(RoomAuthorizer::new().tokens(jwt)),
-        (None, Some(hook)) => Some(RoomAuthorizer::new().hook(hook)),
-        (Some(jwt), Some(hook)) => Some(RoomAuthorizer::new().tokens(jwt).hook(hook)),
+fn authorizer(auth: &Auth, jwt: Option<JwtVerifier>, hook: Option<Hook>) -> RoomAuthorizer {
+    let authorizer = match jwt.filter(|_| auth.jwt.room_tokens) {
+        Some(jwt) => RoomAuthorizer::new().tokens(jwt),
+        None => RoomAuthorizer::new(),
+    };
+    match hook.filter(|hook| hook.asks().join || hook.asks().publish) {
+        Some(hook) => authorizer.hook(hook),
+        None => authorizer,
     }
 }
 
@@ -117,6 +226,11 @@ fn sources(auth: &Auth) -> Result<Sources, SetupError> {
 /// # Errors
 /// A key, a file or an address cannot be used.
 pub(crate) fn verifier(config: &Config) -> Result<JwtVerifier, StartError> {
+    let jwks = if config.auth.jwks.url.is_empty() { None } else { Some(jwks(config)?) };
+    verifier_with(config, jwks)
+}
+
+fn verifier_with(config: &Config, jwks: Option<Jwks>) -> Result<JwtVerifier, StartError> {
     let auth = &config.auth;
     let mut keys: Vec<VerificationKey> = Vec::new();
     if !auth.jwt.secret.is_empty() {
@@ -130,11 +244,15 @@ pub(crate) fn verifier(config: &Config) -> Result<JwtVerifier, StartError> {
     }
     let verifier = JwtVerifier::new(keys, claim_rules(config));
     let verifier = verifier.map_err(|error| StartError::auth("auth.jwt.keys", error))?;
-    if auth.jwks.url.is_empty() {
-        return Ok(verifier);
-    }
-    let jwks = Jwks::new(&auth.jwks.url, jwks_options(config));
-    Ok(verifier.with_jwks(jwks.map_err(|error| StartError::auth("auth.jwks.url", error))?))
+    Ok(match jwks {
+        Some(jwks) => verifier.with_jwks(jwks),
+        None => verifier,
+    })
+}
+
+fn jwks(config: &Config) -> Result<Jwks, StartError> {
+    let jwks = Jwks::new(&config.auth.jwks.url, jwks_options(config));
+    jwks.map_err(|error| StartError::auth("auth.jwks.url", error))
 }
 
 /// The bytes of a key, from the settings or from its file.

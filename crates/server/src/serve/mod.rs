@@ -70,13 +70,13 @@ async fn serve(
     let bound = listener.local_addr()?;
     // Before the banner: whoever reads it may send the signal at once.
     let mut signals = signals::Signals::listen().context("cannot listen for signals")?;
-    let stores = storage::open(loaded).await?;
     let builder = outspoke_hub::Hub::builder().config(hub::config(config, descriptors)?);
+    let (access, builder) = auth::Live::begin(config, builder)?;
+    let stores = storage::open(loaded).await?;
     let builder = tenants::declare(builder, &config.tenants);
     let builder = stores
         .iter()
         .fold(builder, |builder, open| builder.store(open.plan.name.as_str(), Arc::clone(&open.store)));
-    let builder = auth::Access::of(config)?.apply(builder);
     let hub = cluster::join(builder, loaded, bound)?.start()?;
     // Who reads that the server is ready is not to be told to try again. A store that is away is no reason to wait for ever.
     hub.tenants_known(config.store.timeout).await;
@@ -89,6 +89,7 @@ async fn serve(
     };
     let mut reloader = Reloader::new(sources, loaded.clone());
     reload::hub_parts(&mut reloader, &hub, descriptors);
+    reload::access_part(&mut reloader, access);
     reload::front_parts(&mut reloader, &front, &hub, &name, &kept);
     reload::log_part(&mut reloader, logging);
     let reloader = Arc::new(reloader);

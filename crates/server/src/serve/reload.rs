@@ -1,6 +1,6 @@
 //! The parts of the server that follow another configuration while it runs: the one place where they are wired.
 //!
-//! In this order: the hub first, which judges most; its tenants; the routes, with whatever they were built from; the log last,
+//! In this order: the hub first, which judges most; its tenants; who may connect; the routes, with whatever they were built from; the log last,
 //! so that what went wrong before is written as it would have been.
 
 use std::sync::Arc;
@@ -12,7 +12,7 @@ use outspoke_hub::{Hub, HubConfig};
 
 use super::accept::HeaderLimits;
 use super::doors::{self, Doors};
-use super::{hub, tenants};
+use super::{auth, hub, tenants};
 use crate::config::{Config, Loaded};
 use crate::http;
 use crate::limits::DescriptorLimit;
@@ -73,6 +73,15 @@ fn hub_config(hub: &Hub, settings: &Config, descriptors: DescriptorLimit) -> any
         analytics: now.analytics,
         ..next
     })
+}
+
+/// Lets keys and everything else follow that decides who may connect.
+pub(super) fn access_part(reloader: &mut Reloader, access: auth::Live) {
+    reloader.part_with_files(
+        "who may connect",
+        |loaded| auth::files(&loaded.config),
+        move |next| access.prepare(&next.config),
+    );
 }
 
 /// Lets everything follow that is answered over HTTP: keys, pages, hosts, limits of bodies and headers.

@@ -6,6 +6,7 @@
 
 mod affinity;
 mod api;
+mod auth;
 mod chat;
 mod churn;
 mod corpus;
