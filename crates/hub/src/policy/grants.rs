@@ -67,6 +67,11 @@ impl Grants {
         self.0.len() < before
     }
 
+    /// Counts their ends in the ticks of a clock that was set anew.
+    pub(crate) fn end_anew(&mut self, ahead: impl Fn(Tick) -> Tick) {
+        self.0.iter_mut().for_each(|(_, granted)| granted.ends = ahead(granted.ends));
+    }
+
     /// When the next one ends; `Tick::MAX` for never.
     pub(crate) fn next_end(&self) -> Tick {
         self.0.iter().map(|(_, granted)| granted.ends).min().unwrap_or(Tick::MAX)

@@ -59,7 +59,8 @@ impl Shard {
             return self.now();
         }
         let at = self.began.elapsed().saturating_add(Duration::from_millis(left.unsigned_abs()));
-        u32::try_from(at.as_nanos().div_ceil(self.tick.as_nanos())).unwrap_or(Tick::MAX)
+        let ticks = Tick::try_from(at.as_nanos().div_ceil(self.tick.as_nanos())).unwrap_or(Tick::MAX);
+        self.base.saturating_add(ticks)
     }
 
     /// What holds for a client has changed: it does nothing from here on that it may not do.

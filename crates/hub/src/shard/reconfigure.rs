@@ -35,11 +35,19 @@ impl Shard {
             let age = u128::from(now.saturating_sub(at)) * before / tick.as_nanos();
             BASE - Tick::try_from(age).unwrap_or(BASE).min(BASE)
         };
+        let ahead = |at: Tick| match at {
+            Tick::MAX => at,
+            at => {
+                let left = (u128::from(at.saturating_sub(now)) * before).div_ceil(tick.as_nanos());
+                BASE.saturating_add(Tick::try_from(left).unwrap_or(Tick::MAX))
+            }
+        };
         // What passed since the last tick is passed again: late rather than early.
         (self.began, self.base, self.tick) = (Instant::now(), BASE, tick);
         self.wheel = Wheel::at(BASE);
         for (slot, connection) in &mut self.connections {
             connection.count_anew(anew);
+            connection.end_anew(ahead);
             // Over several ticks, so that a crowd is not pinged in one.
             let at = BASE + 1 + (slot as Tick & 7);
             connection.next_look = self.wheel.schedule(connection.key(slot), at);
@@ -60,6 +68,14 @@ impl Shard {
 }
 
 impl Connection {
+    /// Every tick that is to come, at which something ends.
+    fn end_anew(&mut self, ahead: impl Fn(Tick) -> Tick) {
+        self.expires = ahead(self.expires);
+        if let Some(grants) = &mut self.grants {
+            grants.end_anew(ahead);
+        }
+    }
+
     /// Every tick that a connection remembers. (When others were last told that it types is no deadline.)
     fn count_anew(&mut self, anew: impl Fn(Tick) -> Tick) {
         self.heard = anew(self.heard);

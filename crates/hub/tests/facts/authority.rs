@@ -280,6 +280,27 @@ async fn connection_ends_when_its_credential_does_and_nothing_follows() {
     assert_eq!(hub.member_count("room"), 1);
 }
 
+/// Another configuration sets the shard's clock anew; a credential ends when it would have, and one that comes later too.
+#[tokio::test(start_paused = true)]
+async fn credentials_end_when_they_should_also_after_another_configuration() {
+    let hub = keeping();
+    let (mut alice, _) = identified(&hub, Identity::user("alice").until(in_ms(60_000))).await;
+    tokio::time::sleep(Duration::from_secs(10)).await;
+    let mut config = outspoke_hub::HubConfig::clone(&hub.config());
+    config.write_timeout = Duration::from_secs(7);
+    config.heartbeat.ping_interval = Duration::from_secs(5);
+    hub.reconfigure(config).unwrap();
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    // The system's clock has not gone on with the paused one.
+    let (mut bob, _) = identified(&hub, Identity::user("bob").until(in_ms(100_000))).await;
+    tokio::time::sleep(Duration::from_secs(45)).await;
+    assert_eq!(hub.client_count(), 2);
+    tokio::time::sleep(Duration::from_secs(8)).await;
+    assert_eq!((hub.client_count(), alice.closed().await), (1, Some(4004)));
+    tokio::time::sleep(Duration::from_secs(50)).await;
+    assert_eq!((hub.client_count(), bob.closed().await), (0, Some(4004)));
+}
+
 /// What waits for a client that reads slowly is not handed over after its time.
 #[tokio::test(start_paused = true)]
 async fn what_waits_for_a_client_is_dropped_when_its_credential_ends() {

@@ -144,7 +144,8 @@ async fn credentials_come_from_header_subprotocol_cookie_and_query_as_configured
         .await;
     // The credential is offered beside the dialect, and never agreed on.
     let established =
-        welcomed(to("/ws?join=none").protocol(&format!("outspoke.v1, outspoke.bearer.{token}"))).await;
+        welcomed(to("/ws?join=none").protocol("outspoke.v1").protocol(&format!("outspoke.bearer.{token}")))
+            .await;
     assert_eq!(established.protocol.as_deref(), Some("outspoke.v1"));
     let established = welcomed(to("/ws?join=none").protocol(&format!("outspoke.bearer.{token}"))).await;
     assert_eq!(established.protocol, None);
