@@ -270,9 +270,9 @@ impl Authenticator for ApiKeyAuthenticator {
                     .cloned()
                     .ok_or_else(|| AuthError::unauthorized("the key is not known here")),
             ),
-            Credentials::None => ready(Err(AuthError::unauthorized(
-                "a key is needed: send the header `Authorization: Bearer KEY`",
-            ))),
+            Credentials::None => {
+                ready(Err(AuthError::missing("a key is needed: send the header `Authorization: Bearer KEY`")))
+            }
             Credentials::Refused(why) => ready(Err(AuthError::unauthorized(why))),
         }
     }

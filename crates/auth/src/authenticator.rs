@@ -4,13 +4,12 @@
 //! different credentials is refused, because whoever checks the one must not be fooled with the other; a credential is never
 //! echoed, logged or quoted; a cookie, which browsers send whoever asks, counts only from pages of listed origins.
 
-use std::fmt;
 use std::sync::Arc;
 
 use ecow::EcoString;
 use http::header::{AUTHORIZATION, COOKIE, HeaderName, ORIGIN, SEC_WEBSOCKET_PROTOCOL};
 use http::request::Parts;
-use outspoke_hub::{AuthError, Authentication, Authenticator, ClientAddress, ErrorCode, Identity};
+use outspoke_hub::{AuthError, Authentication, Authenticator, ErrorCode, Identity};
 
 use crate::error::SetupError;
 use crate::verifier::TokenVerifier;
@@ -205,37 +204,12 @@ fn texts(request: &Parts, name: HeaderName) -> impl Iterator<Item = &str> {
     request.headers.get_all(name).iter().filter_map(|value| value.to_str().ok())
 }
 
-/// A refused credential, for [`TokenAuthenticator::on_failure`].
-#[derive(Clone, Debug)]
-#[non_exhaustive]
-pub struct AuthFailure {
-    /// Why. Nothing in it is secret.
-    pub error: AuthError,
-    /// From where it came, as far as that is known.
-    pub address: Option<ClientAddress>,
-    /// Whether it came over a connection that had been let in already, instead of with an upgrade.
-    pub over_connection: bool,
-}
-
-type OnFailure = Arc<dyn Fn(&AuthFailure) + Send + Sync>;
-
 /// An [`Authenticator`] that finds a token or key in a request and has a [`TokenVerifier`] judge it.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub struct TokenAuthenticator {
     verifier: Arc<dyn TokenVerifier>,
     sources: Sources,
     fallback: Option<Arc<dyn Authenticator>>,
-    on_failure: Option<OnFailure>,
-}
-
-impl fmt::Debug for TokenAuthenticator {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("TokenAuthenticator")
-            .field("verifier", &self.verifier)
-            .field("sources", &self.sources)
-            .field("fallback", &self.fallback)
-            .finish_non_exhaustive()
-    }
 }
 
 impl TokenAuthenticator {
@@ -248,7 +222,7 @@ impl TokenAuthenticator {
     /// As [`new`](Self::new), with a verifier that others use too.
     #[must_use]
     pub fn shared(verifier: Arc<dyn TokenVerifier>) -> Self {
-        Self { verifier, sources: Sources::default(), fallback: None, on_failure: None }
+        Self { verifier, sources: Sources::default(), fallback: None }
     }
 
     /// Takes credentials from these places.
@@ -266,13 +240,6 @@ impl TokenAuthenticator {
         self
     }
 
-    /// Called with every refusal, from the task that waits for the answer. It must not block.
-    #[must_use]
-    pub fn on_failure(mut self, callback: impl Fn(&AuthFailure) + Send + Sync + 'static) -> Self {
-        self.on_failure = Some(Arc::new(callback));
-        self
-    }
-
     async fn identify(&self, request: &Parts) -> Result<Identity, AuthError> {
         let credential = match self.sources.read(request) {
             Credentials::Refused(why) => return Err(AuthError::unauthorized(why)),
@@ -283,7 +250,7 @@ impl TokenAuthenticator {
         let identity = match (&self.fallback, credential) {
             (Some(fallback), _) if foreign => fallback.authenticate(request).await?,
             (_, Some(credential)) => self.verifier.verify(&credential).await?,
-            (_, None) => return Err(AuthError::unauthorized("a credential is needed to connect")),
+            (_, None) => return Err(AuthError::missing("a credential is needed to connect")),
         };
         with_device(identity, request)
     }
@@ -293,18 +260,6 @@ impl TokenAuthenticator {
             Some(fallback) if !self.verifier.recognizes(token) => fallback.authenticate_token(token).await,
             _ => self.verifier.verify(token).await,
         }
-    }
-
-    fn told(
-        &self,
-        answer: Result<Identity, AuthError>,
-        request: Option<&Parts>,
-    ) -> Result<Identity, AuthError> {
-        if let (Err(error), Some(callback)) = (&answer, &self.on_failure) {
-            let address = request.and_then(|request| request.extensions.get().copied());
-            callback(&AuthFailure { error: error.clone(), address, over_connection: request.is_none() });
-        }
-        answer
     }
 }
 
@@ -323,19 +278,17 @@ fn with_device(mut identity: Identity, request: &Parts) -> Result<Identity, Auth
 
 impl Authenticator for TokenAuthenticator {
     fn authenticate<'a>(&'a self, request: &'a Parts) -> Authentication<'a> {
-        Box::pin(async move { self.told(self.identify(request).await, Some(request)) })
+        Box::pin(self.identify(request))
     }
 
     fn authenticate_token<'a>(&'a self, token: &'a str) -> Authentication<'a> {
-        Box::pin(async move { self.told(self.identify_by(token).await, None) })
+        Box::pin(self.identify_by(token))
     }
 }
 
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
-    use std::sync::Mutex;
-
     use super::*;
     use crate::token_verifier_fn;
 
@@ -438,29 +391,24 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn failures_are_told_with_reason_and_address_and_without_the_credential() {
-        let told = Arc::new(Mutex::new(Vec::new()));
-        let telling = Arc::clone(&told);
+    async fn no_credential_may_follow_later_and_a_wrong_one_may_not() {
         let verifier = token_verifier_fn(|token| match token {
             "good" => Ok(Identity::user("anna")),
             _ => Err(AuthError::unauthorized("no")),
         });
-        let authenticator = TokenAuthenticator::new(verifier)
-            .on_failure(move |failure| telling.lock().unwrap().push(failure.clone()));
+        let authenticator = TokenAuthenticator::new(verifier);
         let good = request("/ws?device=tab-1", &[("authorization", "Bearer good")]);
         let identity = authenticator.authenticate(&good).await.unwrap();
         assert_eq!((identity.user.as_str(), identity.device.as_str()), ("anna", "tab-1"));
-        assert!(told.lock().unwrap().is_empty());
-        let address = ClientAddress::new([127, 0, 0, 1].into());
-        let mut bad = request("/ws", &[("authorization", "Bearer s3cret")]);
-        bad.extensions.insert(address);
-        assert!(authenticator.authenticate(&bad).await.is_err());
-        assert!(authenticator.authenticate(&request("/ws", &[])).await.is_err());
+        let two: Headers = &[("authorization", "Bearer good"), ("authorization", "Bearer better")];
+        for (headers, missing) in
+            [(&[][..], true), (&[("authorization", "Bearer s3cret")], false), (two, false)]
+        {
+            let refused = authenticator.authenticate(&request("/ws", headers)).await.unwrap_err();
+            assert_eq!((refused.code, refused.missing), (ErrorCode::Unauthorized, missing), "{headers:?}");
+            assert!(!format!("{refused:?}").contains("s3cret"));
+        }
+        assert!(authenticator.authenticate_token("good").await.is_ok());
         assert!(authenticator.authenticate_token("s3cret").await.is_err());
-        let told = told.lock().unwrap();
-        assert_eq!(told.len(), 3);
-        assert_eq!((told[0].address, told[0].over_connection), (Some(address), false));
-        assert_eq!((told[2].address, told[2].over_connection), (None, true));
-        assert!(!format!("{told:?}").contains("s3cret"));
     }
 }

@@ -33,7 +33,7 @@ mod verifier;
 
 pub use crate::{
     api_key::{ApiKeyAuthenticator, ApiKeyVerifier, KEY_PREFIX, KeyHash, KeyRing, new_key},
-    authenticator::{AuthFailure, BEARER_SUBPROTOCOL, Sources, TokenAuthenticator},
+    authenticator::{BEARER_SUBPROTOCOL, Sources, TokenAuthenticator},
     error::{SetupError, TokenError},
     hook::{Hook, HookOptions},
     inspect::{Inspection, inspect},

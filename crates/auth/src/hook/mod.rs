@@ -258,7 +258,7 @@ impl Hook {
 
     async fn connect(&self, question: Connect<'_>) -> Result<Identity, AuthError> {
         let Some(url) = &self.inner.connect else {
-            return Err(AuthError::unauthorized("a credential is needed to connect"));
+            return Err(AuthError::missing("a credential is needed to connect"));
         };
         let options = &self.inner.options;
         let question = Question::Connect(question);
@@ -455,7 +455,12 @@ impl Authenticator for Hook {
             let headers: BTreeMap<&str, &str> =
                 forwarded.iter().map(|(name, value)| (*name, value.as_str())).collect();
             let address = request.extensions.get::<ClientAddress>().map(ToString::to_string);
-            self.connect(Connect { address, token: token.as_deref(), headers }).await
+            let showed_nothing = token.is_none() && headers.is_empty();
+            let answer = self.connect(Connect { address, token: token.as_deref(), headers }).await;
+            answer.map_err(|error| match error.code {
+                ErrorCode::Unauthorized if showed_nothing => AuthError::missing(error.detail),
+                _ => error,
+            })
         })
     }
 

@@ -165,6 +165,8 @@ async fn no_of_the_application_is_a_no_with_its_reason() {
         let hook = Hook::new(options(&provider)).unwrap();
         let refused = hook.authenticate(&request(&[])).await.unwrap_err();
         assert_eq!((refused.code, refused.detail.as_str()), (code, said), "{body}");
+        // Who showed nothing may do so in the first message.
+        assert_eq!(refused.missing, status == 401, "{body}");
         let authorizer = RoomAuthorizer::new().hook(hook);
         let refused = authorizer.authorize(ask(Action::Join)).await.unwrap_err();
         assert_eq!((refused.code, refused.detail.as_str()), (ErrorCode::Forbidden, said), "{body}");

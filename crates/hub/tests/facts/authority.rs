@@ -292,13 +292,11 @@ async fn credentials_end_when_they_should_also_after_another_configuration() {
     hub.reconfigure(config).unwrap();
     tokio::time::sleep(Duration::from_secs(1)).await;
     // The system's clock has not gone on with the paused one.
-    let (mut bob, _) = identified(&hub, Identity::user("bob").until(in_ms(100_000))).await;
-    tokio::time::sleep(Duration::from_secs(45)).await;
-    assert_eq!(hub.client_count(), 2);
-    tokio::time::sleep(Duration::from_secs(8)).await;
-    assert_eq!((hub.client_count(), alice.closed().await), (1, Some(4004)));
-    tokio::time::sleep(Duration::from_secs(50)).await;
-    assert_eq!((hub.client_count(), bob.closed().await), (0, Some(4004)));
+    let (mut bob, _) = identified(&hub, Identity::user("bob").until(in_ms(55_000))).await;
+    let began = tokio::time::Instant::now();
+    let end = async |client: &mut ScriptedClient| (client.closed().await, began.elapsed().as_secs());
+    let ends = tokio::join!(end(&mut alice), end(&mut bob));
+    assert_eq!(ends, ((Some(4004), 49), (Some(4004), 55)));
 }
 
 /// What waits for a client that reads slowly is not handed over after its time.

@@ -27,8 +27,14 @@ pub(crate) fn routes(hub: &Hub, config: &Config, name: &str, kept: &Kept) -> Rou
         .route("/healthz", get(health::alive))
         .route("/readyz", get(health::ready))
         .with_state(hub.clone())
-        .route("/ws", any_service(hub.service_with(native_endpoint().of_tenant(by_host(&config.tenants)))))
-        .route("/gohub", any_service(hub.service_with(gohub_endpoint().of_tenant(by_host(&config.tenants)))))
+        .route(
+            "/ws",
+            any_service(hub.service_with(native_endpoint(config).of_tenant(by_host(&config.tenants)))),
+        )
+        .route(
+            "/gohub",
+            any_service(hub.service_with(gohub_endpoint(config).of_tenant(by_host(&config.tenants)))),
+        )
         .fallback(not_found);
     if server.conformance_echo {
         tracing::warn!("server.conformance_echo is on: /conformance/echo returns whatever it is sent");
@@ -38,8 +44,8 @@ pub(crate) fn routes(hub: &Hub, config: &Config, name: &str, kept: &Kept) -> Rou
     if config.tenants.enabled && config.tenants.path {
         let by_path = |endpoint: UpgradeOptions| hub.service_with(endpoint.of_tenant(TenantFrom::Path));
         routes = routes
-            .route("/t/{tenant}/ws", any_service(by_path(native_endpoint())))
-            .route("/t/{tenant}/gohub", any_service(by_path(gohub_endpoint())));
+            .route("/t/{tenant}/ws", any_service(by_path(native_endpoint(config))))
+            .route("/t/{tenant}/gohub", any_service(by_path(gohub_endpoint(config))));
     }
     if config.api.enabled {
         let api = api::Api::new(hub, &config.api, &config.tenants, name, kept);
@@ -64,13 +70,18 @@ fn by_host(tenants: &Tenants) -> TenantFrom {
 }
 
 /// `/ws`: people chat here, so they have names.
-fn native_endpoint() -> UpgradeOptions {
-    UpgradeOptions::default().with_username()
+fn native_endpoint(config: &Config) -> UpgradeOptions {
+    endpoint(config).with_username()
 }
 
 /// `/gohub`: programs connect here and join what they need.
-fn gohub_endpoint() -> UpgradeOptions {
-    UpgradeOptions::default().speaking("gohub").without_room()
+fn gohub_endpoint(config: &Config) -> UpgradeOptions {
+    endpoint(config).speaking("gohub").without_room()
+}
+
+fn endpoint(config: &Config) -> UpgradeOptions {
+    let options = UpgradeOptions::default();
+    if config.auth.first_message { options.with_first_message(config.auth.timeout) } else { options }
 }
 
 async fn not_found(uri: Uri) -> impl IntoResponse {

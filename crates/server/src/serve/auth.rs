@@ -12,13 +12,12 @@ use anyhow::{anyhow, bail};
 use arc_swap::ArcSwap;
 use http::request::Parts;
 use outspoke_auth::{
-    Algorithm, ApiKeyVerifier, AuthFailure, ClaimRules, FirstOf, Hook, HookOptions, Jwks, JwksOptions,
-    JwtVerifier, KeyHash, RoomAuthorizer, SetupError, Sources, TokenAuthenticator, TokenVerifier,
-    VerificationKey,
+    Algorithm, ApiKeyVerifier, ClaimRules, FirstOf, Hook, HookOptions, Jwks, JwksOptions, JwtVerifier,
+    KeyHash, RoomAuthorizer, SetupError, Sources, TokenAuthenticator, TokenVerifier, VerificationKey,
 };
 use outspoke_hub::{
-    Action, Ask, Asks, AuthError, Authentication, Authenticator, Authorization, Authorizer, HubBuilder,
-    Identity, Permissions,
+    Action, Ask, Asks, AuthError, AuthFailure, Authentication, Authenticator, Authorization, Authorizer,
+    HubBuilder, Identity, Permissions,
 };
 
 use crate::config::Config;
@@ -111,7 +110,7 @@ impl Live {
         let builder = match access.authenticator.is_some() {
             // Nobody to ask is open mode, which the hub has and says.
             false => builder,
-            true => builder.authenticator(live.clone()),
+            true => builder.authenticator(live.clone()).on_auth_failure(told),
         };
         let builder = match access.authenticator.is_some() || asks.join || asks.publish {
             false => builder,
@@ -187,8 +186,7 @@ fn authenticator(
         let keys = api_keys(auth).map_err(|error| StartError::auth("auth.keys", error))?;
         verifiers.push(Arc::new(keys));
     }
-    let authenticator =
-        TokenAuthenticator::new(FirstOf::new(verifiers)).from_sources(sources).on_failure(told);
+    let authenticator = TokenAuthenticator::new(FirstOf::new(verifiers)).from_sources(sources);
     Ok(match hook.filter(|_| !auth.hook.connect.is_empty()) {
         Some(hook) => authenticator.or_else(Arc::new(hook)),
         None => authenticator,
@@ -198,8 +196,8 @@ fn authenticator(
 /// Not louder: whoever tries credentials must not fill the log.
 fn told(failure: &AuthFailure) {
     let address = failure.address.map(|address| address.to_string()).unwrap_or_default();
-    let (code, over_connection) = (failure.error.code.name(), failure.over_connection);
-    tracing::debug!(address, code, over_connection, reason = %failure.error, "a credential was not accepted");
+    let code = failure.code.name();
+    tracing::debug!(address, code, reason = %failure.detail, "a credential was not accepted");
 }
 
 fn authorizer(auth: &Auth, jwt: Option<JwtVerifier>, hook: Option<Hook>) -> RoomAuthorizer {

@@ -407,6 +407,17 @@ async fn outspoke_auth_pair(folder: &Path) -> (SigningKey, Value) {
     (key, json!({ "kty": "OKP", "crv": "Ed25519", "kid": "2026-11", "x": x, "use": "sig" }))
 }
 
+/// Whoever showed nothing may do it then; whoever showed something wrong may not.
+#[tokio::test]
+async fn credential_may_come_with_the_first_message_where_that_is_configured() {
+    let server =
+        Settings::default().set("auth.jwt.secret", SECRET).set("auth.first_message", "true").start().await;
+    let mut client = server.open("/ws?join=none").await;
+    client.send(json!({ "type": "auth", "token": token(json!({})) })).await;
+    assert_eq!(client.find("welcome").await["userId"], "anna");
+    assert_unauthorized(&show(server.addr, &token(json!({ "exp": 1 }))).await.unwrap_err(), "");
+}
+
 /// Keys are changed while the server runs; who is connected stays.
 #[tokio::test]
 async fn another_secret_counts_after_a_reload() {

@@ -21,7 +21,7 @@ section! {
         /// How long such a client may take for it.
         timeout: Duration as Time = "10s" {
             range: Some(("100ms", "5m")),
-            at_limit: Some("the client is closed with code 4504"),
+            at_limit: Some("the client is closed with code 4006"),
         }
 
         /// Take credentials from the header Authorization: Bearer CREDENTIAL.
