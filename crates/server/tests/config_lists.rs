@@ -661,7 +661,7 @@ fn examples_of_lists_load() {
         assert!(loaded.warnings.is_empty(), "{:?}", loaded.warnings);
         examples += 1;
     }
-    assert_eq!(examples, 4);
+    assert_eq!(examples, 6);
 }
 
 #[test]
