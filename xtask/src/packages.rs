@@ -107,6 +107,11 @@ pub(crate) fn haproxy() -> Need {
     Need::new(&["haproxy", "/usr/sbin/haproxy"], &["haproxy"], "rust")
 }
 
+/// The examiner of TLS servers.
+pub(crate) fn testssl() -> Need {
+    Need::new(&["testssl", "testssl.sh"], &["testssl.sh"], "testssl")
+}
+
 /// An etcd server.
 pub(crate) fn etcd() -> Need {
     Need::new(&["etcd"], &["etcd-server"], "rust")

@@ -29,6 +29,7 @@ use crate::auth::{AuthError, Identity};
 use crate::client::registry::Place;
 use crate::conn::{StreamConn, TcpConn};
 use crate::hub::{Attach, Inner};
+use crate::peer::Stream;
 use crate::publication::opcode;
 use crate::rate::gate::Unknown;
 use crate::upgrade::{HandOverError, UpgradeService, Visit};
@@ -114,8 +115,13 @@ pub(crate) async fn wait(service: UpgradeService, seat: Seat, visit: Visit, upgr
             }
         }
         Err(upgraded) => {
-            let mut stream = TokioIo::new(upgraded);
-            match host.receive(&mut stream, &[]).await {
+            let taken = match host.visit.unwrap {
+                Some(unwrap) => unwrap.apply(upgraded),
+                None => Err(upgraded),
+            };
+            let (mut stream, early): (Box<dyn Stream>, _) =
+                taken.unwrap_or_else(|upgraded| (Box::new(TokioIo::new(upgraded)), Bytes::new()));
+            match host.receive(&mut stream, &early).await {
                 Some(welcome) => host.attach_stream(stream, welcome),
                 None => return,
             }

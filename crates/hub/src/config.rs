@@ -7,6 +7,7 @@ use std::time::Duration;
 use outspoke_protocol::RoomName;
 
 use crate::class::RoomClasses;
+use crate::origin::OriginPolicy;
 use crate::quota::Quotas;
 use crate::rate::RateConfig;
 use crate::tenant::TenantPolicy;
@@ -158,6 +159,9 @@ pub struct HubConfig {
     pub rulings_max: usize,
     /// What tenants may use that have no quotas of their own, but the nameless one. Default: no limits.
     pub tenant_quotas: Quotas,
+    /// Which web pages may connect; others are refused with 403 before anybody asks who it is. Default: those of the host
+    /// that they connect to, and programs that are no browsers.
+    pub origins: OriginPolicy,
     /// Compression.
     pub compression: CompressionConfig,
     /// Socket options.
@@ -205,6 +209,7 @@ impl Default for HubConfig {
             rulings_max: 100_000,
             tenant_quotas: Quotas::default(),
             analytics: true,
+            origins: OriginPolicy::default(),
             compression: CompressionConfig { enabled: true, bytes_min: 512, level: 1 },
             tcp: TcpConfig { send_buffer_bytes: 64 * 1024, nodelay: true },
         }

@@ -37,6 +37,7 @@ mod facts;
 mod hub;
 mod keeper;
 mod last_seen;
+mod origin;
 mod peer;
 mod policy;
 mod publication;
@@ -81,7 +82,8 @@ pub use crate::{
     error::{AttachError, JoinError, NotWritten, PublishError, PushError, StartError},
     facts::FACT_FAMILIES,
     hub::{Attach, Departure, Frame, Hub},
-    peer::ClientAddress,
+    origin::{ForeignOrigin, InvalidOrigin, Origin, OriginPolicy},
+    peer::{ClientAddress, ClientCertificate, Reached, Unwrap},
     policy::{Action, Permissions},
     publish::{Publication, Publishing},
     quota::{Quotas, Usage},

@@ -122,6 +122,7 @@ fn compare(old: &HubConfig, new: &HubConfig) -> Vec<(&'static str, Verdict)> {
         // Counts of half a life would look like counts of all of it.
         analytics: FIXED,
         rulings_max: AT_ONCE,
+        origins: NEW_CLIENTS,
         tenants: NEW_CLIENTS,
         tenant_quotas: AT_ONCE,
         compression: AT_ONCE,

@@ -1,8 +1,9 @@
 //! From an HTTP request to a connection of the hub: a `tower` service for any router.
 //!
 //! Checks the handshake, asks who it is, chooses the dialect, answers 101, and hands the stream to a shard. A
-//! plain TCP stream is taken out of the HTTP server, so that nothing of HTTP stays behind; any other stream
-//! (TLS, HTTP/2) takes the same road as it is. Limits on headers and their time are the HTTP server's.
+//! plain TCP stream is taken out of the HTTP server, so that nothing of HTTP stays behind, and so is any other of which
+//! the server says how ([`Unwrap`]); what remains (HTTP/2) takes the same road as it is. Before anything else is looked
+//! at, the page must be one that [may connect](crate::origin). Limits on headers and their time are the HTTP server's.
 
 use std::borrow::Cow;
 use std::collections::HashMap;
@@ -30,7 +31,7 @@ use crate::client::registry::Place;
 use crate::conn::{StreamConn, TcpConn};
 use crate::error::AttachError;
 use crate::hub::{Attach, Hub};
-use crate::peer::ClientAddress;
+use crate::peer::{ClientAddress, Unwrap};
 use crate::tenant::{Tenant, check_name};
 
 /// What an endpoint makes of the connections that come to it.
@@ -183,12 +184,15 @@ impl UpgradeService {
             let config = self.hub.config();
             self.hub.inner.gate.attempt(address, &config.rate).map_err(too_often)?;
         }
+        let foreign = self.hub.config().origins.check(&parts);
+        foreign.map_err(|foreign| refused(&AuthError::forbidden(foreign.to_string())))?;
         let query = Query::of(&parts);
         let (dialect, subprotocol) = self.choose_dialect(&upgrade, query.dialect.as_deref())?;
         let room = self.choose_room(query.join.as_deref())?;
         let from = query.start()?;
         let of_endpoint = self.options.tenant.of(&parts)?;
-        let visit = Visit { dialect, room, from, of_endpoint, address };
+        let unwrap = parts.extensions.get().copied();
+        let visit = Visit { dialect, room, from, of_endpoint, address, unwrap };
         let identity = match self.hub.authenticator().authenticate(&parts).await {
             Ok(identity) => identity,
             Err(error) if error.missing && self.options.first_message && !self.options.echo => {
@@ -202,9 +206,10 @@ impl UpgradeService {
         let (identity, place) = self.admit(identity, &visit).await?;
         let accept = upgrade.accept(subprotocol, self.hub.config().compression.enabled);
         let compression = accept.deflate().map(outspoke_websocket::PermessageDeflate::server_window);
+        let unwrap = visit.unwrap;
         let attach = Attach { compression, echo: self.options.echo, ..visit.attach(identity) };
         // The connection becomes ours when the 101 is on the wire, which is after this function has returned.
-        tokio::spawn(hand_over(self.hub.clone(), place, upgraded, attach));
+        tokio::spawn(hand_over(self.hub.clone(), place, upgraded, unwrap, attach));
         Ok(answer_of(&accept))
     }
 
@@ -335,12 +340,14 @@ pub(crate) struct Visit {
     from: StartFrom,
     of_endpoint: Option<EcoString>,
     pub(crate) address: Option<ClientAddress>,
+    /// How to get the stream itself.
+    pub(crate) unwrap: Option<Unwrap>,
 }
 
 impl Visit {
     /// How somebody is attached who asks for this.
     pub(crate) fn attach(self, identity: Identity) -> Attach {
-        let Self { dialect, room, from, address, of_endpoint: _ } = self;
+        let Self { dialect, room, from, address, of_endpoint: _, unwrap: _ } = self;
         Attach { dialect: Some(dialect), room, from, address, ..Attach::new(identity) }
     }
 }
@@ -455,7 +462,7 @@ pub(crate) enum HandOverError {
 }
 
 /// Waits until the HTTP server lets go of the stream, and gives it to the hub.
-async fn hand_over(hub: Hub, place: Place, upgraded: OnUpgrade, attach: Attach) {
+async fn hand_over(hub: Hub, place: Place, upgraded: OnUpgrade, unwrap: Option<Unwrap>, attach: Attach) {
     let upgraded = match upgraded.await {
         Ok(upgraded) => upgraded,
         Err(error) => {
@@ -464,12 +471,18 @@ async fn hand_over(hub: Hub, place: Place, upgraded: OnUpgrade, attach: Attach) 
             return;
         }
     };
-    if let Err(error) = attach_upgraded(&hub, place, upgraded, attach) {
+    if let Err(error) = attach_upgraded(&hub, place, upgraded, unwrap, attach) {
         tracing::debug!(%error, "an upgraded connection was not attached");
     }
 }
 
-fn attach_upgraded(hub: &Hub, place: Place, upgraded: Upgraded, attach: Attach) -> Result<(), HandOverError> {
+fn attach_upgraded(
+    hub: &Hub,
+    place: Place,
+    upgraded: Upgraded,
+    unwrap: Option<Unwrap>,
+    attach: Attach,
+) -> Result<(), HandOverError> {
     match upgraded.downcast::<TokioIo<TcpStream>>() {
         Ok(parts) => {
             let stream = parts.io.into_inner().into_std()?;
@@ -477,8 +490,20 @@ fn attach_upgraded(hub: &Hub, place: Place, upgraded: Upgraded, attach: Attach) 
             hub.attach_at(place, Box::new(conn), Attach { early: parts.read_buf, ..attach })?;
         }
         Err(upgraded) => {
-            let conn = StreamConn::new(TokioIo::new(upgraded));
-            hub.attach_at(place, Box::new(conn), attach)?;
+            let taken = match unwrap {
+                Some(unwrap) => unwrap.apply(upgraded),
+                None => Err(upgraded),
+            };
+            match taken {
+                Ok((stream, early)) => {
+                    let conn = Box::new(StreamConn::new(stream));
+                    hub.attach_at(place, conn, Attach { early, ..attach })?
+                }
+                Err(upgraded) => {
+                    let conn = StreamConn::new(TokioIo::new(upgraded));
+                    hub.attach_at(place, Box::new(conn), attach)?
+                }
+            };
         }
     }
     Ok(())

@@ -105,10 +105,11 @@ impl Banner<'_> {
     pub fn url(&self) -> String {
         let port = self.bound.port();
         let ip = self.bound.ip();
+        let scheme = if self.loaded.config.tls.is_on() { "https" } else { "http" };
         match self.loaded.config.server.addr.host() {
-            Host::Name(name) => format!("http://{name}:{port}"),
-            _ if ip.is_unspecified() || ip.is_loopback() => format!("http://localhost:{port}"),
-            _ => format!("http://{}", self.bound),
+            Host::Name(name) => format!("{scheme}://{name}:{port}"),
+            _ if ip.is_unspecified() || ip.is_loopback() => format!("{scheme}://localhost:{port}"),
+            _ => format!("{scheme}://{}", self.bound),
         }
     }
 

@@ -15,6 +15,7 @@ use outspoke_store::StoreError;
 
 use crate::config::{Backend, Bus, ListenAddr, Source};
 use crate::limits::{CURE, DescriptorLimit};
+use crate::serve::tls::TlsError;
 use crate::storage::Plan;
 
 /// Why the server did not start.
@@ -110,6 +111,9 @@ pub enum StartError {
         /// Which.
         plan: Box<Plan>,
     },
+    /// The certificates cannot be used.
+    #[error(transparent)]
+    Tls(#[from] TlsError),
     /// The limit on open files leaves no room for connections.
     #[error("the limit of {} file descriptors leaves no room for connections", .0.soft)]
     TooFewDescriptors(DescriptorLimit),
@@ -242,6 +246,7 @@ impl StartError {
                 "see that it is there, and let the user that runs the server read it, and nobody else"
                     .to_owned()
             }
+            Self::Tls(error) => error.hint(),
             Self::TooFewDescriptors(_) => CURE.to_owned(),
         }
     }

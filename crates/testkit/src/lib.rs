@@ -32,4 +32,4 @@ pub use process::{Process, Usage};
 pub use received::Received;
 pub use rustix::process::Signal;
 #[cfg(feature = "clients")]
-pub use tcp::{Connect, Refused, TcpClient, TcpPipe, exchange};
+pub use tcp::{Connect, Refused, TcpClient, TcpPipe, exchange, exchange_over};

@@ -173,6 +173,21 @@ impl Connect {
     /// # Panics
     /// There is no server, or it does not speak HTTP.
     pub async fn establish(self) -> Result<(TcpClient, Established), Refused> {
+        let pipe = TcpPipe { stream: dial(self.addr, self.receive_buffer_bytes).await };
+        self.establish_over(pipe).await
+    }
+
+    /// Shakes hands over a stream that is connected already, and says what was agreed.
+    ///
+    /// # Errors
+    /// The server's answer, when it did not upgrade.
+    ///
+    /// # Panics
+    /// There is no server, or it does not speak HTTP.
+    pub async fn establish_over<S: ByteStream>(
+        self,
+        mut pipe: S,
+    ) -> Result<(WsClient<S>, Established), Refused> {
         let uri: Uri = format!("ws://{}{}", self.addr, self.target).parse().expect("a path and query");
         let mut handshake = ClientHandshake::new(uri, &mut Random::new())
             .and_then(|handshake| handshake.compression(self.compression).headers(&self.headers))
@@ -180,7 +195,6 @@ impl Connect {
         for protocol in &self.protocols {
             handshake = handshake.protocol(protocol).expect("a subprotocol");
         }
-        let mut pipe = TcpPipe { stream: dial(self.addr, self.receive_buffer_bytes).await };
         let mut request = handshake.request();
         request.extend_from_slice(&self.early);
         pipe.write(&request).await;
@@ -215,7 +229,14 @@ impl TcpClient {
 /// # Panics
 /// There is no server, or it does not speak HTTP.
 pub async fn exchange(addr: SocketAddr, request: &[u8]) -> Refused {
-    let mut pipe = TcpPipe { stream: dial(addr, None).await };
+    exchange_over(TcpPipe { stream: dial(addr, None).await }, request).await
+}
+
+/// As [`exchange`], over a stream that is connected already.
+///
+/// # Panics
+/// There is no server, or it does not speak HTTP.
+pub async fn exchange_over(mut pipe: impl ByteStream, request: &[u8]) -> Refused {
     pipe.write(request).await;
     let (response, rest) = read_head(&mut pipe).await;
     refused(&mut pipe, response, rest).await
@@ -235,7 +256,7 @@ async fn dial(addr: SocketAddr, receive_buffer_bytes: Option<u32>) -> TcpStream 
     stream
 }
 
-async fn read_head(pipe: &mut TcpPipe) -> (Response<()>, Vec<u8>) {
+async fn read_head(pipe: &mut impl ByteStream) -> (Response<()>, Vec<u8>) {
     let mut reader = HeadReader::new();
     let mut bytes = Vec::new();
     loop {
@@ -249,7 +270,7 @@ async fn read_head(pipe: &mut TcpPipe) -> (Response<()>, Vec<u8>) {
     }
 }
 
-async fn refused(pipe: &mut TcpPipe, response: Response<()>, mut body: Vec<u8>) -> Refused {
+async fn refused(pipe: &mut impl ByteStream, response: Response<()>, mut body: Vec<u8>) -> Refused {
     let length = response.headers().get(http::header::CONTENT_LENGTH);
     let length = length.and_then(|value| value.to_str().ok()?.parse::<usize>().ok()).unwrap_or(0);
     while body.len() < length {

@@ -11,6 +11,7 @@ mod loom;
 mod node;
 mod release;
 mod rust;
+mod testssl;
 
 use crate::checks;
 use crate::report::Job;
@@ -32,7 +33,7 @@ fn all(coverage: bool) -> Vec<Job> {
     if coverage {
         jobs.push(checks::coverage());
     }
-    jobs.extend([repository(), loom(), browser(), conformance(), api()]);
+    jobs.extend([repository(), loom(), browser(), conformance(), api(), testssl()]);
     jobs
 }
 
@@ -70,4 +71,9 @@ fn dynamodb() -> Job {
 /// The HTTP API, by schemathesis.
 pub(crate) fn api() -> Job {
     Job::tests("api", api::run)
+}
+
+/// The TLS that the server has by default, by testssl.sh.
+pub(crate) fn testssl() -> Job {
+    Job::tests("testssl", testssl::run)
 }

@@ -6,7 +6,6 @@
 
 use std::fmt::Write as _;
 use std::io::{self, Read as _, Write as _};
-use std::net::TcpStream;
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
@@ -15,6 +14,7 @@ use serde::Deserialize;
 use serde_json::Value;
 
 use super::healthcheck::{HealthError, Target, is_timeout, remaining, status, timeout};
+use super::link::Link;
 use super::{SettingsArgs, print};
 use crate::config::{ConfigError, load};
 use crate::exit::Exit;
@@ -130,9 +130,7 @@ impl ClusterError {
     pub fn hint(&self) -> &'static str {
         match self {
             Self::Settings(_) => "correct the settings, or name the server with --server and --key",
-            Self::Server(HealthError::BadUrl(_)) => {
-                "write for example --server http://127.0.0.1:8080 (https is not spoken here: ask a node itself)"
-            }
+            Self::Server(HealthError::BadUrl(_)) => "write for example --server http://127.0.0.1:8080",
             Self::Server(HealthError::TimedOut { .. }) => {
                 "look at the server's log and load, or wait longer with --timeout"
             }
@@ -410,7 +408,7 @@ impl Server {
             (Some(target), Some(key)) => (target, Some(key)),
             (named, key) => {
                 let loaded = load(&args.settings.sources()).map_err(ClusterError::Settings)?;
-                let own = || Target::from_addr(&loaded.config.server.addr, "");
+                let own = || Target::own(&loaded.config, "");
                 (named.unwrap_or_else(own), key.or_else(|| loaded.config.api.keys.first().cloned().map(Key)))
             }
         };
@@ -423,7 +421,7 @@ impl Server {
 
     /// One question to the API; the answer's JSON.
     pub(super) fn ask(&self, method: &str, path: &str) -> Result<String, ClusterError> {
-        let Target { host, path: prefix } = &self.target;
+        let Target { host, path: prefix, .. } = &self.target;
         let deadline = Instant::now() + self.timeout;
         let mut stream = self.target.connect(deadline).map_err(ClusterError::Server)?;
         let prefix = prefix.trim_end_matches('/');
@@ -459,7 +457,7 @@ impl Server {
         let refusal: Value = serde_json::from_str(&body).unwrap_or_default();
         let message = refusal["message"].as_str().unwrap_or_default().to_owned();
         Err(match status {
-            _ if refusal["type"] != "error" => ClusterError::NoApi(format!("http://{}", self.target.host)),
+            _ if refusal["type"] != "error" => ClusterError::NoApi(self.target.origin()),
             401 => ClusterError::Key { given: self.key.is_some() },
             404 => ClusterError::UnknownNode(String::new()),
             _ => ClusterError::Refused(message),
@@ -468,13 +466,13 @@ impl Server {
 }
 
 /// Sends the request and reads until the server closes.
-fn exchange(stream: &mut TcpStream, request: &str, deadline: Instant) -> io::Result<Vec<u8>> {
-    stream.set_write_timeout(Some(remaining(deadline)?))?;
+fn exchange(stream: &mut Link, request: &str, deadline: Instant) -> io::Result<Vec<u8>> {
+    stream.socket().set_write_timeout(Some(remaining(deadline)?))?;
     stream.write_all(request.as_bytes())?;
     let mut answer = Vec::new();
     let mut chunk = [0; 16 * 1024];
     loop {
-        stream.set_read_timeout(Some(remaining(deadline)?))?;
+        stream.socket().set_read_timeout(Some(remaining(deadline)?))?;
         match stream.read(&mut chunk)? {
             0 => return Ok(answer),
             read => answer.extend_from_slice(&chunk[..read]),

@@ -1,17 +1,19 @@
-//! `outspoke healthcheck`: one HTTP/1.1 request over a plain socket, for containers without curl.
+//! `outspoke healthcheck`: one HTTP/1.1 request over a plain socket or TLS, for containers without curl.
 //!
 //! Needs no runtime and no HTTP library. The deadline covers everything from resolving to the status line; of the
 //! answer only the status line is read, at most 1 KiB.
 
-use std::io::{self, Read, Write};
+use std::io::{self, Read as _, Write as _};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream, ToSocketAddrs};
 use std::time::{Duration, Instant};
 
 use clap::Args;
 
+use super::link::{Link, Trust};
 use super::{SettingsArgs, print};
 use crate::config::kind::{Kind, Time};
-use crate::config::{ConfigError, Host, ListenAddr, load};
+use crate::config::settings::tls::ClientAuth;
+use crate::config::{Config, ConfigError, Host, ListenAddr, load};
 
 /// Longest status line that is waited for.
 const ANSWER_BYTES_MAX: usize = 1024;
@@ -50,7 +52,7 @@ pub enum HealthError {
     #[error("cannot tell where the server listens\n{0}")]
     Settings(ConfigError),
     /// Not an address that can be asked.
-    #[error("{0} is not an http:// address")]
+    #[error("{0} is not an http:// or https:// address")]
     BadUrl(String),
     /// Nobody answers there.
     #[error("cannot reach {host}: {source}")]
@@ -87,9 +89,7 @@ impl HealthError {
     pub fn hint(&self) -> &'static str {
         match self {
             Self::Settings(_) => "correct the settings, or name the server's address with --url",
-            Self::BadUrl(_) => {
-                "write for example --url http://127.0.0.1:8080/health (https is not spoken here)"
-            }
+            Self::BadUrl(_) => "write for example --url http://127.0.0.1:8080/health",
             Self::Unreachable { .. } => "start the server, or name its address with --url",
             Self::TimedOut { .. } => "look at the server's log and load, or wait longer with --timeout",
             Self::NotHttp { .. } => "another program has this port; name the server's address with --url",
@@ -100,10 +100,11 @@ impl HealthError {
 
 pub(super) fn run(args: &HealthcheckArgs) -> anyhow::Result<()> {
     let target = match &args.url {
-        Some(url) => Target::from_url(url, HEALTH)?,
+        // Whether somebody is well is no secret, and told to nobody: whoever answers there may.
+        Some(url) => Target { trust: Trust::ThisMachine, ..Target::from_url(url, HEALTH)? },
         None => {
             let loaded = load(&args.settings.sources()).map_err(HealthError::Settings)?;
-            Target::from_addr(&loaded.config.server.addr, HEALTH)
+            Target::health_of(&loaded.config)
         }
     };
     target.check(Instant::now() + args.timeout)?;
@@ -116,13 +117,19 @@ pub(super) struct Target {
     /// Host and port, as the Host header wants them.
     pub(super) host: String,
     pub(super) path: String,
+    /// Over TLS.
+    pub(super) secure: bool,
+    pub(super) trust: Trust,
+    /// The server wants the PROXY protocol first.
+    pub(super) proxied: bool,
 }
 
 impl Target {
     /// `path_if_none`: where the URL has no path.
     pub(super) fn from_url(url: &str, path_if_none: &str) -> Result<Self, HealthError> {
         let bad = || HealthError::BadUrl(format!("{url:?}"));
-        let rest = url.strip_prefix("http://").ok_or_else(bad)?;
+        let secure = url.starts_with("https://");
+        let rest = url.strip_prefix("http://").or_else(|| url.strip_prefix("https://")).ok_or_else(bad)?;
         let (host, path) = rest.split_at(rest.find('/').unwrap_or(rest.len()));
         let unwanted = |c: char| c.is_whitespace() || c.is_control() || matches!(c, '@' | '?' | '#');
         if host.is_empty()
@@ -132,9 +139,27 @@ impl Target {
             return Err(bad());
         }
         let has_port = host.rsplit_once(':').is_some_and(|(_, port)| port.parse::<u16>().is_ok());
-        let host = if has_port { host.to_owned() } else { format!("{host}:80") };
+        let usual = if secure { 443 } else { 80 };
+        let host = if has_port { host.to_owned() } else { format!("{host}:{usual}") };
         let path = if path.len() > 1 { path } else { path_if_none };
-        Ok(Self { host, path: path.to_owned() })
+        let trust = Trust::PublicAuthorities;
+        Ok(Self { host, path: path.to_owned(), secure, trust, proxied: false })
+    }
+
+    /// The own server, as these settings say.
+    pub(super) fn own(config: &Config, path: &str) -> Self {
+        let (secure, proxied) = (config.tls.is_on(), config.server.proxy_protocol);
+        Self { secure, proxied, ..Self::from_addr(&config.server.addr, path) }
+    }
+
+    /// Where the own server says how it is: without TLS if it asks for certificates, of which there is none here.
+    fn health_of(config: &Config) -> Self {
+        match &config.tls.redirect_addr {
+            Some(addr) if config.tls.client_auth == ClientAuth::Required => {
+                Self { proxied: config.server.proxy_protocol, ..Self::from_addr(addr, HEALTH) }
+            }
+            _ => Self::own(config, HEALTH),
+        }
     }
 
     /// The own server, seen from this machine.
@@ -145,11 +170,16 @@ impl Target {
             Host::Name(name) => format!("{name}:{port}"),
             Host::Ip(ip) => SocketAddr::new(loopback_if_unspecified(*ip), port).to_string(),
         };
-        Self { host, path: path.to_owned() }
+        Self { host, path: path.to_owned(), secure: false, trust: Trust::ThisMachine, proxied: false }
     }
 
     fn url(&self) -> String {
-        format!("http://{}{}", self.host, self.path)
+        format!("{}{}", self.origin(), self.path)
+    }
+
+    /// Scheme, host and port.
+    pub(super) fn origin(&self) -> String {
+        format!("{}://{}", if self.secure { "https" } else { "http" }, self.host)
     }
 
     fn check(&self, deadline: Instant) -> Result<(), HealthError> {
@@ -163,16 +193,29 @@ impl Target {
         }
     }
 
-    pub(super) fn connect(&self, deadline: Instant) -> Result<TcpStream, HealthError> {
+    pub(super) fn connect(&self, deadline: Instant) -> Result<Link, HealthError> {
         let unreachable = |source| HealthError::Unreachable { host: self.host.clone(), source };
         let mut last = io::Error::new(io::ErrorKind::NotFound, "the name has no address");
         for addr in self.candidates().map_err(unreachable)? {
             match remaining(deadline).and_then(|left| TcpStream::connect_timeout(&addr, left)) {
-                Ok(stream) => return Ok(stream),
+                Ok(socket) => return self.begin(socket, deadline).map_err(unreachable),
                 Err(error) => last = error,
             }
         }
         Err(unreachable(last))
+    }
+
+    /// What comes before HTTP.
+    fn begin(&self, mut socket: TcpStream, deadline: Instant) -> io::Result<Link> {
+        socket.set_write_timeout(Some(remaining(deadline)?))?;
+        if self.proxied {
+            socket.write_all(b"PROXY UNKNOWN\r\n")?;
+        }
+        socket.set_read_timeout(Some(remaining(deadline)?))?;
+        match self.secure {
+            true => Link::secure(socket, &self.host, self.trust),
+            false => Ok(Link::Plain(socket)),
+        }
     }
 
     /// `localhost` without the resolver, which a minimal container may lack.
@@ -184,16 +227,16 @@ impl Target {
     }
 
     /// The status, or `None` if the answer is not HTTP.
-    fn exchange(&self, stream: &mut TcpStream, deadline: Instant) -> io::Result<Option<u16>> {
-        let Self { host, path } = self;
-        stream.set_write_timeout(Some(remaining(deadline)?))?;
+    fn exchange(&self, stream: &mut Link, deadline: Instant) -> io::Result<Option<u16>> {
+        let Self { host, path, .. } = self;
+        stream.socket().set_write_timeout(Some(remaining(deadline)?))?;
         let request = format!(
             "GET {path} HTTP/1.1\r\nHost: {host}\r\nUser-Agent: outspoke-healthcheck\r\nConnection: close\r\n\r\n"
         );
         stream.write_all(request.as_bytes())?;
         let mut answer = Vec::new();
         while !answer.contains(&b'\n') && answer.len() < ANSWER_BYTES_MAX {
-            stream.set_read_timeout(Some(remaining(deadline)?))?;
+            stream.socket().set_read_timeout(Some(remaining(deadline)?))?;
             let mut chunk = [0; 256];
             match stream.read(&mut chunk)? {
                 0 => break,
@@ -242,6 +285,10 @@ mod tests {
         Instant::now() + Duration::from_secs(20)
     }
 
+    fn target(host: String) -> Target {
+        Target::from_url(&format!("http://{host}"), HEALTH).unwrap()
+    }
+
     /// A server that gives one answer, whatever it is asked, and returns the request.
     fn answering(answer: &'static [u8]) -> (Target, thread::JoinHandle<String>) {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
@@ -253,7 +300,7 @@ mod tests {
             stream.write_all(answer).unwrap();
             String::from_utf8(request[..read].to_vec()).unwrap()
         });
-        (Target { host, path: "/health".into() }, server)
+        (target(host), server)
     }
 
     #[test]
@@ -282,7 +329,7 @@ mod tests {
     #[test]
     fn health_of_a_silent_server_times_out() {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        let target = Target { host: listener.local_addr().unwrap().to_string(), path: "/".into() };
+        let target = target(listener.local_addr().unwrap().to_string());
         let result = target.check(Instant::now() + Duration::from_millis(50));
         assert!(matches!(result, Err(HealthError::TimedOut { .. })), "{result:?}");
     }
@@ -293,7 +340,7 @@ mod tests {
         let silent = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
         silent.bind(&SocketAddr::from((Ipv4Addr::LOCALHOST, 0)).into()).unwrap();
         let host = silent.local_addr().unwrap().as_socket().unwrap().to_string();
-        let target = Target { host, path: "/health".into() };
+        let target = target(host);
         assert!(matches!(target.check(soon()), Err(HealthError::Unreachable { .. })));
     }
 
@@ -303,7 +350,8 @@ mod tests {
         assert_eq!(target("http://a:1"), "http://a:1/health");
         assert_eq!(target("http://a/"), "http://a:80/health");
         assert_eq!(target("http://[::1]:1/readyz"), "http://[::1]:1/readyz");
-        for url in ["https://a", "a:8080", "http://", "http://u:p@a", "http://a b", "http://a/\r\nX: y"] {
+        assert_eq!(target("https://a"), "https://a:443/health");
+        for url in ["wss://a", "a:8080", "http://", "http://u:p@a", "http://a b", "http://a/\r\nX: y"] {
             assert!(Target::from_url(url, HEALTH).is_err(), "{url}");
         }
     }

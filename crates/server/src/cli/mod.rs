@@ -7,6 +7,7 @@ pub mod cluster;
 pub mod config;
 pub mod healthcheck;
 pub mod key;
+mod link;
 pub mod store;
 pub mod token;
 

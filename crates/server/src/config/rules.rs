@@ -4,6 +4,8 @@
 //! reported once. The place blamed is that of the setting which the operator wrote. What works, but hardly as it is
 //! meant, is a warning.
 
+mod tls;
+
 use std::path::PathBuf;
 
 use super::DEFAULT_STORE;
@@ -37,6 +39,8 @@ pub(super) fn check(config: &Config, resolver: &Resolver) -> Verdict {
     rules.auth(config);
     rules.api(config);
     rules.tenants(config);
+    rules.tls(config);
+    rules.proxies(config);
     rules.found
 }
 

@@ -4,15 +4,19 @@
 //! a test fails when the two files lag behind. Rules between settings are in `rules`.
 
 pub mod auth;
+pub mod origins;
 pub mod rate;
 mod reload;
+pub mod tls;
 
 use std::path::PathBuf;
 use std::time::Duration;
 
 use self::auth::Auth;
+use self::origins::{Networks, Origins};
 use self::rate::Rates;
 pub use self::reload::Reload;
+use self::tls::Tls;
 use super::address::ListenAddr;
 use super::kind::{
     Address, Backend, Bus, Count, Durability, Flag, Folder, FolderOrUsual, HostName, Level, LogFormat, Name,
@@ -26,6 +30,10 @@ use super::table::{Block, Key, Section, SectionInfo, block, section};
 pub struct Config {
     /// Listening and connections.
     pub server: Server,
+    /// TLS in the server itself.
+    pub tls: Tls,
+    /// Which web pages may connect.
+    pub origins: Origins,
     /// Finding dead connections.
     pub heartbeat: Heartbeat,
     /// Bounds on what clients may use.
@@ -61,6 +69,8 @@ pub struct Config {
 impl Section for Config {
     fn describe(out: &mut Vec<SectionInfo>) {
         Server::describe(out);
+        Tls::describe(out);
+        Origins::describe(out);
         Heartbeat::describe(out);
         Limits::describe(out);
         Rates::describe(out);
@@ -81,6 +91,8 @@ impl Section for Config {
     fn read(resolver: &mut Resolver) -> Self {
         Self {
             server: Server::read(resolver),
+            tls: Tls::read(resolver),
+            origins: Origins::read(resolver),
             heartbeat: Heartbeat::read(resolver),
             limits: Limits::read(resolver),
             rate: Rates::read(resolver),
@@ -189,6 +201,15 @@ section! {
             unit: Some("connections"),
             at_limit: Some("the kernel drops further attempts and the clients try again"),
         }
+
+        /// Proxies and load balancers that are believed when they say from where a client came (X-Forwarded-For,
+        /// X-Forwarded-Proto, X-Forwarded-Host, the PROXY protocol). Name the machines, never a network in which others
+        /// are, too.
+        trusted_proxies: Vec<ipnet::IpNet> as Networks = "" {}
+
+        /// Every connection begins with the PROXY protocol (version 1 or 2), in which a trusted proxy says for whom it is.
+        /// Connections of others are closed.
+        proxy_protocol: bool as Flag = "false" {}
 
         /// Serve the web chat at /.
         page: bool as Flag = "true" {}

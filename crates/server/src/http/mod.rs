@@ -3,10 +3,13 @@
 //! Bodies are JSON for programs and the page for people. The upgrade itself is the hub's service.
 
 pub(crate) mod api;
+mod cors;
+mod headers;
 mod health;
 mod page;
 
 pub(crate) use self::api::Kept;
+pub(crate) use self::headers::with_security_headers;
 use axum::Router;
 use axum::http::{StatusCode, Uri};
 use axum::response::IntoResponse;
@@ -22,11 +25,7 @@ use crate::config::settings::{TenantHost, Tenants};
 /// was `kept`.
 pub(crate) fn routes(hub: &Hub, config: &Config, name: &str, kept: &Kept) -> Router {
     let server = &config.server;
-    let mut routes = Router::new()
-        .route("/health", get(health::health))
-        .route("/healthz", get(health::alive))
-        .route("/readyz", get(health::ready))
-        .with_state(hub.clone())
+    let mut routes = health_routes(hub)
         .route(
             "/ws",
             any_service(hub.service_with(native_endpoint(config).of_tenant(by_host(&config.tenants)))),
@@ -49,7 +48,8 @@ pub(crate) fn routes(hub: &Hub, config: &Config, name: &str, kept: &Kept) -> Rou
     }
     if config.api.enabled {
         let api = api::Api::new(hub, &config.api, &config.tenants, name, kept);
-        routes = routes.nest(api::BASE, api::throttled(api::routes(api), &config.rate, kept));
+        let api = api::throttled(api::routes(api), &config.rate, kept);
+        routes = routes.nest(api::BASE, api.layer(cors::layer(hub)));
     }
     if server.page && config.api.enabled {
         routes = routes.route("/analytics", get(page::figures)).route("/nodes", get(page::nodes));
@@ -57,7 +57,16 @@ pub(crate) fn routes(hub: &Hub, config: &Config, name: &str, kept: &Kept) -> Rou
     if server.page {
         routes = routes.route("/", get(page::index)).route("/assets/{*path}", get(page::asset));
     }
-    routes
+    with_security_headers(routes, config.tls.hsts)
+}
+
+/// Whether the server is well, for whoever asks.
+pub(crate) fn health_routes<S: Clone + Send + Sync + 'static>(hub: &Hub) -> Router<S> {
+    Router::new()
+        .route("/health", get(health::health))
+        .route("/healthz", get(health::alive))
+        .route("/readyz", get(health::ready))
+        .with_state(hub.clone())
 }
 
 /// Whose the clients of a host name are.

@@ -1,16 +1,18 @@
 //! The accept loop: a task per HTTP connection, until it is upgraded, answered or too slow.
 //!
-//! Not `axum::serve`: headers have a time limit, a size limit and a count limit; the upgraded socket must be plain
-//! to be taken out; and a full descriptor table pauses accepting instead of spinning. Nobody keeps a connection here without
-//! saying anything, or without listening: each request has a time, and each address a number of connections.
+//! Not `axum::serve`: headers have a time limit, a size limit and a count limit; the upgraded socket is taken out; and a
+//! full descriptor table pauses accepting instead of spinning. Before HTTP come the PROXY protocol and TLS, where they are
+//! configured, each in a task of its own and with a time limit: nothing that a client does or omits there keeps another
+//! from being accepted. Nobody keeps a connection here without saying anything, or without listening: each request has a
+//! time, and each address a number of connections.
 
 use std::convert::Infallible;
+use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use arc_swap::ArcSwap;
 use axum::Router;
 use axum::extract::ConnectInfo;
 use axum::http::{StatusCode, header};
@@ -20,7 +22,8 @@ use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
-use outspoke_hub::{ClientAddress, Hub};
+use outspoke_hub::{ClientCertificate, Hub, Unwrap};
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 use tokio::time::Instant;
@@ -28,6 +31,8 @@ use tower_service::Service as _;
 
 use super::doors::Entered;
 use super::reload::Front;
+use super::sender::{Trusted, proxied};
+use super::tls::{Secured, Tls};
 use crate::config::settings::Server;
 use crate::limits::RESERVED;
 
@@ -62,10 +67,11 @@ impl HeaderLimits {
 #[derive(Debug)]
 pub(super) struct Acceptor {
     pub(super) listener: TcpListener,
-    pub(super) front: Front,
+    pub(super) way: Way,
     pub(super) hub: Hub,
     pub(super) descriptors_max: usize,
     pub(super) stopping: watch::Receiver<bool>,
+    pub(super) in_flight: InFlight,
 }
 
 /// Connections that speak HTTP at the moment.
@@ -99,19 +105,19 @@ impl Drop for Ticket {
 }
 
 impl Acceptor {
-    /// Accepts until told to stop; then closes the listener and gives what is still being answered.
-    pub(super) async fn run(self) -> InFlight {
-        let in_flight = InFlight::default();
+    /// Accepts until told to stop; then closes the listener. What is still being answered goes on.
+    pub(super) async fn run(self) {
+        let in_flight = &self.in_flight;
         let mut stopping = self.stopping.clone();
         loop {
             // Some descriptors stay free, so that health checks and refusals get through when the hub is full.
             let open = self.hub.client_count() + in_flight.count();
             let full = open + RESERVED as usize / 2 >= self.descriptors_max
-                || in_flight.count() >= self.front.doors.max();
+                || in_flight.count() >= self.way.front.doors.max();
             tokio::select! {
                 // Stopping goes first: a flood of connections must not keep the server from it.
                 biased;
-                () = told_to_stop(&mut stopping) => return in_flight,
+                () = told_to_stop(&mut stopping) => return,
                 () = tokio::time::sleep(PAUSE), if full => {}
                 accepted = self.listener.accept(), if !full => match accepted {
                     Ok((stream, peer)) => self.begin(stream, peer, in_flight.ticket()),
@@ -122,63 +128,167 @@ impl Acceptor {
     }
 
     fn begin(&self, stream: TcpStream, peer: SocketAddr, ticket: Ticket) {
-        let Some(entered) = self.front.doors.enter(peer.ip()) else {
-            // Whether it gets that is its own affair: nobody waits for it.
-            let _ = stream.try_write(CROWDED);
-            return;
+        // A trusted proxy comes for many; each of those it speaks for counts once that is known.
+        let entered = match self.way.front.trusted.load().has(peer.ip()) {
+            true => None,
+            false => match self.way.front.doors.enter(peer.ip()) {
+                Some(entered) => Some(entered),
+                None => {
+                    // Whether it gets that is its own affair: nobody waits for it.
+                    let _ = stream.try_write(CROWDED);
+                    return;
+                }
+            },
         };
-        let (routes, limits) = (Arc::clone(&self.front.routes), **self.front.limits.load());
-        tokio::spawn(converse(stream, peer, routes, limits, self.stopping.clone(), (ticket, entered)));
+        let limits = **self.way.front.limits.load();
+        let conversation = Conversation { way: self.way.clone(), limits, entered, _ticket: ticket };
+        tokio::spawn(conversation.hold(stream, peer, self.stopping.clone()));
     }
 
-    async fn pause(&self, error: &std::io::Error) {
+    async fn pause(&self, error: &io::Error) {
         // A connection that was gone before it was accepted is nobody's problem.
-        if error.kind() != std::io::ErrorKind::ConnectionAborted {
+        if error.kind() != io::ErrorKind::ConnectionAborted {
             tracing::warn!(%error, "cannot accept a connection");
             tokio::time::sleep(PAUSE).await;
         }
     }
 }
 
-/// Speaks HTTP on one connection until it ends or is upgraded.
-async fn converse(
-    stream: TcpStream,
-    peer: SocketAddr,
-    routes: Arc<ArcSwap<Router>>,
+/// What connections of a listener go through, and where to. Cheap to clone.
+#[derive(Clone, Debug)]
+pub(super) struct Way {
+    pub(super) front: Front,
+    /// Connections begin with the PROXY protocol.
+    pub(super) proxy_protocol: bool,
+    /// Then comes TLS.
+    pub(super) tls: Option<Tls>,
+}
+
+/// One connection, until it ends or is upgraded.
+struct Conversation {
+    way: Way,
     limits: HeaderLimits,
-    mut stopping: watch::Receiver<bool>,
-    ticket: (Ticket, Entered),
-) {
-    let _ticket = ticket;
-    let mut http = http1::Builder::new();
-    http.timer(TokioTimer::new())
-        .header_read_timeout(limits.timeout)
-        .max_headers(limits.fields_max)
-        .max_buf_size(limits.bytes_max);
-    let (begins, last_began) = watch::channel(Instant::now());
-    let service = service_fn(move |mut request: Request<Incoming>| {
-        begins.send_replace(Instant::now());
-        request.extensions_mut().insert(ConnectInfo(peer));
-        request.extensions_mut().insert(ClientAddress::new(peer.ip()));
-        // Those that hold now: the next request on the same connection may get others.
-        in_time(limits.request_timeout, Router::clone(&routes.load()).call(request))
-    });
-    let connection = http.serve_connection(TokioIo::new(stream), service);
-    let mut connection = std::pin::pin!(connection.with_upgrades());
-    let ended = tokio::select! {
-        ended = connection.as_mut() => ended,
-        () = told_to_stop(&mut stopping) => {
-            connection.as_mut().graceful_shutdown();
-            connection.await
+    /// Held for its drop: its place among those of its address.
+    entered: Option<Entered>,
+    _ticket: Ticket,
+}
+
+impl Conversation {
+    async fn hold(mut self, stream: TcpStream, peer: SocketAddr, mut stopping: watch::Receiver<bool>) {
+        let ended = tokio::select! {
+            // What has not asked for anything yet is owed no answer.
+            biased;
+            () = told_to_stop(&mut stopping) => return,
+            begun = self.introduce(stream, peer) => begun,
+        };
+        let ended = match ended {
+            Ok((Stream::Plain(stream), sender)) => self.serve(stream, sender, stopping).await,
+            Ok((Stream::Tls(secured), sender)) => {
+                let Secured { stream, client } = *secured;
+                let sender = Sender { secure: true, certificate: client, ..sender };
+                self.serve(stream, sender, stopping).await
+            }
+            Err(error) => Err(error.into()),
+        };
+        if let Err(error) = ended {
+            // A client's mistakes and absences are no news; the level is for whoever looks for one.
+            tracing::debug!(error = %error_chain(&*error), "a connection ended early");
         }
-        () = overdue(last_began, limits.request_timeout + limits.timeout) => {
-            tracing::debug!("an HTTP connection ended: its client neither sent nor read in time");
-            return;
+    }
+
+    /// The steps before HTTP.
+    async fn introduce(&mut self, mut stream: TcpStream, peer: SocketAddr) -> io::Result<(Stream, Sender)> {
+        let mut sender = Sender { peer, secure: false, certificate: None };
+        if self.way.proxy_protocol {
+            let trusted = self.way.front.trusted.load();
+            let told = tokio::time::timeout(self.limits.timeout, proxied(&mut stream)).await;
+            match told.map_err(|_| io::Error::from(io::ErrorKind::TimedOut))?? {
+                Some(client) if trusted.has(peer.ip()) => {
+                    let entered = self.way.front.doors.enter(client.ip());
+                    self.entered = Some(entered.ok_or_else(|| {
+                        io::Error::new(io::ErrorKind::QuotaExceeded, "too many connections of this address")
+                    })?);
+                    sender.peer = client;
+                }
+                // A health check, of the proxy's or of this machine's own.
+                None if trusted.has(peer.ip()) || peer.ip().to_canonical().is_loopback() => {}
+                _ => return Err(io::Error::new(io::ErrorKind::PermissionDenied, "not a trusted proxy")),
+            }
         }
-    };
-    if let Err(error) = ended {
-        // A client's mistakes and absences are no news; the level is for whoever looks for one.
-        tracing::debug!(error = %error_chain(&error), "an HTTP connection ended early");
+        match &self.way.tls {
+            None => Ok((Stream::Plain(stream), sender)),
+            Some(tls) => Ok((Stream::Tls(Box::new(tls.accept(stream).await?)), sender)),
+        }
+    }
+
+    /// Speaks HTTP.
+    async fn serve<S>(
+        self,
+        stream: S,
+        sender: Sender,
+        mut stopping: watch::Receiver<bool>,
+    ) -> Result<(), Box<dyn std::error::Error + Send + Sync>>
+    where
+        S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    {
+        let mut http = http1::Builder::new();
+        http.timer(TokioTimer::new())
+            .header_read_timeout(self.limits.timeout)
+            .max_headers(self.limits.fields_max)
+            .max_buf_size(self.limits.bytes_max);
+        let (begins, last_began) = watch::channel(Instant::now());
+        let service = service_fn(|mut request: Request<Incoming>| {
+            begins.send_replace(Instant::now());
+            sender.sign(&mut request, &self.way.front.trusted.load());
+            request.extensions_mut().insert(Unwrap::of::<S>());
+            // Those that hold now: the next request on the same connection may get others.
+            let answer = Router::clone(&self.way.front.routes.load()).call(request);
+            in_time(self.limits.request_timeout, answer)
+        });
+        let connection = http.serve_connection(TokioIo::new(stream), service);
+        let mut connection = std::pin::pin!(connection.with_upgrades());
+        let ended = tokio::select! {
+            ended = connection.as_mut() => ended,
+            () = told_to_stop(&mut stopping) => {
+                connection.as_mut().graceful_shutdown();
+                connection.await
+            }
+            () = overdue(last_began, self.limits.request_timeout + self.limits.timeout) => {
+                tracing::debug!("an HTTP connection ended: its client neither sent nor read in time");
+                return Ok(());
+            }
+        };
+        Ok(ended?)
+    }
+}
+
+/// A connection that is ready for HTTP.
+enum Stream {
+    Plain(TcpStream),
+    Tls(Box<Secured>),
+}
+
+/// What is known of who sends the requests of a connection.
+struct Sender {
+    peer: SocketAddr,
+    secure: bool,
+    certificate: Option<Arc<ClientCertificate>>,
+}
+
+impl Sender {
+    /// Puts it into a request's extensions.
+    fn sign(&self, request: &mut Request<Incoming>, trusted: &Trusted) {
+        let (address, reached) = trusted.sender(self.peer.ip(), self.secure, request.headers());
+        let same = address.ip() == self.peer.ip().to_canonical();
+        // Nobody says the ports of clients behind proxies.
+        let port = if same { self.peer.port() } else { 0 };
+        let extensions = request.extensions_mut();
+        extensions.insert(ConnectInfo(SocketAddr::new(address.ip(), port)));
+        extensions.insert(address);
+        extensions.insert(reached);
+        if let Some(certificate) = &self.certificate {
+            extensions.insert(ClientCertificate::clone(certificate));
+        }
     }
 }
 

@@ -5,14 +5,21 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use outspoke_hub::{
-    CompressionConfig, Durability, HeartbeatConfig, HubConfig, Publishers, RoomClass, RoomClasses, RoomName,
-    SlowClient, TcpConfig, TenantPolicy,
+    CompressionConfig, Durability, HeartbeatConfig, HubConfig, OriginPolicy, Publishers, RoomClass,
+    RoomClasses, RoomName, SlowClient, TcpConfig, TenantPolicy,
 };
 use outspoke_store::Retention;
 
 use crate::config::settings::{self, Direct, Rooms};
 use crate::config::{Config, kind};
 use crate::limits::DescriptorLimit;
+
+/// Which web pages may connect.
+fn origins(settings: &settings::origins::Origins) -> OriginPolicy {
+    let mut policy = OriginPolicy::allowing(settings.allowed.iter().cloned());
+    (policy.null, policy.absent) = (settings.null, settings.absent);
+    policy
+}
 
 /// What the hub is told. Settings were checked one by one and against each other when they were loaded.
 pub(super) fn config(settings: &Config, descriptors: DescriptorLimit) -> anyhow::Result<HubConfig> {
@@ -56,6 +63,7 @@ pub(super) fn config(settings: &Config, descriptors: DescriptorLimit) -> anyhow:
         store_timeout: store.timeout,
         typing_timeout: rooms.typing_timeout,
         analytics: analytics.enabled,
+        origins: origins(&settings.origins),
         // Those of the settings, and those that the HTTP API has put.
         tenants: TenantPolicy::Known,
         tenant_quotas: super::tenants::quotas(tenants),

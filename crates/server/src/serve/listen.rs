@@ -6,16 +6,16 @@ use std::net::SocketAddr;
 use socket2::{Domain, Protocol, Socket, Type};
 use tokio::net::TcpListener;
 
+use crate::config::ListenAddr;
 use crate::config::Source;
 use crate::config::settings::Server;
 use crate::startup::StartError;
 
-/// Binds the configured address, or the first of its addresses that works.
+/// Binds an address, or the first of its addresses that works, with the options that `server` has for sockets.
 ///
 /// # Errors
 /// Why none works, told with what the operator can do.
-pub(super) fn bind(server: &Server, setting: Source) -> Result<TcpListener, StartError> {
-    let addr = &server.addr;
+pub(super) fn bind(addr: &ListenAddr, server: &Server, setting: Source) -> Result<TcpListener, StartError> {
     let candidates =
         addr.socket_addrs().map_err(|error| StartError::resolve(addr, setting.clone(), error))?;
     let mut last = io::Error::new(io::ErrorKind::NotFound, "the name has no address");

@@ -10,9 +10,12 @@ mod cluster;
 mod doors;
 mod hub;
 mod listen;
+mod redirect;
 mod reload;
+mod sender;
 mod signals;
 mod tenants;
+pub mod tls;
 
 use std::sync::Arc;
 
@@ -66,8 +69,19 @@ async fn serve(
 ) -> anyhow::Result<()> {
     let config = &loaded.config;
     // Before stores and hub: an address in use must not open files nor start threads.
-    let listener = listen::bind(&config.server, loaded.source("server.addr"))?;
+    let certificates = match config.tls.is_on() {
+        true => Some(Arc::new(tls::Certificates::open(&config.tls).map_err(StartError::Tls)?)),
+        false => None,
+    };
+    let listener = listen::bind(&config.server.addr, &config.server, loaded.source("server.addr"))?;
     let bound = listener.local_addr()?;
+    let redirecting = match &config.tls.redirect_addr {
+        Some(addr) => Some(
+            listen::bind(addr, &config.server, crate::config::Source::Default)
+                .context("the listener of tls.redirect_addr")?,
+        ),
+        None => None,
+    };
     // Before the banner: whoever reads it may send the signal at once.
     let mut signals = signals::Signals::listen().context("cannot listen for signals")?;
     let builder = outspoke_hub::Hub::builder().config(hub::config(config, descriptors)?);
@@ -82,27 +96,54 @@ async fn serve(
     hub.tenants_known(config.store.timeout).await;
     let (stop, stopping) = watch::channel(false);
     let (name, kept) = (cluster::name(&config.cluster, bound), http::Kept::default());
-    let front = reload::Front {
-        routes: Arc::new(ArcSwap::from_pointee(http::routes(&hub, config, &name, &kept))),
-        limits: Arc::new(ArcSwap::from_pointee(accept::HeaderLimits::of(&config.server))),
-        doors: Arc::new(doors::Doors::of(config)),
-    };
+    let front = reload::Front::new(http::routes(&hub, config, &name, &kept), config);
     let mut reloader = Reloader::new(sources, loaded.clone());
     reload::hub_parts(&mut reloader, &hub, descriptors);
     reload::access_part(&mut reloader, access);
+    if let Some(certificates) = &certificates {
+        reload::certificates_part(&mut reloader, certificates);
+    }
     reload::front_parts(&mut reloader, &front, &hub, &name, &kept);
     reload::log_part(&mut reloader, logging);
     let reloader = Arc::new(reloader);
     kept.reload.set(&reloader);
-    let acceptor = accept::Acceptor {
-        listener,
-        front,
-        hub: hub.clone(),
-        descriptors_max: usize::try_from(descriptors.soft).unwrap_or(usize::MAX),
-        stopping,
+    let in_flight = accept::InFlight::default();
+    let accept = |listener, way| {
+        let acceptor = accept::Acceptor {
+            listener,
+            way,
+            hub: hub.clone(),
+            descriptors_max: usize::try_from(descriptors.soft).unwrap_or(usize::MAX),
+            stopping: stopping.clone(),
+            in_flight: in_flight.clone(),
+        };
+        tokio::spawn(acceptor.run())
     };
+    let way = accept::Way {
+        front: front.clone(),
+        proxy_protocol: config.server.proxy_protocol,
+        tls: certificates.as_ref().map(|certificates| tls::Tls::new(Arc::clone(certificates), &config.tls)),
+    };
+    let mut accepting = vec![accept(listener, way)];
+    if let Some((listener, certificates)) = redirecting.zip(certificates.as_ref()) {
+        let redirect = redirect::Redirect {
+            host: Some(config.tls.redirect_host.clone()).filter(|host| !host.is_empty()),
+            port: bound.port(),
+            certificates: Arc::clone(certificates),
+        };
+        tracing::info!(address = %listener.local_addr()?, "sending http to https");
+        let front = reload::Front {
+            routes: Arc::new(ArcSwap::from_pointee(redirect::routes(&hub, redirect))),
+            ..front.clone()
+        };
+        let way = accept::Way { front, proxy_protocol: config.server.proxy_protocol, tls: None };
+        accepting.push(accept(listener, way));
+    }
+    if let Some(certificates) = &certificates {
+        let watching = tls::watch(Arc::clone(certificates), config.tls.reload_interval, stopping.clone());
+        tokio::spawn(watching);
+    }
     let watching = tokio::spawn(Watch::new(Arc::clone(&reloader)).run());
-    let accepting = tokio::spawn(acceptor.run());
     Banner {
         loaded,
         bound,
@@ -132,8 +173,10 @@ async fn serve(
         std::process::exit(signals::SECOND_SIGNAL);
     });
     let _ = stop.send(true);
-    // Closes the listener; requests in flight go on.
-    let in_flight = accepting.await.context("the accept loop failed")?;
+    // Closes the listeners; requests in flight go on.
+    for accepting in accepting {
+        accepting.await.context("the accept loop failed")?;
+    }
     let all_gone = hub.shutdown(patience).await;
     drop(tokio::time::timeout(std::time::Duration::from_secs(1), in_flight.all_answered()).await);
     if all_gone {

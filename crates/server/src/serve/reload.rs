@@ -12,6 +12,8 @@ use outspoke_hub::{Hub, HubConfig};
 
 use super::accept::HeaderLimits;
 use super::doors::{self, Doors};
+use super::sender::Trusted;
+use super::tls::Certificates;
 use super::{auth, hub, tenants};
 use crate::config::{Config, Loaded};
 use crate::http;
@@ -19,6 +21,7 @@ use crate::limits::DescriptorLimit;
 use crate::logging::{Filters, Logging};
 use crate::reload::Reloader;
 use crate::reload::part::Step;
+use crate::startup::StartError;
 
 /// What the accept loop looks at for each request and connection.
 #[derive(Clone, Debug)]
@@ -26,6 +29,39 @@ pub(super) struct Front {
     pub(super) routes: Arc<ArcSwap<Router>>,
     pub(super) limits: Arc<ArcSwap<HeaderLimits>>,
     pub(super) doors: Arc<Doors>,
+    /// Who is believed about the addresses of others.
+    pub(super) trusted: Arc<ArcSwap<Trusted>>,
+}
+
+impl Front {
+    pub(super) fn new(routes: Router, config: &Config) -> Self {
+        Self {
+            routes: Arc::new(ArcSwap::from_pointee(routes)),
+            limits: Arc::new(ArcSwap::from_pointee(HeaderLimits::of(&config.server))),
+            doors: Arc::new(Doors::of(config)),
+            trusted: Arc::new(ArcSwap::from_pointee(Trusted::new(&config.server.trusted_proxies))),
+        }
+    }
+}
+
+/// Lets the certificates follow: other files, or the same with other content.
+pub(super) fn certificates_part(reloader: &mut Reloader, certificates: &Arc<Certificates>) {
+    let certificates = Arc::clone(certificates);
+    reloader.part("the certificates", move |next| {
+        let next = next.config.tls.clone();
+        if next.is_on() {
+            Certificates::check(&next).map_err(StartError::Tls)?;
+        }
+        let certificates = Arc::clone(&certificates);
+        Ok(Step::new(move || {
+            let former = certificates.former();
+            // Whether TLS is spoken at all waits for a restart.
+            if next.is_on() {
+                certificates.reload_with(&next).map_err(StartError::Tls)?;
+            }
+            Ok(Box::new(move || certificates.restore(former)))
+        }))
+    });
 }
 
 /// Lets the hub's configuration follow, and its tenants.
@@ -89,6 +125,10 @@ pub(super) fn front_parts(reloader: &mut Reloader, front: &Front, hub: &Hub, nam
     let (routes, hub, name, kept) = (Arc::clone(&front.routes), hub.clone(), name.to_owned(), kept.clone());
     reloader.part("the routes", move |next| {
         Ok(Step::swap(&routes, http::routes(&hub, &next.config, &name, &kept)))
+    });
+    let trusted = Arc::clone(&front.trusted);
+    reloader.part("the trusted proxies", move |next| {
+        Ok(Step::swap(&trusted, Trusted::new(&next.config.server.trusted_proxies)))
     });
     let limits = Arc::clone(&front.limits);
     reloader.part("the limits of headers", move |next| {

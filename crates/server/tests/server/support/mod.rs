@@ -1,6 +1,7 @@
 //! A server for one test: started, talked to, and ended with it.
 
 pub(crate) mod raw;
+pub(crate) mod tls;
 
 use std::net::SocketAddr;
 use std::path::Path;
