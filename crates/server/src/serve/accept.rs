@@ -192,7 +192,7 @@ impl Conversation {
         };
         if let Err(error) = ended {
             // A client's mistakes and absences are no news; the level is for whoever looks for one.
-            tracing::debug!(error = %error_chain(&*error), "a connection ended early");
+            tracing::debug!(error = %error_chain(&*error), "an HTTP connection ended early");
         }
     }
 
