@@ -147,7 +147,9 @@ async fn missed_messages_are_recovered_over_wss() {
 /// What it does not read waits in its outbox, which is bounded, and not in the TLS layer, which is not counted.
 #[tokio::test]
 async fn client_that_does_not_read_is_closed_and_the_others_get_everything() {
-    let (authority, server) = secure_with(|settings| settings.set("limits.outbox_bytes_max", "64KiB")).await;
+    let (authority, server) =
+        secure_with(|settings| settings.set("limits.outbox_bytes_max", "64KiB").set("rate.enabled", "false"))
+            .await;
     let client = authority.client();
     let slow = client.clone().receive_buffer_bytes(4096);
     let mut slow = slow.open(server.addr, "/ws?userId=slow&username=Slow").await;
