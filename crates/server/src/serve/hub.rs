@@ -14,10 +14,11 @@ use crate::config::settings::{self, Direct, Rooms};
 use crate::config::{Config, kind};
 use crate::limits::DescriptorLimit;
 
-/// Which web pages may connect.
-fn origins(settings: &settings::origins::Origins) -> OriginPolicy {
-    let mut policy = OriginPolicy::allowing(settings.allowed.iter().cloned());
-    (policy.null, policy.absent) = (settings.null, settings.absent);
+/// Which web pages may connect: those that may with a cookie may at all.
+fn origins(settings: &Config) -> OriginPolicy {
+    let with_cookie = settings.auth.cookie_origins.iter().filter_map(|origin| origin.parse().ok());
+    let mut policy = OriginPolicy::allowing(settings.origins.allowed.iter().cloned().chain(with_cookie));
+    (policy.null, policy.absent) = (settings.origins.null, settings.origins.absent);
     policy
 }
 
@@ -63,7 +64,7 @@ pub(super) fn config(settings: &Config, descriptors: DescriptorLimit) -> anyhow:
         store_timeout: store.timeout,
         typing_timeout: rooms.typing_timeout,
         analytics: analytics.enabled,
-        origins: origins(&settings.origins),
+        origins: origins(settings),
         // Those of the settings, and those that the HTTP API has put.
         tenants: TenantPolicy::Known,
         tenant_quotas: super::tenants::quotas(tenants),
