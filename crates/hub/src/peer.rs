@@ -105,7 +105,10 @@ impl ClientCertificate {
 /// A request extension for servers whose streams are not plain TCP: `Unwrap::of::<TlsStream<TcpStream>>()` where hyper
 /// was given a `TokioIo<TlsStream<TcpStream>>`. Without it such a connection keeps what hyper has for it.
 #[derive(Clone, Copy)]
-pub struct Unwrap(fn(Upgraded) -> Result<(Box<dyn Stream>, Bytes), Upgraded>);
+pub struct Unwrap(fn(Upgraded) -> Taken);
+
+/// The stream and what was read of it already, or what was given if that is another stream.
+type Taken = Result<(Box<dyn Stream>, Bytes), Upgraded>;
 
 /// Any stream.
 pub(crate) trait Stream: AsyncRead + AsyncWrite + Unpin + Send {}
@@ -122,8 +125,8 @@ impl Unwrap {
         })
     }
 
-    /// The stream and what was read of it already, or what it was given if that is another stream.
-    pub(crate) fn apply(self, upgraded: Upgraded) -> Result<(Box<dyn Stream>, Bytes), Upgraded> {
+    /// Takes it.
+    pub(crate) fn apply(self, upgraded: Upgraded) -> Taken {
         (self.0)(upgraded)
     }
 }

@@ -134,8 +134,8 @@ pub(super) fn of_client(der: &CertificateDer<'_>) -> Option<ClientCertificate> {
     let certificate = Certificate::from_der(der).ok()?;
     let subject = &certificate.tbs_certificate.subject;
     let names = Names::of(&certificate);
-    let attributes = subject.0.iter().flat_map(|attributes| attributes.0.iter());
-    let common_name = attributes.filter(|attribute| attribute.oid == COMMON_NAME).last();
+    let mut attributes = subject.0.iter().flat_map(|attributes| attributes.0.iter());
+    let common_name = attributes.rfind(|attribute| attribute.oid == COMMON_NAME);
     let mut known = ClientCertificate::of(subject.to_string());
     known.common_name =
         common_name.and_then(|name| std::str::from_utf8(name.value.value()).ok()).map(str::to_owned);
