@@ -5,7 +5,7 @@
  */
 import { effect } from './reactive.js';
 import { append, byId, h } from './dom.js';
-import { Connection } from './connection.js';
+import { Connection, SIGN_IN_AGAIN } from './connection.js';
 import { Chat, nameProblem } from './chat.js';
 import { Announcer } from './announcer.js';
 import { timeline } from './timeline.js';
@@ -67,13 +67,32 @@ const env = {
   clearTimeout: (timer) => clearTimeout(/** @type {number} */ (timer)),
 };
 
-/** @param {string} name @param {string} device */
+/** Where to connect. A token says who one is; without one the address does. @param {string | null} name @param {string} device */
 function address(name, device) {
   const url = new URL('ws', document.baseURI);
   url.protocol = url.protocol === 'https:' ? 'wss:' : 'ws:';
   url.hash = '';
-  url.search = new URLSearchParams({ userId: userId(), username: name, device }).toString();
+  url.search = new URLSearchParams(name === null ? { device } : { userId: userId(), username: name, device }).toString();
   return url.href;
+}
+
+/** Whether the server believes names. When it cannot be asked, connecting will tell. */
+async function isOpen() {
+  try {
+    const answer = await fetch('health', { cache: 'no-store', credentials: 'omit' });
+    return (await answer.json()).open !== false;
+  } catch {
+    return true;
+  }
+}
+
+/** A link may bring a token (`#token=...`): it is taken out of the address at once, so that it is in no history. */
+function tokenInAddress() {
+  const token = /^#token=(.+)$/u.exec(location.hash)?.[1];
+  if (!token) return;
+  tab('token', decodeURIComponent(token));
+  tab('joined', '1');
+  history.replaceState(null, '', location.pathname + location.search);
 }
 
 function roomInAddress() {
@@ -91,36 +110,48 @@ function setTheme(theme) {
   else document.documentElement.dataset.theme = theme;
 }
 
-function join() {
+/**
+ * Asks who one is: for a name, or for a token where the server believes no names.
+ * @param {{ open: boolean, problem?: string }} how
+ */
+function join({ open, problem = '' }) {
   const form = byId('join');
-  const input = /** @type {HTMLInputElement} */ (byId('name'));
-  const problem = byId('name-problem');
-  input.value ||= browser('name') ?? '';
+  const asked = open ? 'name' : 'token';
+  const input = /** @type {HTMLInputElement} */ (byId(asked));
+  for (const what of ['name', 'token']) {
+    for (const part of ['part', 'hint']) byId(`${what}-${part}`).hidden = what !== asked;
+  }
+  if (open) input.value ||= browser('name') ?? '';
   document.documentElement.dataset.view = 'join';
   input.focus();
   input.select();
   const complain = (/** @type {string} */ text) => {
-    problem.textContent = text;
+    byId(`${asked}-problem`).textContent = text;
     input.setAttribute('aria-invalid', text ? 'true' : 'false');
   };
+  complain(problem);
   input.addEventListener('input', () => complain(''));
   form.addEventListener('submit', (event) => {
     event.preventDefault();
-    const name = input.value.trim().replace(/\s+/gu, ' ');
-    const wrong = nameProblem(name);
+    const said = input.value.trim().replace(/\s+/gu, ' ');
+    const wrong = open ? nameProblem(said) : said ? '' : 'Please enter a token.';
     complain(wrong);
     if (wrong) return input.focus();
-    browser('name', name);
+    if (open) browser('name', said);
+    else tab('token', said);
+    input.value = open ? said : '';
     tab('joined', '1');
-    enter(name);
+    enter(open ? said : null);
   });
 }
 
-/** @param {string} name */
+/** @param {string | null} name without one the tab has a token */
 function enter(name) {
   const device = deviceId();
-  const connection = new Connection(() => address(name, device), env);
-  const chat = new Chat(connection, { userId: userId(), name }, randomId);
+  const token = () => (name === null ? tab('token') : null);
+  const connection = new Connection(() => address(name, device), env, token);
+  if (name === null) askAgainWhenRefused(connection);
+  const chat = new Chat(connection, { userId: name === null ? '' : userId(), name: name ?? '' }, randomId);
   const goTo = () => chat.open(roomInAddress() || chat.home.peek());
   addEventListener('hashchange', goTo);
   goTo();
@@ -131,6 +162,18 @@ function enter(name) {
   byId('message').focus();
 }
 
+/** A token that is not accepted, or not any more, is forgotten, and the page begins anew. @param {Connection} connection */
+function askAgainWhenRefused(connection) {
+  effect(() => {
+    const state = connection.state.value;
+    if (state.status !== 'closed' || !SIGN_IN_AGAIN.includes(state.code)) return;
+    tab('token', null);
+    tab('joined', null);
+    tab('problem', `The server did not accept the token: ${state.reason || 'ask for another one'}.`);
+    location.reload();
+  });
+}
+
 /** @param {Chat} chat */
 function show(chat) {
   const keysHelp = help();
@@ -139,6 +182,7 @@ function show(chat) {
     goTo: (room) => { location.hash = encodeURIComponent(room); },
     signOut: () => {
       tab('joined', null);
+      tab('token', null);
       chat.connection.close();
       location.reload();
     },
@@ -218,6 +262,13 @@ function nextPart(step) {
   parts[(Math.max(here, 0) + step + parts.length) % parts.length]?.focus();
 }
 
-const remembered = browser('name');
-if (tab('joined') && remembered && !nameProblem(remembered)) enter(remembered);
-else join();
+async function begin() {
+  const remembered = browser('name');
+  tokenInAddress();
+  if (tab('joined') && tab('token')) return enter(null);
+  if (tab('joined') && remembered && !nameProblem(remembered)) return enter(remembered);
+  const problem = tab('problem') ?? '';
+  tab('problem', null);
+  join({ open: await isOpen(), problem });
+}
+await begin();

@@ -5,6 +5,7 @@ export class FakeSocket {
   bufferedAmount = 0;
   sent = [];
   closedWith = null;
+  onopen = null;
   onmessage = null;
   onclose = null;
   onerror = null;

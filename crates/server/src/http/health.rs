@@ -15,10 +15,14 @@ use serde::Serialize;
 struct Health {
     status: &'static str,
     clients: usize,
+    /// Whether clients are believed who they say they are: the page asks for a name then, and for a token otherwise.
+    open: bool,
 }
 
 pub(super) async fn health(State(hub): State<Hub>) -> impl IntoResponse {
-    ([(CACHE_CONTROL, "no-store")], Json(Health { status: "ok", clients: hub.client_count() }))
+    let health =
+        Health { status: "ok", clients: hub.client_count(), open: hub.authenticator().is_open() };
+    ([(CACHE_CONTROL, "no-store")], Json(health))
 }
 
 pub(super) async fn alive() -> impl IntoResponse {
