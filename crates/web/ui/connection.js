@@ -35,9 +35,6 @@ export const TIMES = Object.freeze({
 /** Beyond this the socket is only filling memory; what is not sent stays in the outbox. */
 const BUFFERED_MAX = 1 << 20;
 
-/** Close codes that ask for another credential: not accepted, revoked. */
-export const SIGN_IN_AGAIN = Object.freeze([4503, 4504]);
-
 /** Whether a close code says "stay away": coming back the same way would end the same way. @param {number} code */
 export function isTerminal(code) {
   return (code >= 4500 && code <= 4999) || code === 1000 || code === 1002 || code === 1007 || code === 1009;
@@ -82,11 +79,10 @@ export class Connection {
   #timer = null;
   #timerDue = 0;
 
-  /** @param {() => string} url @param {Env} env @param {() => string | null} [token] what to say first on each socket, if anything */
-  constructor(url, env, token = () => null) {
+  /** @param {() => string} url @param {Env} env */
+  constructor(url, env) {
     this.url = url;
     this.env = env;
-    this.token = token;
   }
 
   /** Connects now, whatever the state; a wait in progress ends. */
@@ -157,10 +153,6 @@ export class Connection {
       return this.#wait('unreachable');
     }
     this.#socket = socket;
-    socket.onopen = () => {
-      const token = this.token();
-      if (token !== null) socket.send(JSON.stringify(/** @type {ClientRequest} */ ({ type: 'auth', token })));
-    };
     socket.onmessage = ({ data }) => this.#heard(data);
     socket.onclose = ({ code, reason }) => this.#closed(code, reason);
     this.#arm(TIMES.connect, () => this.#drop('unreachable'));
@@ -259,7 +251,6 @@ export class Connection {
     this.#probe = null;
     this.#disarm();
     if (!socket) return;
-    socket.onopen = null;
     socket.onmessage = null;
     socket.onclose = null;
     try { socket.close(code); } catch { /* it was never open */ }

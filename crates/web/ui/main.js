@@ -5,7 +5,7 @@
  */
 import { effect } from './reactive.js';
 import { append, byId, h } from './dom.js';
-import { Connection, SIGN_IN_AGAIN } from './connection.js';
+import { Connection } from './connection.js';
 import { Chat, nameProblem } from './chat.js';
 import { Announcer } from './announcer.js';
 import { timeline } from './timeline.js';
@@ -58,14 +58,23 @@ function deviceId() {
   return device;
 }
 
+/** Close codes that say that the credential is not accepted any more. */
+const REVOKED = Object.freeze([4503, 4504]);
+
 /** @type {Env} */
 const env = {
-  open: (url) => /** @type {import('./types.js').Socket} */ (/** @type {unknown} */ (new WebSocket(url))),
+  open: (url) => /** @type {import('./types.js').Socket} */ (/** @type {unknown} */ (new WebSocket(url, subprotocols()))),
   now: () => Date.now(),
   random: () => Math.random(),
   setTimeout: (run, ms) => setTimeout(run, ms),
   clearTimeout: (timer) => clearTimeout(/** @type {number} */ (timer)),
 };
+
+/** A browser can send a token along with the dialect's name, and in no other header. */
+function subprotocols() {
+  const token = tab('token');
+  return token === null ? [] : ['outspoke.v1', `outspoke.bearer.${token}`];
+}
 
 /** Where to connect. A token says who one is; without one the address does. @param {string | null} name @param {string} device */
 function address(name, device) {
@@ -76,13 +85,13 @@ function address(name, device) {
   return url.href;
 }
 
-/** Whether the server believes names. When it cannot be asked, connecting will tell. */
+/** Whether the server believes names; `null`: it cannot be asked. */
 async function isOpen() {
   try {
     const answer = await fetch('health', { cache: 'no-store', credentials: 'omit' });
     return (await answer.json()).open !== false;
   } catch {
-    return true;
+    return null;
   }
 }
 
@@ -148,8 +157,7 @@ function join({ open, problem = '' }) {
 /** @param {string | null} name without one the tab has a token */
 function enter(name) {
   const device = deviceId();
-  const token = () => (name === null ? tab('token') : null);
-  const connection = new Connection(() => address(name, device), env, token);
+  const connection = new Connection(() => address(name, device), env);
   if (name === null) askAgainWhenRefused(connection);
   const chat = new Chat(connection, { userId: name === null ? '' : userId(), name: name ?? '' }, randomId);
   const goTo = () => chat.open(roomInAddress() || chat.home.peek());
@@ -162,15 +170,29 @@ function enter(name) {
   byId('message').focus();
 }
 
-/** A token that is not accepted, or not any more, is forgotten, and the page begins anew. @param {Connection} connection */
+/**
+ * A token that is not accepted, or not any more, is forgotten, and the page begins anew. Browsers do not say why a socket did
+ * not open: a server that answers questions, and will not have us twice, refuses the token.
+ * @param {Connection} connection
+ */
 function askAgainWhenRefused(connection) {
-  effect(() => {
-    const state = connection.state.value;
-    if (state.status !== 'closed' || !SIGN_IN_AGAIN.includes(state.code)) return;
+  let refusals = 0;
+  const again = (/** @type {string} */ why) => {
+    connection.close();
     tab('token', null);
     tab('joined', null);
-    tab('problem', `The server did not accept the token: ${state.reason || 'ask for another one'}.`);
+    tab('problem', why);
     location.reload();
+  };
+  effect(() => {
+    const state = connection.state.value;
+    if (state.status === 'online') refusals = 0;
+    if (state.status === 'closed' && REVOKED.includes(state.code)) again(`This token is not accepted any more: ${state.reason}.`);
+    if (state.status !== 'offline' || state.cause !== 'unreachable') return;
+    void isOpen().then((open) => {
+      if (open === false) refusals += 1;
+      if (refusals === 2) again('The server did not let this token in. Ask for another one.');
+    });
   });
 }
 
@@ -269,6 +291,6 @@ async function begin() {
   if (tab('joined') && remembered && !nameProblem(remembered)) return enter(remembered);
   const problem = tab('problem') ?? '';
   tab('problem', null);
-  join({ open: await isOpen(), problem });
+  join({ open: (await isOpen()) ?? true, problem });
 }
 await begin();

@@ -27,8 +27,7 @@ export type ServerEvent =
 export type ClientRequest =
   | { type: 'chat'; id: string; room: string; content: string }
   | { type: 'subscribe' | 'unsubscribe'; id: string; room: string }
-  | { type: 'ping'; id: string }
-  | { type: 'auth'; token: string };
+  | { type: 'ping'; id: string };
 
 /** Why there is no connection: the browser has no network, nothing was heard, the server closed it, or it cannot be reached. */
 export type Cause = 'network' | 'silence' | 'server' | 'unreachable';
@@ -42,7 +41,6 @@ export type ConnectionState =
 export interface Socket {
   readonly readyState: number;
   readonly bufferedAmount: number;
-  onopen: (() => void) | null;
   onmessage: ((event: { data: unknown }) => void) | null;
   onclose: ((event: { code: number; reason: string }) => void) | null;
   onerror: ((event: unknown) => void) | null;

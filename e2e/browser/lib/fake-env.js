@@ -5,7 +5,6 @@ export class FakeSocket {
   bufferedAmount = 0;
   sent = [];
   closedWith = null;
-  onopen = null;
   onmessage = null;
   onclose = null;
   onerror = null;

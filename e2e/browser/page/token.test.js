@@ -52,7 +52,7 @@ test('the token is in no address and in no lasting storage, and a reload goes on
 test('a token that is not accepted is told in words next to its field, and another one can be shown', scene(here, async ({ visit }) => {
   const ida = await visit();
   await show(ida, token({ sub: 'ida' }, 'another secret that is as long as the right one is'));
-  await ida.page.getByRole('alert').filter({ hasText: 'did not accept the token' }).waitFor();
+  await ida.page.getByRole('alert').filter({ hasText: 'did not let this token in' }).waitFor();
   await ida.mustBeAccessible('asked for a token again');
   await show(ida, token({ sub: 'ida', name: 'Ida' }));
   await ida.online();

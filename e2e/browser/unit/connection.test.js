@@ -301,21 +301,3 @@ test('frames that are no events are ignored', () => {
   for (const data of ['', 'x', '1', 'null', '[]', '{}', '{"type":1}', new ArrayBuffer(2)]) assert.equal(decode(data), null);
   assert.deepEqual(decode('{"type":"pong"}'), { type: 'pong' });
 });
-
-test('a token is the first thing said on each socket, and nothing is sent without one', () => {
-  const env = new FakeEnv();
-  const tokens = ['first', 'second'];
-  const connection = new Connection(() => 'ws://hub/ws', env, () => tokens.shift() ?? null);
-  connection.connect();
-  env.socket.onopen();
-  assert.deepEqual(env.socket.sent, [{ type: 'auth', token: 'first' }]);
-  env.socket.welcome();
-  env.socket.end(4004, 'credential expired');
-  env.advance(3_000);
-  env.socket.onopen();
-  assert.deepEqual(env.socket.sent, [{ type: 'auth', token: 'second' }]);
-  env.socket.end(1006);
-  env.advance(3_000);
-  env.socket.onopen();
-  assert.deepEqual(env.socket.sent, []);
-});
