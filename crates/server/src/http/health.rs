@@ -20,8 +20,7 @@ struct Health {
 }
 
 pub(super) async fn health(State(hub): State<Hub>) -> impl IntoResponse {
-    let health =
-        Health { status: "ok", clients: hub.client_count(), open: hub.authenticator().is_open() };
+    let health = Health { status: "ok", clients: hub.client_count(), open: hub.authenticator().is_open() };
     ([(CACHE_CONTROL, "no-store")], Json(health))
 }
 
