@@ -119,38 +119,42 @@ function setTheme(theme) {
   else document.documentElement.dataset.theme = theme;
 }
 
-/**
- * Asks who one is: for a name, or for a token where the server believes no names.
- * @param {{ open: boolean, problem?: string }} how
- */
-function join({ open, problem = '' }) {
-  const form = byId('join');
-  const asked = open ? 'name' : 'token';
-  const input = /** @type {HTMLInputElement} */ (byId(asked));
-  for (const what of ['name', 'token']) {
-    for (const part of ['part', 'hint']) byId(`${what}-${part}`).hidden = what !== asked;
-  }
-  if (open) input.value ||= browser('name') ?? '';
-  document.documentElement.dataset.view = 'join';
-  input.focus();
-  input.select();
+/** Asks who one is: for a name, or for a token once the server says that it believes no names. @param {string} problem */
+function join(problem) {
+  let asked = 'name';
+  const input = () => /** @type {HTMLInputElement} */ (byId(asked));
   const complain = (/** @type {string} */ text) => {
     byId(`${asked}-problem`).textContent = text;
-    input.setAttribute('aria-invalid', text ? 'true' : 'false');
+    input().setAttribute('aria-invalid', text ? 'true' : 'false');
   };
+  const ask = (/** @type {string} */ what) => {
+    asked = what;
+    for (const other of ['name', 'token']) {
+      for (const part of ['part', 'hint']) byId(`${other}-${part}`).hidden = other !== what;
+    }
+    input().addEventListener('input', () => complain(''));
+    input().focus();
+    input().select();
+  };
+  /** @type {HTMLInputElement} */ (byId('name')).value ||= browser('name') ?? '';
+  document.documentElement.dataset.view = 'join';
+  ask(problem ? 'token' : 'name');
   complain(problem);
-  input.addEventListener('input', () => complain(''));
-  form.addEventListener('submit', (event) => {
+  if (!problem) void isOpen().then((open) => { if (open === false) ask('token'); });
+  byId('join').addEventListener('submit', (event) => {
     event.preventDefault();
-    const said = input.value.trim().replace(/\s+/gu, ' ');
-    const wrong = open ? nameProblem(said) : said ? '' : 'Please enter a token.';
+    const said = input().value.trim().replace(/\s+/gu, ' ');
+    const wrong = asked === 'name' ? nameProblem(said) : said ? '' : 'Please enter a token.';
     complain(wrong);
-    if (wrong) return input.focus();
-    if (open) browser('name', said);
-    else tab('token', said);
-    input.value = open ? said : '';
+    if (wrong) return input().focus();
     tab('joined', '1');
-    enter(open ? said : null);
+    if (asked === 'name') {
+      browser('name', said);
+      return enter(said);
+    }
+    tab('token', said);
+    input().value = '';
+    enter(null);
   });
 }
 
@@ -284,13 +288,13 @@ function nextPart(step) {
   parts[(Math.max(here, 0) + step + parts.length) % parts.length]?.focus();
 }
 
-async function begin() {
+function begin() {
   const remembered = browser('name');
   tokenInAddress();
   if (tab('joined') && tab('token')) return enter(null);
   if (tab('joined') && remembered && !nameProblem(remembered)) return enter(remembered);
   const problem = tab('problem') ?? '';
   tab('problem', null);
-  join({ open: (await isOpen()) ?? true, problem });
+  join(problem);
 }
-await begin();
+begin();
