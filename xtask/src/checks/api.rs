@@ -16,8 +16,14 @@ use crate::step::{Log, minutes};
 use crate::wrapper;
 
 /// The crates that other people build on.
-const LIBRARIES: [&str; 5] =
-    ["outspoke-bus", "outspoke-hub", "outspoke-protocol", "outspoke-store", "outspoke-websocket"];
+const LIBRARIES: [&str; 6] = [
+    "outspoke-auth",
+    "outspoke-bus",
+    "outspoke-hub",
+    "outspoke-protocol",
+    "outspoke-store",
+    "outspoke-websocket",
+];
 
 /// Compares each library with its record.
 pub(super) fn run(ctx: &Context) -> Result<Notes> {
