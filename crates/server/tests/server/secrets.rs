@@ -3,12 +3,14 @@
 //! What is searched: both log formats at the most talkative level, standard output and error, heads and bodies of HTTP answers,
 //! frames, the command line's own words. A mark counts as found in any of the forms in which it could hide.
 
+mod credentials;
+
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::time::Duration;
 
 use outspoke_testkit::services::{Etcd, Nats, Redis};
-use outspoke_testkit::{Received, Refused, Signal, exchange};
+use outspoke_testkit::{Received, Refused, Signal, TcpClient, exchange};
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::process::Command;
@@ -26,12 +28,13 @@ impl Evidence {
     /// A secret of a kind that every setting takes.
     fn mark(&mut self, what: &str) -> String {
         let mark = format!("m4rk{}x{}", self.marks.len(), fastrand::u64(1 << 60..));
-        self.marks.insert(what.to_owned(), mark.clone());
+        self.known(what, &mark);
         mark
     }
 
+    /// A secret that somebody else made.
     fn known(&mut self, what: &str, secret: &str) {
-        self.marks.insert(what.to_owned(), secret.to_owned());
+        self.marks.insert(format!("{what} ({})", self.marks.len()), secret.to_owned());
     }
 
     fn said(&mut self, by: impl Into<String>, text: impl Into<String>) {
@@ -168,8 +171,7 @@ async fn ask_everywhere(evidence: &mut Evidence, server: &Server, mark: &str) {
 }
 
 /// Frames with a credential in them, before and after everything else.
-async fn tell_frames(evidence: &mut Evidence, server: &Server, mark: &str) {
-    let mut client = server.client("teller").await;
+async fn tell_frames(evidence: &mut Evidence, mut client: TcpClient, mark: &str) {
     for frame in [
         json!({ "type": "auth", "token": mark, "id": 1 }),
         json!({ "type": "refresh", "token": mark, "id": 2 }),
@@ -310,7 +312,7 @@ async fn secrets_of_a_server_and_of_its_clients_are_said_nowhere() {
 
         ask_everywhere(&mut evidence, &server, &wrong).await;
         ask_everywhere(&mut evidence, &server, &key).await;
-        tell_frames(&mut evidence, &server, &wrong).await;
+        tell_frames(&mut evidence, server.client("teller").await, &wrong).await;
         look_around(&mut evidence, &server, &key).await;
 
         let env = [("OUTSPOKE_CLUSTER__SECRET", from_env.as_str())];

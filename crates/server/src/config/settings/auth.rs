@@ -173,7 +173,11 @@ block! {
         user: String as Text = required {}
 
         /// The key's hash: sha256: and 64 hexadecimal digits.
-        hash: String as Hash = required { unique: true }
+        hash: String as Hash = required {
+            // By mistake it may be the key itself that is written here.
+            secret: true,
+            unique: true,
+        }
 
         /// The name shown to people. "" is the user's id.
         username: String as Text = "" {}
