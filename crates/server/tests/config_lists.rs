@@ -656,12 +656,15 @@ fn examples_of_lists_load() {
     let mut examples = 0;
     for key in sections().into_iter().flat_map(|section| section.keys) {
         let Some(example) = key.example else { continue };
-        let loaded = Layers::none().set("tenants.enabled", "true").set(key.path, example).load();
+        // What some of them are of no use without.
+        let layers = Layers::none().set("tenants.enabled", "true");
+        let layers = layers.set("tls.certificate", "a.pem").set("tls.key", "a.key");
+        let loaded = layers.set(key.path, example).load();
         assert_eq!(loaded.source(key.path), Source::Flag("--set".into()));
         assert!(loaded.warnings.is_empty(), "{:?}", loaded.warnings);
         examples += 1;
     }
-    assert_eq!(examples, 6);
+    assert_eq!(examples, 7);
 }
 
 #[test]
