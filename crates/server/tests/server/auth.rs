@@ -171,7 +171,7 @@ async fn credentials_come_from_header_subprotocol_cookie_and_query_as_configured
 
 /// Nobody names themselves, nor comes into another tenant, once there is a credential to say who they are.
 #[tokio::test]
-async fn identity_is_the_credentials_and_not_the_querys() {
+async fn identity_is_the_credentials_and_not_the_query_parameter() {
     let server = server().await;
     let good = token(json!({ "name": null }));
     let header = format!("Bearer {good}");
