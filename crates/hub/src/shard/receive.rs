@@ -20,8 +20,9 @@ use super::connection::{Done, Phase, Stall};
 use super::{Key, Shard};
 use crate::stats::count;
 
-/// Reads of one socket per turn: a peer that sends faster must let the others have their turn.
-const READS_PER_TURN: usize = 8;
+/// Reads of one socket per turn: a peer that sends faster must let the others have their turn. Two, because a read of empty
+/// fragments is tens of thousands of frames.
+const READS_PER_TURN: usize = 2;
 
 /// Whether a connection is read further.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
