@@ -107,6 +107,11 @@ pub(crate) fn haproxy() -> Need {
     Need::new(&["haproxy", "/usr/sbin/haproxy"], &["haproxy"], "rust")
 }
 
+/// An authority for certificates.
+pub(crate) fn pebble() -> Need {
+    Need::new(&["pebble"], &["pebble"], "acme")
+}
+
 /// The examiner of TLS servers.
 pub(crate) fn testssl() -> Need {
     Need::new(&["testssl", "testssl.sh"], &["testssl.sh"], "testssl")

@@ -3,6 +3,7 @@
 //! Each closes with one line of counts. A suite that cannot run here has failed, unless it says in a note why that is
 //! allowed and what ran in its place.
 
+mod acme;
 mod api;
 mod browser;
 mod conformance;
@@ -24,7 +25,8 @@ pub(crate) use rust::{COVERAGE_FOLDER, OBJECTS_FILE};
 pub(crate) fn matching(filter: Option<&str>, coverage: bool) -> Vec<Job> {
     let all = all(coverage);
     let Some(filter) = filter else { return all };
-    let named: Vec<Job> = all.into_iter().chain([dynamodb()]).filter(|job| job.name == filter).collect();
+    let named: Vec<Job> =
+        all.into_iter().chain([dynamodb(), acme()]).filter(|job| job.name == filter).collect();
     if named.is_empty() { vec![rust(Some(filter), false)] } else { named }
 }
 
@@ -66,6 +68,11 @@ pub(crate) fn conformance() -> Job {
 /// The store in DynamoDB, on a stand-in.
 fn dynamodb() -> Job {
     Job::tests("dynamodb", dynamodb::run)
+}
+
+/// Certificates from an authority.
+fn acme() -> Job {
+    Job::tests("acme", acme::run)
 }
 
 /// The HTTP API, by schemathesis.

@@ -60,6 +60,17 @@ pub fn run(sources: Sources, loaded: &Loaded, style: Style, logging: &Logging) -
     runtime.block_on(serve(sources, loaded, style, logging, descriptors))
 }
 
+/// Files that an authority is to fill are there from the beginning.
+fn begin_acme(settings: &crate::config::settings::tls::Tls) -> Result<(), StartError> {
+    #[cfg(feature = "acme")]
+    return tls::acme::begin(settings).map_err(StartError::Tls);
+    #[cfg(not(feature = "acme"))]
+    match settings.acme_domains.is_empty() {
+        true => Ok(()),
+        false => Err(StartError::Tls(tls::TlsError::NoAcme)),
+    }
+}
+
 async fn serve(
     sources: Sources,
     loaded: &Loaded,
@@ -69,6 +80,7 @@ async fn serve(
 ) -> anyhow::Result<()> {
     let config = &loaded.config;
     // Before stores and hub: an address in use must not open files nor start threads.
+    begin_acme(&config.tls)?;
     let certificates = match config.tls.is_on() {
         true => Some(Arc::new(tls::Certificates::open(&config.tls).map_err(StartError::Tls)?)),
         false => None,
@@ -125,11 +137,13 @@ async fn serve(
         tls: certificates.as_ref().map(|certificates| tls::Tls::new(Arc::clone(certificates), &config.tls)),
     };
     let mut accepting = vec![accept(listener, way)];
+    let challenges = tls::challenges::Challenges::default();
     if let Some((listener, certificates)) = redirecting.zip(certificates.as_ref()) {
         let redirect = redirect::Redirect {
             host: Some(config.tls.redirect_host.clone()).filter(|host| !host.is_empty()),
             port: bound.port(),
             certificates: Arc::clone(certificates),
+            challenges: challenges.clone(),
         };
         tracing::info!(address = %listener.local_addr()?, "sending http to https");
         let front = reload::Front {
@@ -142,6 +156,11 @@ async fn serve(
     if let Some(certificates) = &certificates {
         let watching = tls::watch(Arc::clone(certificates), config.tls.reload_interval, stopping.clone());
         tokio::spawn(watching);
+        #[cfg(feature = "acme")]
+        if !config.tls.acme_domains.is_empty() {
+            let certificates = Arc::clone(certificates);
+            tokio::spawn(tls::acme::keep(config.tls.clone(), challenges, certificates, stopping.clone()));
+        }
     }
     let watching = tokio::spawn(Watch::new(Arc::clone(&reloader)).run());
     Banner {

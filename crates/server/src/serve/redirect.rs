@@ -6,13 +6,15 @@
 use std::sync::Arc;
 
 use axum::Router;
-use axum::extract::{Request, State};
+use axum::extract::{Path, Request, State};
 use axum::http::header::{CONNECTION, CONTENT_TYPE, HOST, LOCATION, UPGRADE};
 use axum::http::{HeaderMap, HeaderValue, StatusCode, uri};
 use axum::response::{IntoResponse as _, Response};
+use axum::routing::get;
 use outspoke_hub::Hub;
 
 use super::tls::Certificates;
+use super::tls::challenges::Challenges;
 use crate::http;
 
 /// Where requests are sent.
@@ -23,12 +25,27 @@ pub(super) struct Redirect {
     /// The port where TLS is spoken, for hosts that are taken from requests.
     pub(super) port: u16,
     pub(super) certificates: Arc<Certificates>,
+    /// What an authority that gives certificates looks for here.
+    pub(super) challenges: Challenges,
 }
 
 /// Everything that is answered without TLS.
 pub(super) fn routes(hub: &Hub, redirect: Redirect) -> Router {
-    let routes = http::health_routes(hub).fallback(to_https).with_state(redirect);
+    let routes = http::health_routes(hub)
+        .route("/.well-known/acme-challenge/{token}", get(proof))
+        .fallback(to_https)
+        .with_state(redirect);
     http::with_security_headers(routes, std::time::Duration::ZERO)
+}
+
+/// RFC 8555 section 8.3: authorities begin without TLS.
+async fn proof(State(redirect): State<Redirect>, Path(token): Path<String>) -> Response {
+    match redirect.challenges.answer(&token) {
+        Some(proof) => ([(CONTENT_TYPE, "application/octet-stream")], proof).into_response(),
+        None => {
+            refusal(StatusCode::NOT_FOUND, "not_found", "no certificate is being asked for with this token")
+        }
+    }
 }
 
 async fn to_https(State(redirect): State<Redirect>, request: Request) -> Response {

@@ -4,6 +4,8 @@
 
 #![allow(clippy::unwrap_used, clippy::print_stdout)] // What was measured is printed for whoever wants to see it.
 
+#[cfg(feature = "acme")]
+mod acme;
 mod affinity;
 mod api;
 mod auth;

@@ -23,10 +23,41 @@ impl Rules<'_> {
             }
             _ => {}
         }
+        self.acme(config);
         if tls.is_on() {
             self.client_certificates(config);
         } else {
             self.without_tls(config);
+        }
+    }
+
+    fn acme(&mut self, config: &Config) {
+        let tls = &config.tls;
+        if tls.acme_domains.is_empty() {
+            return;
+        }
+        let domains = "tls.acme_domains";
+        let needs = [
+            (
+                "tls.certificate",
+                tls.certificate.is_some(),
+                "set it to the file that the certificate is to be written to",
+            ),
+            ("tls.key", tls.key.is_some(), "set it to the file that the private key is to be written to"),
+            (
+                "tls.redirect_addr",
+                tls.redirect_addr.is_some(),
+                "set it to \":80\", where the authority looks for its proof",
+            ),
+            (
+                "tls.acme_terms_agreed",
+                tls.acme_terms_agreed,
+                "read the authority's terms of service, and set it to true",
+            ),
+        ];
+        for (key, _, hint) in needs.into_iter().filter(|(_, set, _)| !*set) {
+            let what = format!("{} needs {key}", self.named(domains));
+            self.broken(&[domains, key], what, hint);
         }
     }
 

@@ -3,8 +3,9 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use super::auth::Words;
 use crate::config::address::ListenAddr;
-use crate::config::kind::{Address, Count, Form, Kind, Refusal, Text, Time};
+use crate::config::kind::{Address, Count, Flag, Form, Kind, Refusal, Text, Time};
 use crate::config::table::{block, section};
 
 section! {
@@ -36,6 +37,23 @@ section! {
             unit: Some("handshakes"),
             at_limit: Some("further clients wait, no longer than tls.handshake_timeout"),
         }
+
+        /// Host names for which the server gets tls.certificate and tls.key by itself, from an authority that speaks ACME, such as
+        /// Let's Encrypt; it writes those files and renews them. The names must lead here, and their port 80 to
+        /// tls.redirect_addr. Only in builds with the feature acme. [] for none.
+        acme_domains: Vec<String> as Words = "" {}
+
+        /// Address for mail from that authority. "" for none.
+        acme_contact: String as Text = "" {}
+
+        /// The authority's directory.
+        acme_directory: String as Text = "https://acme-v02.api.letsencrypt.org/directory" {}
+
+        /// PEM file with the root by which the directory's own certificate is checked. "" for the system's roots.
+        acme_ca: Option<PathBuf> as FileOrNone = "" {}
+
+        /// Whether you agree to the authority's terms of service; without it you get no certificate.
+        acme_terms_agreed: bool as Flag = "false" {}
 
         /// PEM file with the certificates of the authorities whose client certificates are accepted.
         client_ca: Option<PathBuf> as FileOrNone = "" {}

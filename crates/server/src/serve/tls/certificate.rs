@@ -124,6 +124,12 @@ impl Names {
     }
 }
 
+/// The host names in a certificate.
+#[cfg(feature = "acme")]
+pub(super) fn dns_names(certificate: &Certificate) -> Vec<String> {
+    Names::of(certificate).dns
+}
+
 fn address(bytes: &[u8]) -> Option<IpAddr> {
     let v4 = || <[u8; 4]>::try_from(bytes).ok().map(IpAddr::from);
     v4().or_else(|| <[u8; 16]>::try_from(bytes).ok().map(IpAddr::from))

@@ -55,6 +55,9 @@ pub enum TlsError {
         /// When.
         at: Timestamp,
     },
+    /// This build asks no authority.
+    #[error("tls.acme_domains is set, and this build has no ACME")]
+    NoAcme,
     /// The TLS library takes none of it.
     #[error("TLS cannot be set up: {0}")]
     Setup(String),
@@ -85,6 +88,10 @@ impl TlsError {
                     .to_owned()
             }
             Self::Expired { .. } => "renew it".to_owned(),
+            Self::NoAcme => {
+                "build with `cargo build --release --features acme`, or let another program get the certificates (docs/operating/tls.md)"
+                    .to_owned()
+            }
             Self::Setup(_) => "correct the section tls of the configuration".to_owned(),
         }
     }

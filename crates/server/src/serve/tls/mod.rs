@@ -1,12 +1,15 @@
 //! TLS in process: certificates from files, handshakes bounded in time and number, and new certificates without a restart.
 //!
-//! The accept loop asks [`Tls::accept`] for each connection; whoever reloads the server asks [`Certificates::reload`], and so
+//! The accept loop asks `Tls::accept` for each connection; whoever reloads the server asks `Certificates::reload`, and so
 //! does a task that looks at the files. A new certificate is for new handshakes: connections never notice. Everything that
 //! TLS depends on is one `rustls` configuration, replaced as a whole, so that tickets of sessions that were begun under
 //! other certificates or authorities are worth nothing afterwards. Who a client certificate stands for is the
 //! authenticator's to say.
 
+#[cfg(feature = "acme")]
+pub(super) mod acme;
 mod certificate;
+pub(super) mod challenges;
 mod error;
 mod files;
 

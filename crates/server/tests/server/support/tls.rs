@@ -26,7 +26,7 @@ pub(crate) type TlsClient = WsClient<TlsPipe>;
 
 /// An authority that nobody but the tests trusts.
 pub(crate) struct Authority {
-    issuer: Issuer<'static, KeyPair>,
+    pub(crate) issuer: Issuer<'static, KeyPair>,
     pub(crate) pem: String,
 }
 
