@@ -12,7 +12,7 @@ use crate::error::TokenError;
 use crate::hook::Hook;
 use crate::jwt::JwtVerifier;
 
-/// Decides joins and messages by [tokens for rooms](self) and by asking the application.
+/// Decides joins and messages by tokens for rooms, and by asking the application.
 #[derive(Default)]
 pub struct RoomAuthorizer {
     tokens: Option<JwtVerifier>,

@@ -130,7 +130,8 @@ async fn what_is_wrong_is_said_with_its_cure() {
     hint(off.cluster(&["nodes"], Some(KEY)).await, 1, "set api.enabled to true");
     let nobody = outspoke(&["nodes", "--server", "http://127.0.0.1:1"], &[]).await;
     hint(nobody, 69, "cannot reach 127.0.0.1:1");
-    hint(outspoke(&["nodes", "--server", "https://hub"], &[]).await, 1, "https is not spoken");
+    let encrypted = outspoke(&["nodes", "--server", "https://127.0.0.1:1"], &[]).await;
+    hint(encrypted, 69, "cannot reach 127.0.0.1:1");
     let (code, _, err) = outspoke(&["nodes", "--set", "no.such=1"], &[]).await;
     assert_eq!(code, 78, "{err}");
     let (code, _, _) = outspoke(&["drain"], &[]).await;

@@ -76,7 +76,8 @@ fn certificates(ctx: &Context, log: &Log, folder: &Path) -> Result<()> {
     let key = "-newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes";
     fs::write(
         folder.join("names"),
-        "subjectAltName=DNS:localhost,IP:127.0.0.1\nextendedKeyUsage=serverAuth\n",
+        "subjectAltName=DNS:localhost,IP:127.0.0.1\nextendedKeyUsage=serverAuth\n\
+         crlDistributionPoints=URI:http://localhost/revoked.crl\n",
     )?;
     openssl(&format!("req -x509 {key} -days 90 -subj /CN=authority -keyout ca.key -out ca.pem"))?;
     openssl(&format!("req {key} -subj /CN=localhost -keyout server.key -out server.csr"))?;

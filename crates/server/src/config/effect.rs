@@ -1,6 +1,6 @@
 //! What a changed setting takes to count: nothing, another client, another room, or another start.
 //!
-//! One table, beside the settings: the reference prints it, a [reload](crate::reload) goes by it. A setting that nobody has
+//! One table, beside the settings: the reference prints it, a reload goes by it. A setting that nobody has
 //! decided upon waits for a restart, and is said to.
 
 use std::fmt;

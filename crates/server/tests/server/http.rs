@@ -7,10 +7,10 @@ use crate::support::raw::{Answer, Raw};
 use crate::support::{Server, Settings};
 
 #[tokio::test]
-async fn health_tells_status_and_clients_and_nothing_else() {
+async fn health_tells_status_clients_and_whether_everybody_may_in() {
     let server = Server::start().await;
     let health = server.get("/health").await;
-    assert_eq!((health.status, health.body.as_str()), (200, r#"{"status":"ok","clients":0}"#));
+    assert_eq!((health.status, health.body.as_str()), (200, r#"{"status":"ok","clients":0,"open":true}"#));
     assert_eq!(health.headers["content-type"], "application/json");
     assert_eq!(health.headers["cache-control"], "no-store");
     let _lobby = server.in_lobby("ann").await;

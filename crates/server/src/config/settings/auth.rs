@@ -34,7 +34,7 @@ section! {
         /// pages from cookie_origins. Empty: none.
         cookie: String as Text = "" {}
 
-        /// Origins of the pages from which the cookie counts, each exactly as browsers send it: https://chat.example.com.
+        /// Origins of the pages from which the cookie counts, each exactly as browsers send it: `https://chat.example.com`.
         cookie_origins: Vec<String> as Words = "" {}
 
         /// Take credentials from the query of the address (?token=CREDENTIAL). Addresses end up in logs of proxies and in

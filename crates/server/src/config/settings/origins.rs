@@ -10,8 +10,8 @@ section! {
     /// Which web pages may connect and use the HTTP API. Pages of the address that they connect to always may; see
     /// docs/operating/origins.md.
     Origins at "origins" {
-        /// Origins of other pages that may, each exactly as browsers send it: https://app.example, with :port if it is not
-        /// the usual one.
+        /// Origins of other pages that may, each exactly as browsers send it: `https://app.example`, with :port if it
+        /// is not the usual one.
         allowed: Vec<Origin> as OriginList = "" {}
 
         /// Let pages connect that have no origin (Origin: null): files, and sandboxed frames of any site.
