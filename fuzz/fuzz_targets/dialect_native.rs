@@ -4,12 +4,15 @@
 
 use libfuzzer_sys::fuzz_target;
 use outspoke_protocol::Payload;
-use outspoke_protocol::dialects::native::Native;
+use outspoke_protocol::dialects::native::{Native, NativeBinary};
 
 #[path = "../../crates/protocol/tests/checks/mod.rs"]
 mod checks;
 
-fuzz_target!(|data: &[u8]| match std::str::from_utf8(data) {
-    Ok(text) => checks::check_frame(&Native, Payload::Text(text)),
-    Err(_) => checks::check_frame(&Native, Payload::Binary(data)),
+fuzz_target!(|data: &[u8]| {
+    match std::str::from_utf8(data) {
+        Ok(text) => checks::check_frame(&Native, Payload::Text(text)),
+        Err(_) => checks::check_frame(&Native, Payload::Binary(data)),
+    }
+    checks::check_frame(&NativeBinary, Payload::Binary(data));
 });

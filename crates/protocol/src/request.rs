@@ -57,7 +57,7 @@ pub enum Command<'a> {
     Publish {
         /// The room's name, unchecked; `None` for the room the client was put in at connect.
         room: Option<Cow<'a, str>>,
-        /// `Chat` or `Data`.
+        /// `Chat`, `Data` or `Custom`.
         kind: Kind,
         /// What to say.
         body: BodyRef<'a>,
@@ -68,7 +68,7 @@ pub enum Command<'a> {
     Direct {
         /// The user, unchecked.
         to: Cow<'a, str>,
-        /// `Chat` or `Data`.
+        /// `Chat`, `Data` or `Custom`.
         kind: Kind,
         /// What to say.
         body: BodyRef<'a>,

@@ -107,6 +107,35 @@ fn request_idempotency_key_has_1_to_64_bytes() {
 }
 
 #[test]
+fn request_publish_and_direct_name_their_own_sort_of_message() {
+    check(
+        "publish",
+        r#"{"room":"a","data":1,"event":"process_output"}"#,
+        r#"Publish { room: Some("a"), kind: Custom("process_output"), body: Json(RawValue(1)), key: None }"#,
+    );
+    check(
+        "direct",
+        r#"{"to":"bob","data":1,"event":"a.b:c-d"}"#,
+        r#"Direct { to: "bob", kind: Custom("a.b:c-d"), body: Json(RawValue(1)), key: None }"#,
+    );
+    check(
+        "chat",
+        r#"{"content":"a","event":7}"#,
+        r#"Publish { room: None, kind: Chat, body: Text("a"), key: None }"#,
+    );
+    let taken =
+        ["chat", "publish", "join", "leave", "ping", "typing", "auth", "seen", "message", "system", "ack"];
+    for name in taken {
+        refuse("publish", &format!(r#"{{"data":1,"event":"{name}"}}"#), "the protocol's own");
+        refuse("direct", &format!(r#"{{"to":"bob","data":1,"event":"{name}"}}"#), "the protocol's own");
+    }
+    for name in ["", "a b", "é", &"x".repeat(65)] {
+        refuse("publish", &format!(r#"{{"data":1,"event":"{name}"}}"#), "1 to 64 letters");
+    }
+    refuse("publish", r#"{"data":1,"event":7}"#, "`event` must be a string");
+}
+
+#[test]
 fn request_direct_has_an_addressee_and_one_body() {
     check(
         "direct",

@@ -50,6 +50,7 @@ impl Shard {
         self.may(key, Action::Publish, room)?;
         let client = Arc::clone(&self.connections[key.slot as usize].client);
         check_size(room, &body)?;
+        self.check_kind(&kind)?;
         if matches!(kind, Kind::Chat | Kind::Action) {
             self.check_chat(&client.name(), &body)?;
         }
@@ -62,6 +63,17 @@ impl Shard {
             key: key_of_message,
         };
         self.place(key, id, room, draft)
+    }
+
+    /// What a handler makes of its type, members take for the application's word: nobody gets round it.
+    fn check_kind(&self, kind: &Kind) -> Result<(), Refusal> {
+        match kind {
+            Kind::Custom(name) if self.hub.dispatcher.get(name).is_some() => {
+                let detail = eco_format!("{name:?} has a handler of its own: send it as a request's type");
+                Err(Refusal::new(ErrorCode::BadRequest, detail))
+            }
+            _ => Ok(()),
+        }
     }
 
     /// Whether messages are accepted.

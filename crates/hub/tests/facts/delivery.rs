@@ -2,9 +2,9 @@
 
 use outspoke_hub::{Attach, Frame, Hub, Identity, Kind};
 use outspoke_testkit::{Received, attach_with, settle};
-use serde_json::json;
+use serde_json::{Value, json};
 
-use crate::support::{hub, member, number_body, offsets, publish, threaded_hub, welcomed};
+use crate::support::{hub, member, number_body, offsets, publish, threaded_hub, user, welcomed};
 
 /// A broadcast that misses somebody is no broadcast (T1).
 #[tokio::test(start_paused = true)]
@@ -141,4 +141,28 @@ async fn hub_counts_clients_and_members() {
     assert_eq!(hub.member_count("nowhere"), 0);
     assert_eq!(hub.clients().len(), 3);
     assert_eq!(hub.stats().connections_opened, 3);
+}
+
+/// Bytes reach those who asked for binary frames as they are, and everybody else as text, in one order.
+#[tokio::test(start_paused = true)]
+async fn bytes_and_texts_mix_in_a_room_of_both_sorts_of_clients() {
+    let hub = hub(|_| {});
+    let mut texts = member(&hub, "a", "x").await;
+    let attach = user("b").speaking("native-binary");
+    let (mut bytes, _) = attach_with(&hub, attach, 64 * 1024);
+    bytes.expect("welcome").await;
+    bytes.join("x").await;
+    settle().await;
+    texts.received();
+    let header = br#"{"type":"publish","id":1,"room":"x","event":"shot"}"#;
+    bytes.send_binary(&[&[0, header.len() as u8], &header[..], b"\x00\xff"].concat()).await;
+    let shot = texts.expect("shot").await;
+    assert_eq!((&shot["base64"], &shot["userId"]), (&json!("AP8="), &json!("b")));
+    assert_eq!(bytes.expect("ack").await["offset"], 1);
+    let Received::Binary(frame) = bytes.next().await else { panic!("no binary frame") };
+    let (header, payload) = frame[2..].split_at(usize::from(u16::from_be_bytes([frame[0], frame[1]])));
+    let header: Value = serde_json::from_slice(header).unwrap();
+    assert_eq!((&header["type"], &header["offset"], payload), (&json!("shot"), &json!(1), &b"\x00\xff"[..]));
+    texts.send(json!({ "type": "publish", "room": "x", "data": 2 })).await;
+    assert_eq!(bytes.expect("message").await["offset"], 2);
 }

@@ -282,3 +282,22 @@ async fn handlers_timers_fire_in_a_shard_that_is_never_idle() {
 async fn slept(client: &mut ScriptedClient) {
     while client.next_but_pings().await.kind() != Some("slept") {}
 }
+
+/// What a handler makes of its type, members take for the application's word.
+#[tokio::test(start_paused = true)]
+async fn type_that_has_a_handler_cannot_be_published_past_it() {
+    let builder = Hub::builder().on("vote", async |_context, _data| Ok(None));
+    let hub = hub_of(builder, |_| {});
+    let mut client = welcomed(&hub, "a").await;
+    client.join("x").await;
+    for (kind, to) in [("publish", json!(null)), ("direct", json!("b"))] {
+        client
+            .send(json!({ "type": kind, "id": 1, "room": "x", "to": to, "event": "vote", "data": 1 }))
+            .await;
+        let error = client.expect("error").await;
+        assert_eq!((&error["error"], &error["id"]), (&json!("bad_request"), &json!(1)));
+        assert!(error["message"].as_str().unwrap().contains("handler of its own"), "{error}");
+    }
+    client.send(json!({ "type": "publish", "room": "x", "event": "poll", "data": 1 })).await;
+    assert_eq!(client.expect("poll").await["data"], 1);
+}

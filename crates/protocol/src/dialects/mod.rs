@@ -8,10 +8,10 @@ pub mod gohub;
 pub mod native;
 mod shared;
 
-pub use shared::SERVER_TYPES;
+pub use shared::{SERVER_TYPES, custom_kind};
 
 /// Every dialect of this crate; the first is what a client gets that names none.
 #[must_use]
 pub fn standard() -> Vec<Arc<dyn Dialect>> {
-    vec![Arc::new(native::Native), Arc::new(gohub::Gohub)]
+    vec![Arc::new(native::Native), Arc::new(gohub::Gohub), Arc::new(native::NativeBinary)]
 }

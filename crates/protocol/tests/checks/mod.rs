@@ -2,10 +2,13 @@
 //!
 //! Depends on nothing but the crate's public face and `serde_json`, which is also the oracle.
 
+use base64::Engine as _;
+use base64::prelude::BASE64_STANDARD;
 use bytes::Bytes;
 use outspoke_protocol::{
-    Amendment, Body, BodyRef, ClientId, Command, Dialect, Epoch, Event, History, Kind, Message, MessageId,
-    Payload, Position, Publisher, Refusal, Request, RequestId, RoomName, Timestamp, UserId, dialects,
+    Amendment, Body, BodyRef, ClientId, Command, Dialect, Epoch, Event, FrameKind, History, Kind, Message,
+    MessageId, Payload, Position, Publisher, Refusal, Request, RequestId, RoomName, Timestamp, UserId,
+    dialects,
 };
 use serde_json::{Value, value::RawValue};
 
@@ -33,20 +36,23 @@ fn check_refusal(dialect: &dyn Dialect, refusal: Refusal) {
 }
 
 fn check_request(dialect: &dyn Dialect, payload: Payload<'_>, request: &Request<'_>) {
-    let Payload::Text(text) = payload else { panic!("a binary frame was read") };
+    let text = match payload {
+        Payload::Text(text) => text,
+        Payload::Binary(frame) => header(frame),
+    };
     check_echo(dialect, &encode(dialect, &Event::Pong { request: request.id.clone() }), request.id.as_ref());
     if let Some(RequestId::Text(id)) = &request.id {
         assert!(id.len() <= 64);
     }
     match &request.command {
         Command::Publish { kind, body, room, key } => {
-            assert!(matches!(kind, Kind::Chat | Kind::Data));
+            check_kind(text, kind);
             check_is_in_frame(text, room.as_deref());
             check_key(text, key.as_deref());
             check_published(kind.clone(), body);
         }
         Command::Direct { to, kind, body, key } => {
-            assert!(matches!(kind, Kind::Chat | Kind::Data));
+            check_kind(text, kind);
             check_is_in_frame(text, Some(to));
             check_key(text, key.as_deref());
             check_published(kind.clone(), body);
@@ -85,6 +91,12 @@ fn check_request(dialect: &dyn Dialect, payload: Payload<'_>, request: &Request<
     }
 }
 
+/// The JSON before the bytes of a binary frame.
+fn header(frame: &[u8]) -> &str {
+    let length = usize::from(u16::from_be_bytes([frame[0], frame[1]]));
+    std::str::from_utf8(&frame[2..2 + length]).expect("what was read is UTF-8")
+}
+
 /// The texts that came out are somewhere in the frame, as another parser reads it.
 fn check_is_in_frame(frame: &str, wanted: Option<&str>) {
     fn has(value: &Value, wanted: &str) -> bool {
@@ -98,6 +110,18 @@ fn check_is_in_frame(frame: &str, wanted: Option<&str>) {
     // Deeper or larger than the oracle reads, in fields that nobody uses, is fine.
     if let (Some(wanted), Ok(value)) = (wanted, serde_json::from_str::<Value>(frame)) {
         assert!(has(&value, wanted), "{wanted:?} is not in {frame}");
+    }
+}
+
+/// Clients choose their own names for what they say, never the server's.
+fn check_kind(frame: &str, kind: &Kind) {
+    match kind {
+        Kind::Chat | Kind::Data => {}
+        Kind::Custom(name) => {
+            assert!((1..=64).contains(&name.len()) && !dialects::SERVER_TYPES.contains(&name.as_str()));
+            check_is_in_frame(frame, Some(name));
+        }
+        other => panic!("a client says {other:?}"),
     }
 }
 
@@ -171,6 +195,9 @@ fn check_body(dialect: &dyn Dialect, value: &Value, body: &Body) {
         Body::Json(json) => {
             assert_eq!(inner["data"], serde_json::from_slice::<Value>(json).expect("was parsed before"));
         }
+        Body::Binary(bytes) => {
+            assert_eq!(inner["base64"].as_str(), Some(BASE64_STANDARD.encode(bytes).as_str()));
+        }
         _ => {}
     }
 }
@@ -198,9 +225,22 @@ fn check_echo(dialect: &dyn Dialect, value: &Value, request: Option<&RequestId>)
     }
 }
 
-/// The event as one line of valid JSON, parsed back. Control characters inside would be no JSON.
+/// The event as one line of valid JSON, parsed back. Control characters inside would be no JSON. The bytes of a binary frame
+/// are put where a text frame has them.
 pub(crate) fn encode(dialect: &dyn Dialect, event: &Event) -> Value {
     let mut out = Vec::new();
-    dialect.encode(event, &mut out).expect("both dialects have a word for everything");
-    serde_json::from_slice(&out).unwrap_or_else(|error| panic!("{error}: {}", String::from_utf8_lossy(&out)))
+    let kind = dialect.encode(event, &mut out).expect("the dialects have a word for everything");
+    if kind == FrameKind::Text {
+        return parse(&out);
+    }
+    let header = header(&out);
+    let mut value = parse(header.as_bytes());
+    let bytes = BASE64_STANDARD.encode(&out[2 + header.len()..]);
+    assert!(value["data"].is_null() && value["base64"].is_null(), "{value}");
+    value["base64"] = bytes.into();
+    value
+}
+
+fn parse(json: &[u8]) -> Value {
+    serde_json::from_slice(json).unwrap_or_else(|error| panic!("{error}: {}", String::from_utf8_lossy(json)))
 }

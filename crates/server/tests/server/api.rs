@@ -143,7 +143,7 @@ async fn requests_that_are_wrong_are_refused_precisely() {
             Some(json!({ "room": "x", "type": "join", "data": 1 })),
             400,
             "bad_request",
-            "not for publishing",
+            "of the protocol's own",
         ),
         ("POST", "/publish", Some(too_large), 413, "content_too_large", "2048 bytes"),
         (

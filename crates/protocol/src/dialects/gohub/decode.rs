@@ -22,7 +22,7 @@ const DATA: usize = 2;
 const TS: usize = 3;
 
 /// The fields inside `data`: what `shared::common` knows, in its order.
-static INNER: Names<17> = Names::new([
+static INNER: Names<18> = Names::new([
     "room",
     "content",
     "data",
@@ -40,10 +40,11 @@ static INNER: Names<17> = Names::new([
     "token",
     "user",
     "seconds",
+    "event",
 ]);
 
 type Envelope<'a> = Object<'a, 4>;
-type Inner<'a> = Object<'a, 17>;
+type Inner<'a> = Object<'a, 18>;
 
 pub(super) fn decode(payload: Payload<'_>) -> Result<Request<'_>, Refusal> {
     let Payload::Text(text) = payload else { return Err(shared::text_only("gohub")) };
@@ -124,7 +125,7 @@ fn publish(data: Field<'_>) -> Result<Command<'_>, Refusal> {
     })?;
     Ok(Command::Publish {
         room: inner.field(ROOM).text()?,
-        kind: Kind::Data,
+        kind: shared::published_kind(&inner)?,
         body: BodyRef::Json(shared::portable_data(published)?),
         key: shared::idempotency_key(inner.field(KEY))?,
     })

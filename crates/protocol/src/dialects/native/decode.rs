@@ -7,16 +7,17 @@ use std::borrow::Cow;
 
 use super::super::shared::{
     self, Ask,
-    common::{CONTENT, DATA, KEY, ROOM},
+    common::{CONTENT, DATA, KEY, ROOM, TO},
 };
+use super::binary::not_for_bytes;
 use crate::json::{Names, Object, bad_request, read_object};
-use crate::{BodyRef, Command, Kind, Payload, Refusal, Request, RequestId};
+use crate::{BodyRef, Command, Kind, Refusal, Request, RequestId};
 
 /// Longest request id that is a text, in bytes.
 const ID_LEN_MAX: usize = 64;
 
 /// First what `shared::common` knows, in its order.
-static FIELDS: Names<20> = Names::new([
+static FIELDS: Names<21> = Names::new([
     "room",
     "content",
     "data",
@@ -34,18 +35,31 @@ static FIELDS: Names<20> = Names::new([
     "token",
     "user",
     "seconds",
+    "event",
     "type",
     "id",
     "channel",
 ]);
-const TYPE: usize = 17;
-const ID: usize = 18;
-const CHANNEL: usize = 19;
+const TYPE: usize = 18;
+const ID: usize = 19;
+const CHANNEL: usize = 20;
 
-type Fields<'a> = Object<'a, 20>;
+type Fields<'a> = Object<'a, 21>;
 
-pub(super) fn decode(payload: Payload<'_>) -> Result<Request<'_>, Refusal> {
-    let Payload::Text(text) = payload else { return Err(shared::text_only("native")) };
+/// A whole text frame.
+pub(super) fn decode_text(text: &str) -> Result<Request<'_>, Refusal> {
+    decode(text, command)
+}
+
+/// The header of a binary frame, whose bytes are `body`.
+pub(super) fn decode_header<'a>(header: &'a str, body: BodyRef<'a>) -> Result<Request<'a>, Refusal> {
+    decode(header, |fields| published_bytes(fields, body))
+}
+
+fn decode<'a>(
+    text: &'a str,
+    command: impl FnOnce(&Fields<'a>) -> Result<Command<'a>, Refusal>,
+) -> Result<Request<'a>, Refusal> {
     let mut fields = Object::empty(&FIELDS);
     let syntax = read_object(text, &mut fields);
     let id = request_id(&fields);
@@ -87,7 +101,7 @@ fn command<'a>(fields: &Fields<'a>) -> Result<Command<'a>, Refusal> {
             key: shared::idempotency_key(fields.field(KEY))?,
         }),
         "publish" => Ok(Command::Publish {
-            kind: Kind::Data,
+            kind: shared::published_kind(fields)?,
             body: published_data(fields)?,
             room: room(fields)?,
             key: shared::idempotency_key(fields.field(KEY))?,
@@ -107,6 +121,22 @@ fn command<'a>(fields: &Fields<'a>) -> Result<Command<'a>, Refusal> {
             None => custom(name, fields),
         },
     }
+}
+
+fn published_bytes<'a>(fields: &Fields<'a>, body: BodyRef<'a>) -> Result<Command<'a>, Refusal> {
+    let name = shared::type_name(fields.field(TYPE), r#"{"type":"publish","room":"sensors"}"#)?;
+    if !matches!(name.as_ref(), "publish" | "direct") {
+        return Err(not_for_bytes(&name));
+    }
+    if fields.raw(DATA).is_some() || fields.raw(CONTENT).is_some() {
+        return Err(not_for_bytes("one with both"));
+    }
+    let kind = shared::published_kind(fields)?;
+    let key = shared::idempotency_key(fields.field(KEY))?;
+    Ok(match name.as_ref() {
+        "direct" => Command::Direct { to: shared::addressee(fields.field(TO))?, kind, body, key },
+        _ => Command::Publish { room: room(fields)?, kind, body, key },
+    })
 }
 
 fn custom<'a>(name: Cow<'a, str>, fields: &Fields<'a>) -> Result<Command<'a>, Refusal> {

@@ -157,9 +157,21 @@ fn write_node(out: &mut Vec<u8>, node: &NodeHint) {
     close(out);
 }
 
-/// A whole message. People read chat, so what they look for comes first there; programs look for the room.
+/// A whole message.
 fn write_message(out: &mut Vec<u8>, message: &Message) {
     out.reserve(ENVELOPE_LEN + message.body.len());
+    write_with(out, message, |out| write_body(out, &WORDS, message));
+}
+
+/// A message without its body.
+pub(super) fn write_header(out: &mut Vec<u8>, message: &Message) {
+    out.reserve(ENVELOPE_LEN + message.body.len());
+    write_with(out, message, |_| {});
+}
+
+/// A message whose body is written by `body`. People read chat, so what they look for comes first there; programs look for
+/// the room.
+fn write_with(out: &mut Vec<u8>, message: &Message, body: impl FnOnce(&mut Vec<u8>)) {
     begin(out, message.kind.name());
     match message.kind {
         Kind::Chat
@@ -170,13 +182,13 @@ fn write_message(out: &mut Vec<u8>, message: &Message) {
         | Kind::Delete
         | Kind::Reaction => {
             write_publisher(out, message.from.as_ref());
-            write_body(out, &WORDS, message);
+            body(out);
             write_time(out, message);
             write_room(out, message.room.as_ref());
             write_message_id(out, message);
         }
         Kind::System => {
-            write_body(out, &WORDS, message);
+            body(out);
             write_time(out, message);
             write_publisher(out, message.from.as_ref());
             write_room(out, message.room.as_ref());
@@ -191,11 +203,11 @@ fn write_message(out: &mut Vec<u8>, message: &Message) {
                 key(out, "clientId");
                 uuid(out, publisher.client.as_u128());
             }
-            write_body(out, &WORDS, message);
+            body(out);
         }
         Kind::Data | Kind::Custom(_) => {
             write_room(out, message.room.as_ref());
-            write_body(out, &WORDS, message);
+            body(out);
             write_publisher(out, message.from.as_ref());
             write_time(out, message);
             write_message_id(out, message);

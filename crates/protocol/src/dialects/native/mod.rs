@@ -6,12 +6,15 @@
 //! * Words: *room* is `room`, and `channel` is read as the same; everything else has its neutral name in
 //!   camel case.
 //! * Unknown fields are ignored, unknown types go to the application's handlers.
-//! * Not supported: binary frames. A binary body is written as base64.
+//! * [`Native`] has text frames only, and writes bytes as base64; [`NativeBinary`] has binary frames for them.
 
+mod binary;
 mod decode;
 mod encode;
 
 use crate::{Dialect, Event, FrameKind, Payload, Refusal, Request};
+
+pub use binary::NativeBinary;
 
 /// The `native` dialect.
 #[derive(Clone, Copy, Debug, Default)]
@@ -27,7 +30,10 @@ impl Dialect for Native {
     }
 
     fn decode<'a>(&self, payload: Payload<'a>) -> Result<Request<'a>, Refusal> {
-        decode::decode(payload)
+        match payload {
+            Payload::Text(text) => decode::decode_text(text),
+            Payload::Binary(_) => Err(binary::not_asked_for()),
+        }
     }
 
     fn encode(&self, event: &Event, out: &mut Vec<u8>) -> Option<FrameKind> {

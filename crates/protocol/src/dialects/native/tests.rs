@@ -5,11 +5,11 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
-use super::Native;
+use super::{Native, NativeBinary};
 use crate::{
-    Acknowledgement, Body, BodyRef, ClientId, Command, Dialect, Durability, Epoch, ErrorCode, Event,
-    FrameKind, Gap, Kind, Message, MessageId, NodeHint, Notice, Payload, Position, Publisher, Refusal,
-    Request, RequestId, RoomName, StartFrom, Subscribed, Timestamp, UserId, Welcome,
+    Acknowledgement, Body, BodyRef, ClientId, Command, Details, Dialect, Durability, Epoch, ErrorCode, Event,
+    FrameKind, Gap, Kind, Message, MessageId, NodeHint, Notice, Payload, Position, Publisher, Reactions,
+    Refusal, Request, RequestId, RoomName, StartFrom, Subscribed, Timestamp, UserId, Welcome,
 };
 
 fn decode(text: &str) -> Request<'_> {
@@ -288,9 +288,81 @@ fn native_frames_that_are_no_message_say_what_and_where() {
 }
 
 #[test]
-fn native_binary_frames_are_unsupported() {
+fn native_binary_frames_are_unsupported_where_nobody_asked_for_them() {
     let refused = Native.decode(Payload::Binary(b"{\"type\":\"ping\"}")).unwrap_err();
     assert_eq!(refused.code, ErrorCode::UnsupportedFrame);
+    assert!(refused.detail.contains("outspoke.v1.binary"), "{refused}");
+}
+
+/// The header's length, the header, the bytes.
+fn frame(header: &str, bytes: &[u8]) -> Vec<u8> {
+    let length = u16::try_from(header.len()).unwrap().to_be_bytes();
+    [&length[..], header.as_bytes(), bytes].concat()
+}
+
+#[test]
+fn native_binary_frame_publishes_its_bytes() {
+    let sent = frame(r#"{"type":"publish","id":1,"room":"camera","event":"shot"}"#, b"\x00\xff{");
+    let request = NativeBinary.decode(Payload::Binary(&sent)).unwrap();
+    assert_eq!(request.id, Some(RequestId::Number(1)));
+    let Command::Publish { room, kind, body: BodyRef::Binary(bytes), .. } = request.command else { panic!() };
+    assert_eq!(
+        (room.as_deref(), kind, bytes),
+        (Some("camera"), Kind::Custom("shot".into()), &b"\x00\xff{"[..])
+    );
+    let sent = frame(r#"{"type":"direct","to":"bob"}"#, b"");
+    let request = NativeBinary.decode(Payload::Binary(&sent)).unwrap();
+    assert!(matches!(request.command, Command::Direct { body: BodyRef::Binary(b""), kind: Kind::Data, .. }));
+    let text = NativeBinary.decode(Payload::Text(r#"{"type":"ping"}"#)).unwrap();
+    assert!(matches!(text.command, Command::Ping));
+}
+
+#[test]
+fn native_binary_frame_that_is_no_publish_is_refused_with_its_id() {
+    for (header, words) in [
+        (r#"{"type":"chat","id":1}"#, "this is chat"),
+        (r#"{"type":"ping","id":1}"#, "this is ping"),
+        (r#"{"type":"publish","id":1,"data":null}"#, "one with both"),
+        (r#"{"type":"direct","id":1,"to":"bob","content":"x"}"#, "one with both"),
+        (r#"{"type":"direct","id":1}"#, "needs `to`"),
+        (r#"{"type":"publish","id":1,"event":"chat"}"#, "protocol's own"),
+    ] {
+        let refused = NativeBinary.decode(Payload::Binary(&frame(header, b"x"))).unwrap_err();
+        assert_eq!(
+            (refused.code, refused.request.clone()),
+            (ErrorCode::BadRequest, Some(RequestId::Number(1)))
+        );
+        assert!(refused.detail.contains(words), "{header}: {refused}");
+    }
+    for sent in [&b""[..], b"\x00", b"\x00\x01", b"\xff\xff{}", b"\x00\x01\xff", b"\x00\x00x"] {
+        let refused = NativeBinary.decode(Payload::Binary(sent)).unwrap_err();
+        assert_eq!(refused.code, ErrorCode::BadRequest, "{sent:?}");
+    }
+}
+
+#[test]
+fn native_binary_writes_bytes_behind_the_message_without_them() {
+    let said = message(Kind::Custom("shot".into()), Body::Binary(Bytes::from_static(b"\x00\xff")));
+    let mut out = b"before".to_vec();
+    assert_eq!(NativeBinary.encode(&Event::Message(said), &mut out), Some(FrameKind::Binary));
+    let header = r#"{"type":"shot","room":"lobby","userId":"user123","username":"Alice","timestamp":"2025-12-30T10:30:00.000Z","id":"00000000-0000-0000-0000-000000000007","epoch":"000000000000001f","offset":42}"#;
+    assert_eq!(out.strip_prefix(b"before").unwrap(), frame(header, b"\x00\xff"));
+    let text = Event::Message(message(Kind::Chat, Body::Text("hello".into())));
+    let mut out = Vec::new();
+    assert_eq!(NativeBinary.encode(&text, &mut out), Some(FrameKind::Text));
+    assert_eq!(out, encode(&text).as_bytes());
+}
+
+#[test]
+fn native_binary_header_that_does_not_fit_its_length_is_sent_as_text() {
+    let users = (0..8192).map(|n| UserId::new(format!("user-{n}"))).collect();
+    let details =
+        Details { reactions: vec![Reactions { reaction: "x".into(), users }], ..Details::default() };
+    let said = message(Kind::Data, Body::Binary(Bytes::from_static(b"\x00\xff")));
+    let said = Event::Message(Message { details: Some(Box::new(details)), ..said });
+    let mut out = Vec::new();
+    assert_eq!(NativeBinary.encode(&said, &mut out), Some(FrameKind::Text));
+    assert_eq!(out, encode(&said).as_bytes());
 }
 
 /// B2's line: five keys, in this order, before everything else.

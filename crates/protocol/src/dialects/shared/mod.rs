@@ -10,10 +10,12 @@ use serde_json::value::RawValue;
 use crate::json::{Field, bad_request, check_portable};
 use crate::{ErrorCode, Refusal};
 
+mod kind;
 mod requests;
 mod write;
 
-pub(super) use requests::{Ask, common, idempotency_key, room_token, start_from};
+pub use kind::custom_kind;
+pub(super) use requests::{Ask, addressee, common, idempotency_key, published_kind, room_token, start_from};
 pub(super) use write::{
     Words, write_body, write_conversations, write_crowd, write_details, write_history, write_position,
     write_presence, write_reason, write_receipt, write_receipt_counts, write_receipts, write_room,

@@ -5,7 +5,7 @@
 
 use std::borrow::Cow;
 
-use super::{portable_data, required_room};
+use super::{custom_kind, portable_data, required_room};
 use crate::json::{Field, Object, bad_request};
 use crate::{
     Amendment, BodyRef, Command, Epoch, ErrorCode, Kind, PageFrom, Position, Receipt, Refusal, StartFrom,
@@ -37,10 +37,11 @@ pub(crate) mod common {
     pub(crate) const TOKEN: usize = 14;
     pub(crate) const USER: usize = 15;
     pub(crate) const SECONDS: usize = 16;
+    pub(crate) const EVENT: usize = 17;
 }
 use common::{
-    ACTIVE, AFTER, BEFORE, CONTENT, DATA, EPOCH, KEY, LAST, LIMIT, OFFSET, REACTION, REMOVE, SECONDS, TO,
-    TOKEN, USER,
+    ACTIVE, AFTER, BEFORE, CONTENT, DATA, EPOCH, EVENT, KEY, LAST, LIMIT, OFFSET, REACTION, REMOVE, SECONDS,
+    TO, TOKEN, USER,
 };
 
 /// A request that has the same name and the same fields in every dialect.
@@ -108,7 +109,10 @@ impl Ask {
                 seconds: count(fields.field(SECONDS))?,
             }),
             Self::Direct => {
-                let (kind, body) = said(name, fields)?;
+                let (mut kind, body) = said(name, fields)?;
+                if kind == Kind::Data {
+                    kind = published_kind(fields)?;
+                }
                 let key = idempotency_key(fields.field(KEY))?;
                 Ok(Command::Direct { to: addressee(fields.field(TO))?, kind, body, key })
             }
@@ -251,7 +255,16 @@ fn said<'a, const N: usize>(name: &str, fields: &Object<'a, N>) -> Result<(Kind,
     }
 }
 
-fn addressee(field: Field<'_>) -> Result<Cow<'_, str>, Refusal> {
+/// The sort of what is published: the application's own where the request names one.
+pub(crate) fn published_kind<const N: usize>(fields: &Object<'_, N>) -> Result<Kind, Refusal> {
+    match fields.field(EVENT).text()? {
+        Some(name) => custom_kind(&name),
+        None => Ok(Kind::Data),
+    }
+}
+
+/// To whom a private message goes.
+pub(crate) fn addressee(field: Field<'_>) -> Result<Cow<'_, str>, Refusal> {
     field.text()?.ok_or_else(|| bad_request("direct needs `to`, the id of the user it is for"))
 }
 

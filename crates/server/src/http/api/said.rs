@@ -8,27 +8,6 @@ use outspoke_hub::{Body, ErrorCode, Hub, Kind};
 use super::error::ApiError;
 use super::input::Fields;
 
-/// Longest name of an application's own type.
-const TYPE_BYTES_MAX: usize = 64;
-
-/// Types that mean something on the wire beside those that only the server sends.
-const RESERVED: [&str; 14] = [
-    "join",
-    "leave",
-    "edit",
-    "delete",
-    "react",
-    "subscribe",
-    "unsubscribe",
-    "publish",
-    "ping",
-    "history",
-    "presence",
-    "typing",
-    "receipts",
-    "conversations",
-];
-
 /// Something to say.
 #[derive(Debug)]
 pub(super) struct Said {
@@ -82,23 +61,17 @@ fn is_for_people(kind: &Kind) -> bool {
 }
 
 fn kind_of(name: &str) -> Result<Kind, ApiError> {
-    let own = |name: &str| {
-        (1..=TYPE_BYTES_MAX).contains(&name.len())
-            && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"_-.:".contains(&byte))
-    };
     match name {
         "chat" => Ok(Kind::Chat),
         "system" => Ok(Kind::System),
         "action" => Ok(Kind::Action),
         "message" => Ok(Kind::Data),
-        name if RESERVED.contains(&name) || dialects::SERVER_TYPES.contains(&name) => {
-            Err(ApiError::bad_request(format!("the type {name:?} is not for publishing")))
-        }
-        name if own(name) => Ok(Kind::Custom(name.into())),
-        _ => Err(ApiError::bad_request(format!(
-            "the field `type` must be chat, system, action, message, or a name of your own of 1 to {TYPE_BYTES_MAX} \
-             letters, digits, _, -, . and :"
-        ))),
+        name => dialects::custom_kind(name).map_err(|refusal| {
+            ApiError::bad_request(format!(
+                "the field `type` is chat, system, action, message, or your own name: {}",
+                refusal.detail
+            ))
+        }),
     }
 }
 
