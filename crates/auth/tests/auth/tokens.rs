@@ -8,6 +8,7 @@ use outspoke_auth::{
     Algorithm, ApiKeyVerifier, ClaimRules, FirstOf, JwtVerifier, KeyHash, SigningKey, TokenError,
     TokenVerifier as _, VerificationKey, inspect, new_key,
 };
+use outspoke_hub::protocol::Timestamp;
 use outspoke_hub::{Action, ErrorCode, Identity, Permissions};
 use serde_json::{Value, json};
 
@@ -139,6 +140,18 @@ async fn clocks_may_differ_by_the_leeway_and_not_by_more() {
         refused(&strict, &signed(&claims_with(json!({ "iat": NOW + 1 })))).await,
         TokenError::FromTheFuture
     );
+}
+
+/// Who is let in is not closed in the same moment.
+#[tokio::test]
+async fn token_that_is_let_in_late_holds_until_the_leeway_ends() {
+    for (exp, holds_until) in
+        [(NOW - 29, NOW + 1), (NOW, NOW + 30), (NOW + 1, NOW + 1), (NOW + 600, NOW + 600)]
+    {
+        let identity =
+            verifier().identify(&signed(&claims_with(json!({ "exp": exp, "iat": NOW - 60 })))).await;
+        assert_eq!(identity.unwrap().expires, Some(Timestamp::from_millis(holds_until * 1000)), "{exp}");
+    }
 }
 
 #[tokio::test]
