@@ -42,6 +42,7 @@ const LIVE: &[(&str, Effect)] = &[
     ("limits.", Effect::AtOnce),
     ("limits.username_chars_max", Effect::NewClients),
     ("limits.user_id_bytes_max", Effect::NewClients),
+    ("limits.unauthenticated_max", Effect::NewClients),
     ("limits.inbox_bytes_max", Effect::Restart),
     ("rooms.", Effect::AtOnce),
     ("rooms.default", Effect::NewClients),

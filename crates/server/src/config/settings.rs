@@ -272,6 +272,13 @@ section! {
             at_limit: Some("further connections of the user are refused with status 429 and Retry-After"),
         }
 
+        /// Connections of all addresses that have not said yet who they are, where they may say it in their first message.
+        unauthenticated_max: usize as Count = "1_000" {
+            range: Some(("1", "1_000_000")),
+            unit: Some("connections"),
+            at_limit: Some("further clients are refused with status 503"),
+        }
+
         /// Connections from one address that have not said yet who they are, where they may say it in their first message.
         unauthenticated_per_address_max: usize as Count = "64" {
             range: Some(("1", "1_000_000")),

@@ -43,6 +43,7 @@ pub(super) fn config(settings: &Config, descriptors: DescriptorLimit) -> anyhow:
         message_timeout: limits.message_timeout,
         connections_per_address_max: limits.connections_per_address_max,
         connections_per_user_max: limits.connections_per_user_max,
+        unauthenticated_max: limits.unauthenticated_max,
         unauthenticated_per_address_max: limits.unauthenticated_per_address_max,
         rate: rate.of_hub(),
         message_bytes_max: limits.message_bytes_max,
