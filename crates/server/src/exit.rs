@@ -6,8 +6,12 @@ use std::fmt::Write as _;
 use std::io::{self, Write as _};
 use std::process::ExitCode;
 
+use crate::cli::api::ApiError;
 use crate::cli::cluster::ClusterError;
+use crate::cli::context::ContextError;
+use crate::cli::explain::UnknownCode;
 use crate::cli::healthcheck::HealthError;
+use crate::cli::publish::PubError;
 use crate::cli::store;
 use crate::config::ConfigError;
 use crate::startup::StartError;
@@ -15,26 +19,59 @@ use crate::startup::StartError;
 /// What the exit codes mean, for `--help`.
 pub const CODES_HELP: &str = "\
 Exit codes:
-   0  stopped cleanly, or the check passed
-   1  failed to start, or the check failed
+   0  done: stopped cleanly, or the check passed
+   1  not done: failed to start, refused, or the check failed
    2  wrong use of the command line
   69  the server to talk to cannot be reached
-  78  the configuration is wrong";
+  77  the server does not let this credential do that
+  78  the configuration, or a context, is wrong";
 
 /// Exit codes of the binary.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(u8)]
 pub enum Exit {
-    /// Stopped cleanly, or the check passed.
+    /// Done: stopped cleanly, or the check passed.
     Success = 0,
-    /// Failed to start, or the check failed.
+    /// Not done: failed to start, refused, or the check failed.
     Failure = 1,
     /// Wrong use of the command line.
     Usage = 2,
     /// The server to talk to cannot be reached (`EX_UNAVAILABLE`).
     Unreachable = 69,
-    /// The configuration is wrong (`EX_CONFIG`).
+    /// The server does not let this credential do that (`EX_NOPERM`).
+    Denied = 77,
+    /// The configuration, or a context, is wrong (`EX_CONFIG`).
     Config = 78,
+}
+
+impl Exit {
+    /// Every code.
+    pub const ALL: [Self; 6] =
+        [Self::Success, Self::Failure, Self::Usage, Self::Unreachable, Self::Denied, Self::Config];
+
+    /// The code's name.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Success => "success",
+            Self::Failure => "failure",
+            Self::Usage => "usage",
+            Self::Unreachable => "unreachable",
+            Self::Denied => "denied",
+            Self::Config => "config",
+        }
+    }
+
+    /// What the code means.
+    pub const fn meaning(self) -> &'static str {
+        match self {
+            Self::Success => "done: stopped cleanly, or the check passed",
+            Self::Failure => "not done: failed to start, refused, or the check failed",
+            Self::Usage => "wrong use of the command line",
+            Self::Unreachable => "the server to talk to cannot be reached",
+            Self::Denied => "the server does not let this credential do that",
+            Self::Config => "the configuration, or a context, is wrong",
+        }
+    }
 }
 
 impl From<Exit> for ExitCode {
@@ -58,11 +95,13 @@ pub fn finish(result: anyhow::Result<()>) -> ExitCode {
 /// The exit code of an error.
 pub fn code(error: &anyhow::Error) -> Exit {
     if let Some(error) = error.downcast_ref::<ClusterError>() {
-        return match error {
-            ClusterError::Settings(_) => Exit::Config,
-            error if error.is_unreachable() => Exit::Unreachable,
-            _ => Exit::Failure,
-        };
+        return error.exit();
+    }
+    if let Some(error) = error.downcast_ref::<ApiError>() {
+        return error.exit();
+    }
+    if error.is::<ContextError>() {
+        return Exit::Config;
     }
     match error.downcast_ref::<StartError>() {
         _ if error.is::<ConfigError>() => Exit::Config,
@@ -79,12 +118,21 @@ pub fn describe(error: &anyhow::Error) -> String {
     }
     let mut text = format!("error: {error:#}\n");
     let start = error.downcast_ref::<StartError>().map(StartError::hint).or_else(|| store::hint(error));
-    let health = || error.downcast_ref::<HealthError>().map(|health| health.hint().to_owned());
-    let cluster = || error.downcast_ref::<ClusterError>().map(|cluster| cluster.hint().to_owned());
-    if let Some(hint) = start.or_else(health).or_else(cluster) {
+    if let Some(hint) = start.or_else(|| verb_hint(error)) {
         let _ = writeln!(text, "  hint: {hint}");
     }
     text
+}
+
+/// What the verbs that talk to a server say about their errors.
+fn verb_hint(error: &anyhow::Error) -> Option<String> {
+    let health = error.downcast_ref::<HealthError>().map(|health| health.hint().to_owned());
+    let cluster = || error.downcast_ref::<ClusterError>().map(ClusterError::hint);
+    let api = || error.downcast_ref::<ApiError>().map(ApiError::hint);
+    let context = || error.downcast_ref::<ContextError>().map(ContextError::hint);
+    let publish = || error.downcast_ref::<PubError>().map(|publish| publish.hint().to_owned());
+    let explain = || error.downcast_ref::<UnknownCode>().map(UnknownCode::hint);
+    health.or_else(cluster).or_else(api).or_else(context).or_else(publish).or_else(explain)
 }
 
 fn is_closed_pipe(error: &anyhow::Error) -> bool {
@@ -95,6 +143,16 @@ fn is_closed_pipe(error: &anyhow::Error) -> bool {
 mod tests {
     use super::*;
     use crate::config::{FlagValue, Sources, load};
+
+    /// One table: what `--help` says is what the codes mean.
+    #[test]
+    fn help_lists_every_exit_code_with_its_meaning() {
+        for exit in Exit::ALL {
+            let line = format!("{:4}  {}", exit as u8, exit.meaning());
+            assert!(CODES_HELP.lines().any(|known| known == line), "{line}");
+        }
+        assert_eq!(CODES_HELP.lines().count(), Exit::ALL.len() + 1);
+    }
 
     #[test]
     fn bad_configuration_exits_with_78_whatever_wraps_it() {

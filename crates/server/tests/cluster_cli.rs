@@ -120,12 +120,12 @@ async fn what_is_wrong_is_said_with_its_cure() {
             "{what}: {err}"
         );
     };
-    hint(server.cluster(&["nodes"], None).await, 1, "refuses requests without a key");
-    hint(server.cluster(&["nodes", "--key", "guess"], None).await, 1, "refuses this key");
+    hint(server.cluster(&["nodes"], None).await, 77, "refuses requests without a key");
+    hint(server.cluster(&["nodes", "--key", "guess"], None).await, 77, "refuses this key");
     hint(server.cluster(&["drain", "nobody"], Some(KEY)).await, 1, "hears of no node \"nobody\"");
     hint(server.cluster(&["resume", "a/../b c%"], Some(KEY)).await, 1, "hears of no node");
     let closed = Server::start(&[]).await;
-    hint(closed.cluster(&["nodes"], None).await, 1, "set api.keys");
+    hint(closed.cluster(&["nodes"], None).await, 77, "set api.keys");
     let off = Server::start(&[("api.enabled", "false")]).await;
     hint(off.cluster(&["nodes"], Some(KEY)).await, 1, "set api.enabled to true");
     let nobody = outspoke(&["nodes", "--server", "http://127.0.0.1:1"], &[]).await;

@@ -157,9 +157,15 @@ fn wrong_use_ends_with_2_and_help_names_the_exit_codes() {
     assert_eq!(run(folder.path(), &["--set", "novalue"]).0, 2);
     let (code, help, _) = run(folder.path(), &["--help"]);
     assert_eq!(code, 0);
-    for text in
-        ["serve", "config", "store", "healthcheck", "bench", "version", "  78  the configuration is wrong"]
-    {
+    for text in [
+        "serve",
+        "config",
+        "store",
+        "healthcheck",
+        "bench",
+        "version",
+        "  78  the configuration, or a context, is wrong",
+    ] {
         assert!(help.contains(text), "{text}: {help}");
     }
     assert_eq!(run(folder.path(), &["version"]).1, format!("outspoke {}\n", env!("CARGO_PKG_VERSION")));

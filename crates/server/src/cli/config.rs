@@ -7,8 +7,10 @@ use std::process::ExitCode;
 use clap::{Args, Subcommand};
 use serde::Deserialize;
 
-use super::cluster::{ClusterArgs, Server, read};
-use super::{SettingsArgs, print};
+use super::SettingsArgs;
+use super::api::{Api, read};
+use super::cluster::ClusterArgs;
+use super::output::print;
 use crate::config::{Loaded, Source, load, reference, show};
 use crate::exit;
 
@@ -97,7 +99,7 @@ impl Change {
 
 fn reload(args: &ClusterArgs, dry_run: bool) -> anyhow::Result<()> {
     let path = if dry_run { "/reload?dry_run=true" } else { "/reload" };
-    let json = Server::of(args)?.ask("POST", path)?;
+    let json = Api::of(&args.reach)?.ask("POST", path)?;
     if args.json {
         return print(&format!("{}\n", json.trim_end()));
     }

@@ -9,8 +9,9 @@ use std::time::{Duration, Instant};
 
 use clap::Args;
 
+use super::SettingsArgs;
 use super::link::{Link, Trust};
-use super::{SettingsArgs, print};
+use super::output::print;
 use crate::config::kind::{Kind, Time};
 use crate::config::settings::tls::ClientAuth;
 use crate::config::{Config, ConfigError, Host, ListenAddr, load};

@@ -5,7 +5,7 @@
 use clap::{Args, Subcommand};
 use outspoke_auth::{KeyHash, new_key};
 
-use super::print;
+use super::output::print;
 
 /// What to do with API keys.
 #[derive(Debug, Subcommand)]

@@ -3,20 +3,30 @@
 //! Declares and dispatches; each verb with substance has a module. Results go to standard output, everything else
 //! to standard error.
 
+mod ansi;
+pub mod api;
 pub mod cluster;
 pub mod config;
+pub mod context;
+pub mod explain;
+mod generate;
 pub mod healthcheck;
+mod history;
 pub mod key;
 mod link;
+mod output;
+pub mod publish;
+pub mod reach;
+mod render;
+mod rooms;
 pub mod store;
 pub mod token;
 
 use std::ffi::OsString;
-use std::io::{self, Write as _};
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, CommandFactory as _, Parser, Subcommand};
 
 use crate::config::{FileChoice, FlagValue, Sources, Warning};
 use crate::{exit, logging, serve};
@@ -38,6 +48,26 @@ pub struct Cli {
 enum Command {
     /// Run the server (this is also what happens without a command).
     Serve(SettingsArgs),
+    /// Say something in a room: outspoke pub lobby 'Hello everyone!'
+    #[command(name = "pub", visible_alias = "publish", after_help = exit::CODES_HELP)]
+    Pub(Box<publish::PubArgs>),
+    /// Print what was said in a room.
+    #[command(after_help = exit::CODES_HELP)]
+    History(history::HistoryArgs),
+    /// List who is in a room.
+    #[command(after_help = exit::CODES_HELP)]
+    Presence(rooms::PresenceArgs),
+    /// List the rooms that have members or messages.
+    #[command(after_help = exit::CODES_HELP)]
+    Rooms(rooms::RoomsArgs),
+    /// Send a user away: out of a room for a while, or off the server.
+    #[command(after_help = exit::CODES_HELP)]
+    Kick(Box<rooms::KickArgs>),
+    /// Remember servers by name, with their credentials: add, use, ls, rm, show.
+    #[command(subcommand, after_help = exit::CODES_HELP)]
+    Context(context::ContextCommand),
+    /// Say what an error, a close code or an exit code means, and what to do.
+    Explain(explain::ExplainArgs),
     /// Look over, print or begin a configuration.
     #[command(subcommand)]
     Config(config::ConfigCommand),
@@ -47,7 +77,7 @@ enum Command {
     /// Look at the servers that act as one, and drain one of them: nodes, check, drain, resume.
     #[command(subcommand, after_help = exit::CODES_HELP)]
     Cluster(cluster::ClusterCommand),
-    /// Make and inspect the tokens with which clients connect: create, inspect.
+    /// Make, inspect and revoke the tokens with which clients connect: create, inspect, revoke.
     #[command(subcommand, after_help = exit::CODES_HELP)]
     Token(token::TokenCommand),
     /// Make API keys.
@@ -62,8 +92,18 @@ enum Command {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         args: Vec<OsString>,
     },
+    /// Print the completions of a shell: outspoke completions bash > /etc/bash_completion.d/outspoke
+    Completions(generate::CompletionsArgs),
+    /// Print the manual page: outspoke man | man -l -
+    Man(generate::ManArgs),
     /// Print the version.
-    Version,
+    Version(generate::VersionArgs),
+}
+
+/// The command line's declaration, for those who describe it.
+#[must_use]
+pub fn command() -> clap::Command {
+    Cli::command()
 }
 
 /// Flags that choose the settings.
@@ -106,6 +146,12 @@ impl std::fmt::Debug for SettingsArgs {
 }
 
 impl SettingsArgs {
+    /// Whether any of these flags was given.
+    fn are_given(&self) -> bool {
+        let Self { config, no_config: _, addr, set } = self;
+        config.is_some() || addr.is_some() || !set.is_empty()
+    }
+
     /// The sources these flags name, with the process's environment.
     pub fn sources(&self) -> Sources {
         let file = match (&self.config, self.no_config) {
@@ -163,7 +209,16 @@ fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Key(command) => key::run(&command)?,
         Command::Healthcheck(args) => healthcheck::run(&args)?,
         Command::Bench { args } => return bench(args),
-        Command::Version => print(&format!("outspoke {}\n", env!("CARGO_PKG_VERSION")))?,
+        Command::Pub(args) => publish::run(&args)?,
+        Command::History(args) => history::run(&args)?,
+        Command::Presence(args) => rooms::presence(&args)?,
+        Command::Rooms(args) => rooms::rooms(&args)?,
+        Command::Kick(args) => rooms::kick(&args)?,
+        Command::Context(command) => context::run(command)?,
+        Command::Explain(args) => explain::run(&args)?,
+        Command::Completions(args) => generate::completions(&args, command())?,
+        Command::Man(args) => generate::man(&args, command())?,
+        Command::Version(args) => generate::version(&args)?,
     }
     Ok(ExitCode::SUCCESS)
 }
@@ -191,18 +246,10 @@ fn bench(args: Vec<OsString>) -> anyhow::Result<ExitCode> {
     outspoke_bench::run(cli.args)
 }
 
-/// Prints a result. Not `print!`, which panics when the reader of a pipe has gone.
-fn print(text: &str) -> anyhow::Result<()> {
-    let mut stdout = io::stdout().lock();
-    stdout.write_all(text.as_bytes())?;
-    Ok(stdout.flush()?)
-}
-
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
-    use clap::CommandFactory as _;
 
     #[test]
     fn command_line_declaration_is_sound() {

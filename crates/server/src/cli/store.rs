@@ -17,7 +17,8 @@ use outspoke_store::transfer::{self, Counts, Mode, Scope, TransferError};
 use outspoke_store::{StoreError, VerifyReport};
 use serde::Serialize;
 
-use super::{SettingsArgs, print};
+use super::SettingsArgs;
+use super::output::print;
 use crate::config::{Backend, DEFAULT_STORE, load};
 use crate::exit::Exit;
 use crate::startup::StartError;

@@ -13,7 +13,10 @@ use outspoke_auth::{Algorithm, JwtVerifier, SetupError, SigningKey, TOKEN_BYTES_
 use outspoke_hub::Timestamp;
 use serde_json::{Map, Value, json};
 
-use super::{SettingsArgs, print};
+use super::SettingsArgs;
+use super::api::{Api, encoded};
+use super::output::{Screen, count, print, print_json};
+use super::reach::ReachArgs;
 use crate::config::kind::{Kind, Time};
 use crate::config::{Config, load};
 use crate::exit::Exit;
@@ -26,6 +29,9 @@ pub enum TokenCommand {
     Create(Box<CreateArgs>),
     /// Show what a token says, and whether a server with these settings accepts it; exits with 0 if it does.
     Inspect(InspectArgs),
+    /// Let a server accept a token no more: outspoke token revoke 3f9c2e
+    #[command(after_help = crate::exit::CODES_HELP)]
+    Revoke(RevokeArgs),
 }
 
 /// What the token is to say.
@@ -115,6 +121,29 @@ pub struct CreateArgs {
     settings: SettingsArgs,
 }
 
+/// Which token to take back.
+#[derive(Debug, Args)]
+pub struct RevokeArgs {
+    /// The token's id (jti); `outspoke token inspect` shows it
+    #[arg(value_name = "ID")]
+    id: String,
+
+    /// How long it is remembered: not less than the token lasts
+    #[arg(long = "for", value_name = "DURATION", default_value = "30d", value_parser = lifetime)]
+    lifetime: Duration,
+
+    /// Let its clients come back with a fresh token
+    #[arg(long)]
+    reconnect: bool,
+
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
+
+    #[command(flatten)]
+    reach: ReachArgs,
+}
+
 /// Which token to look at.
 #[derive(Debug, Args)]
 pub struct InspectArgs {
@@ -170,7 +199,22 @@ pub(super) fn run(command: TokenCommand) -> anyhow::Result<ExitCode> {
     match command {
         TokenCommand::Create(args) => create(&args).map(|()| ExitCode::SUCCESS),
         TokenCommand::Inspect(args) => look(&args),
+        TokenCommand::Revoke(args) => revoke(&args).map(|()| ExitCode::SUCCESS),
     }
+}
+
+fn revoke(args: &RevokeArgs) -> anyhow::Result<()> {
+    let order = json!({ "reconnect": args.reconnect, "seconds": args.lifetime.as_secs() });
+    let ruled: Value =
+        Api::of(&args.reach)?.post(&format!("/tokens/{}/revoke", encoded(&args.id)), &order)?;
+    if args.json {
+        return print_json([&ruled]);
+    }
+    let until = Screen::detect().time(ruled["until"].as_str().unwrap_or_default());
+    let kept =
+        if ruled["durable"] == true { "" } else { "; forgotten when the server restarts: it has no store" };
+    let ended = count(ruled["clients"].as_u64().unwrap_or(0), "connection");
+    print(&format!("ok: token {:?} is revoked until {until}, {ended} ended here{kept}\n", args.id))
 }
 
 fn create(args: &CreateArgs) -> anyhow::Result<()> {

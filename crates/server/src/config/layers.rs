@@ -24,6 +24,9 @@ use super::yaml::{self, Entry, Node, Value};
 pub const IMPLICIT_FILE: &str = "config.yaml";
 /// The variable that names the file.
 pub const FILE_VARIABLE: &str = "OUTSPOKE_CONFIG";
+/// Variables of the command line, which say where a server is and how to be let in. They are no settings.
+const OF_THE_COMMAND_LINE: [&str; 4] =
+    ["OUTSPOKE_CONTEXT", "OUTSPOKE_KEY", "OUTSPOKE_SERVER", "OUTSPOKE_TOKEN"];
 const PREFIX: &str = "OUTSPOKE_";
 
 /// Where the settings come from.
@@ -327,7 +330,7 @@ impl Gathering<'_> {
             self.port(&value.to_string_lossy());
         }
         for (name, value) in known {
-            if name.starts_with(PREFIX) && name != FILE_VARIABLE {
+            if name.starts_with(PREFIX) && name != FILE_VARIABLE && !OF_THE_COMMAND_LINE.contains(&name) {
                 self.variable(name, value);
             }
         }

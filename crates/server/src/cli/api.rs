@@ -1,0 +1,277 @@
+//! The HTTP API as the verbs ask it: one request for each question, and refusals as errors with a cure.
+//!
+//! Spoken as HTTP/1.0 over a plain or TLS connection of its own, as `healthcheck` does it: a server answers a client of that
+//! version in one piece and closes. The credential goes nowhere but into the request.
+
+use std::fmt::Write as _;
+use std::io::{self, Read as _, Write as _};
+use std::time::Instant;
+
+use serde::de::DeserializeOwned;
+use serde_json::Value;
+
+use super::context::ContextError;
+use super::explain;
+use super::healthcheck::{HealthError, is_timeout, remaining, status};
+use super::link::Link;
+use super::output::clean;
+use super::reach::{Reach, ReachArgs};
+use crate::config::ConfigError;
+use crate::exit::Exit;
+
+/// Longest answer that is read: a check of a hundred nodes has about two megabytes, a page of history at most about eight.
+const ANSWER_BYTES_MAX: u64 = 64 * 1024 * 1024;
+
+/// Why the API was not asked, or does not do it.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ApiError {
+    /// The settings that say where the server is, or its key, are wrong.
+    #[error(transparent)]
+    Settings(ConfigError),
+    /// The context cannot be had.
+    #[error(transparent)]
+    Context(#[from] ContextError),
+    /// A variable of the environment is wrong.
+    #[error("{name} is no address")]
+    Variable {
+        /// Its name.
+        name: &'static str,
+        /// What to write.
+        why: String,
+    },
+    /// The server cannot be asked at all.
+    #[error(transparent)]
+    Server(HealthError),
+    /// What answers is no Outspoke, or has its API switched off.
+    #[error("{0} has no API")]
+    NoApi(String),
+    /// The credential is wrong, or missing.
+    #[error("the server refuses {}", given.map_or("requests without a key".to_owned(), |sort| format!("this {sort}")))]
+    Denied {
+        /// What was shown: a key or a token.
+        given: Option<&'static str>,
+    },
+    /// The credential is accepted, but not for this.
+    #[error("not allowed: {message}")]
+    Forbidden {
+        /// What the server said.
+        message: String,
+    },
+    /// Anything else that the server refuses.
+    #[error("the server refuses: {message}")]
+    Refused {
+        /// The HTTP status.
+        status: u16,
+        /// The refusal's name.
+        name: String,
+        /// The server's words.
+        message: String,
+        /// Whether the same request may succeed later.
+        temporary: bool,
+    },
+    /// The answer makes no sense.
+    #[error("the server's answer is of another version ({0})")]
+    Answer(serde_json::Error),
+}
+
+impl ApiError {
+    /// What to do about it.
+    pub fn hint(&self) -> String {
+        let hint = match self {
+            Self::Settings(_) => "correct the settings, or name the server with --server and --key",
+            Self::Context(error) => return error.hint(),
+            Self::Variable { why, .. } => return why.clone(),
+            Self::Server(HealthError::BadUrl(_)) => "write for example --server http://127.0.0.1:8080",
+            Self::Server(HealthError::TimedOut { .. }) => {
+                "look at the server's log and load, or wait longer with --timeout"
+            }
+            Self::Server(HealthError::NotHttp { .. }) => {
+                "another program has this port; name the server's address with --server"
+            }
+            Self::Server(_) => "start the server, or name its address with --server",
+            Self::NoApi(_) => "set api.enabled to true on the server, or name another address with --server",
+            Self::Denied { .. } => {
+                "give one of the server's api.keys with --key, in OUTSPOKE_KEY, with `outspoke context add`, or in the \
+                 configuration file"
+            }
+            Self::Forbidden { .. } => {
+                "use a key or token that may do this; see docs/operating/authorization.md"
+            }
+            Self::Refused { name, .. } => explain::cure(name).unwrap_or("the server's log says more"),
+            Self::Answer(_) => "use the `outspoke` of the server's own version",
+        };
+        hint.to_owned()
+    }
+
+    /// How the process ends for it.
+    pub fn exit(&self) -> Exit {
+        match self {
+            Self::Settings(_) | Self::Context(_) | Self::Variable { .. } => Exit::Config,
+            Self::Server(HealthError::Unreachable { .. } | HealthError::TimedOut { .. }) => Exit::Unreachable,
+            Self::Denied { .. } | Self::Forbidden { .. } => Exit::Denied,
+            _ => Exit::Failure,
+        }
+    }
+
+    /// Whether there is nothing of that name.
+    pub(super) fn is_not_found(&self) -> bool {
+        matches!(self, Self::Refused { status: 404, .. })
+    }
+
+    /// Whether the same request may succeed later.
+    pub(super) fn is_temporary(&self) -> bool {
+        match self {
+            Self::Server(error) => {
+                matches!(error, HealthError::Unreachable { .. } | HealthError::TimedOut { .. })
+            }
+            Self::Refused { temporary, .. } => *temporary,
+            _ => false,
+        }
+    }
+}
+
+/// The API of a server.
+#[derive(Debug)]
+pub(super) struct Api {
+    reach: Reach,
+}
+
+impl Api {
+    pub(super) fn of(args: &ReachArgs) -> Result<Self, ApiError> {
+        Ok(Self { reach: args.resolve()? })
+    }
+
+    /// Scheme, host and port.
+    pub(super) fn origin(&self) -> String {
+        self.reach.target.origin()
+    }
+
+    /// One question; the answer's JSON as it came.
+    pub(super) fn ask(&self, method: &str, path: &str) -> Result<String, ApiError> {
+        self.request(method, path, None)
+    }
+
+    /// One question, and its answer read.
+    pub(super) fn get<T: DeserializeOwned>(&self, path: &str) -> Result<T, ApiError> {
+        read(&self.ask("GET", path)?)
+    }
+
+    /// One order, and its answer read.
+    pub(super) fn post<T: DeserializeOwned>(&self, path: &str, body: &Value) -> Result<T, ApiError> {
+        read(&self.request("POST", path, Some(&body.to_string()))?)
+    }
+
+    /// One order whose JSON is written already.
+    pub(super) fn post_json(&self, path: &str, body: &str) -> Result<String, ApiError> {
+        self.request("POST", path, Some(body))
+    }
+
+    fn request(&self, method: &str, path: &str, body: Option<&str>) -> Result<String, ApiError> {
+        let target = &self.reach.target;
+        let deadline = Instant::now() + self.reach.timeout;
+        let mut stream = target.connect(deadline).map_err(ApiError::Server)?;
+        let request = self.written(method, path, body);
+        let answer = exchange(&mut stream, &request, deadline).map_err(|source| {
+            let host = target.host.clone();
+            ApiError::Server(match source {
+                source if is_timeout(&source) => HealthError::TimedOut { host },
+                source => HealthError::Unreachable { host, source },
+            })
+        })?;
+        self.judge(&answer)
+    }
+
+    fn written(&self, method: &str, path: &str, body: Option<&str>) -> String {
+        let Reach { target, credential, tenant, .. } = &self.reach;
+        let (host, prefix) = (&target.host, target.path.trim_end_matches('/'));
+        let mut request = format!(
+            "{method} {prefix}/api/v1{path} HTTP/1.0\r\nHost: {host}\r\nUser-Agent: outspoke-cli\r\n\
+             Accept: application/json\r\n"
+        );
+        if let Some(credential) = credential {
+            let _ = write!(request, "Authorization: Bearer {}\r\n", credential.secret().reveal());
+        }
+        if let Some(tenant) = tenant {
+            // Without what would end the header.
+            let _ = write!(request, "X-Tenant: {}\r\n", tenant.replace(char::is_control, ""));
+        }
+        match body {
+            Some(body) => {
+                let _ = write!(
+                    request,
+                    "Content-Type: application/json\r\nContent-Length: {}\r\n\r\n{body}",
+                    body.len()
+                );
+            }
+            None if method == "POST" => request.push_str("Content-Length: 0\r\n\r\n"),
+            None => request.push_str("\r\n"),
+        }
+        request
+    }
+
+    fn judge(&self, answer: &[u8]) -> Result<String, ApiError> {
+        let not_http = || ApiError::Server(HealthError::NotHttp { host: self.reach.target.host.clone() });
+        let status = status(answer).ok_or_else(not_http)?;
+        let head = answer.windows(4).position(|window| window == b"\r\n\r\n").ok_or_else(not_http)?;
+        let body = String::from_utf8_lossy(&answer[head + 4..]).into_owned();
+        if status == 200 {
+            return Ok(body);
+        }
+        let refusal: Value = serde_json::from_str(&body).unwrap_or_default();
+        let text = |field: &str| clean(refusal[field].as_str().unwrap_or_default()).into_owned();
+        let message = text("message");
+        Err(match status {
+            _ if refusal["type"] != "error" => ApiError::NoApi(self.origin()),
+            401 => ApiError::Denied { given: self.reach.credential.as_ref().map(|known| known.sort()) },
+            403 => ApiError::Forbidden { message },
+            _ => ApiError::Refused {
+                status,
+                name: text("error"),
+                message,
+                temporary: refusal["temporary"] == true,
+            },
+        })
+    }
+}
+
+pub(super) fn read<T: DeserializeOwned>(json: &str) -> Result<T, ApiError> {
+    serde_json::from_str(json).map_err(ApiError::Answer)
+}
+
+/// Sends the request and reads until the server closes.
+fn exchange(stream: &mut Link, request: &str, deadline: Instant) -> io::Result<Vec<u8>> {
+    stream.socket().set_write_timeout(Some(remaining(deadline)?))?;
+    stream.write_all(request.as_bytes())?;
+    let mut answer = Vec::new();
+    let mut chunk = [0; 16 * 1024];
+    loop {
+        stream.socket().set_read_timeout(Some(remaining(deadline)?))?;
+        match stream.read(&mut chunk) {
+            Ok(0) => return Ok(answer),
+            Ok(read) => answer.extend_from_slice(&chunk[..read]),
+            // A server that refuses a body unread answers, and closes.
+            Err(error) if error.kind() == io::ErrorKind::ConnectionReset && !answer.is_empty() => {
+                return Ok(answer);
+            }
+            Err(error) => return Err(error),
+        }
+        if answer.len() as u64 > ANSWER_BYTES_MAX {
+            return Err(io::Error::other("the answer is too long"));
+        }
+    }
+}
+
+/// A name as a part of a path or of a query (RFC 3986 section 2.3).
+pub(super) fn encoded(name: &str) -> String {
+    let mut out = String::with_capacity(name.len());
+    for byte in name.bytes() {
+        match byte {
+            b'A'..=b'Z' | b'a'..=b'z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' => out.push(char::from(byte)),
+            byte => {
+                let _ = write!(out, "%{byte:02X}");
+            }
+        }
+    }
+    out
+}
