@@ -127,6 +127,15 @@ pub(crate) fn iproute() -> Need {
     Need::new(&["ip", "/usr/sbin/ip"], &["iproute2"], "rust")
 }
 
+/// What the quick starts are written in, besides Rust and Node.
+pub(crate) fn languages() -> [Need; 3] {
+    [
+        Need::new(&["curl"], &["curl"], "rust"),
+        Need::new(&["python3"], &["python3"], "rust"),
+        Need::new(&["go"], &["golang-go"], "rust"),
+    ]
+}
+
 /// A C++ compiler, for libFuzzer.
 pub(crate) fn cxx() -> Need {
     Need::new(&["c++", "g++", "clang++"], &["g++"], "fuzz")
@@ -147,7 +156,7 @@ pub(crate) fn list(ctx: &Context) -> Result<()> {
     println!("from Debian, installed by the suites when they run as root:");
     let services = [postgres(), redis(), etcd(), nats(), nginx(), haproxy(), iproute()];
     let tools = [chromium(), npm(), cxx(), llvm(ctx, "llvm-cov")?];
-    for need in services.into_iter().chain(tools) {
+    for need in services.into_iter().chain(languages()).chain(tools) {
         let found = need.find().map_or_else(|| "missing".to_owned(), |path| path.display().to_string());
         println!("  {:<24} for {:<10} {found}", need.packages.join(" "), need.for_suites);
     }

@@ -37,8 +37,9 @@ pub(super) fn run(ctx: &Context, tally: &mut Tally, filter: Option<&str>, measur
         packages::haproxy(),
         packages::iproute(),
     ];
-    for service in services {
-        service.ensure(ctx)?;
+    // The quick starts run as their readers run them.
+    for need in services.into_iter().chain(packages::languages()).chain([packages::npm()]) {
+        need.ensure(ctx)?;
     }
     let workspace = ["--workspace", "--exclude=xtask"];
     let programs = build(ctx, &workspace, measured)?;

@@ -7,5 +7,6 @@
 
 mod arrows;
 mod never;
+mod quickstart;
 mod text;
 mod tree;
