@@ -40,6 +40,7 @@ mod last_seen;
 mod origin;
 mod peer;
 mod policy;
+mod process;
 mod publication;
 mod publish;
 mod quota;
@@ -85,6 +86,7 @@ pub use crate::{
     origin::{ForeignOrigin, InvalidOrigin, Origin, OriginPolicy},
     peer::{ClientAddress, ClientCertificate, Reached, Unwrap},
     policy::{Action, Permissions},
+    process::{PROCESS_OUTPUT, PROCESS_STATUS, ProcessStatus, ProcessStream, process_room},
     publish::{Publication, Publishing},
     quota::{Quotas, Usage},
     rate::{ActionRates, AddressRange, InvalidAddressRange, Rate, RateConfig, RateLimiter, origin_of},

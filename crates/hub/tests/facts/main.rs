@@ -19,6 +19,7 @@ mod membership;
 mod order;
 mod presence;
 mod pressure;
+mod process;
 mod pushes;
 mod receipts;
 mod reconfigure;
