@@ -117,6 +117,10 @@ export type PublicationState = 'queued' | 'sent' | 'acked' | 'delivered' | 'seen
 export interface Publication extends PromiseLike<Ack> {
   /** Known at once, for showing the message before it is confirmed. It is also its idempotency key. */
   readonly id: string;
+  /** When it was made, in the clock of `Env.now`. */
+  readonly at: number;
+  /** What is sent, without ids and bytes. */
+  readonly frame: Frame;
   readonly state: Readable<PublicationState>;
   /** Why it failed. */
   readonly error: HubError | null;
@@ -168,13 +172,12 @@ export interface LogEvent { readonly level: 'debug' | 'warn' | 'error'; readonly
 /** A message as an {@link OutboxStore} keeps it: structured-cloneable. */
 export interface OutboxEntry {
   readonly id: string;
-  /** The user who wrote it: another one's are not sent. */
   readonly at: number;
   readonly frame: Frame;
   /** Bytes, if it is a binary message. */
   readonly bytes?: Uint8Array;
 }
-/** Keeps what was not acknowledged over the end of the page. One hub at a time may use one store. */
+/** Keeps what was not acknowledged over the end of the page. One hub at a time may use one store: give each user and tab its own. */
 export interface OutboxStore {
   load(): Promise<readonly OutboxEntry[]>;
   put(entry: OutboxEntry): Promise<void>;
@@ -351,7 +354,7 @@ export interface Hub<S = AnyRooms> extends AsyncDisposable {
   readonly state: Readable<ConnState>;
   readonly user: Readable<User | null>;
   /** Messages of ours that wait for an acknowledgement, oldest first. */
-  readonly outbox: Readable<readonly OutboxEntry[]>;
+  readonly outbox: Readable<readonly Publication[]>;
   /** Begins to connect, whatever came before, and waits until we are online. */
   connect(o?: Call): Promise<void>;
   /** Waits until we are online; throws when the hub is closed. */

@@ -1,0 +1,386 @@
+/**
+ * `@outspoke/client`: one lasting connection to an Outspoke hub, the rooms in it, and what is on its way to them.
+ *
+ * This module owns the outbox and the answers that are waited for; `connection.js` owns the socket, `room.js` the
+ * places. Invariants: a message is in the outbox until it is acknowledged or has failed, at most `max` of them, in the
+ * order in which they were made; at most `WINDOW` are on the wire; whatever is sent again has the key it had before.
+ * Types: `types.d.ts`; behaviour: docs/clients/specification.md.
+ */
+import { ASYNC_DISPOSE, HubError, WORLD, errorOf, listeners, off, until, valueOf, waiting } from './base.js';
+import { connection } from './connection.js';
+import { makeRoom } from './room.js';
+
+export { HubError };
+
+/** @import { Ack, Call, Env, Frame, Hub, HubOptions, JoinOptions, OutboxEntry, Publication, PublicationState, PublishOptions, User } from './types.js' */
+/** @import { Host, Inner } from './room.js' */
+
+const WINDOW = 64;
+
+/**
+ * @typedef {object} Item a message of ours
+ * @property {Publication} publication
+ * @property {OutboxEntry} entry
+ * @property {boolean} volatile
+ * @property {boolean} flying on the wire, without an answer
+ * @property {(error: HubError | null, ack?: Ack) => void} settle
+ */
+
+/** @param {any} frame */
+const goalOf = (frame) => frame.to ?? frame.room;
+
+/**
+ * @param {string | URL} url
+ * @param {HubOptions} [options]
+ * @returns {Hub<any>}
+ */
+export function createHub(url, options = {}) {
+  /** @type {Env} */
+  const env = { ...WORLD, ...options.env };
+  if (!env.WebSocket) throw new TypeError('there is no WebSocket here: say env: { WebSocket }, or import from "@outspoke/client/node"');
+  const { max = 1_024, ttlMs = 300_000, overflow = 'reject', store } = options.outbox || {};
+  const { on, emit } = listeners();
+  const user = valueOf(/** @type {User | null} */ (null));
+  const outbox = valueOf(/** @type {readonly Publication[]} */ ([]));
+  /** @type {Map<string, Inner>} */
+  const rooms = new Map();
+  /** Private conversations, by the other user. @type {Map<string, Inner>} */
+  const directs = new Map();
+  /** Who waits for which answer; null: the connection is lost. @type {Map<string, (answer: any) => void>} */
+  const answers = new Map();
+  /** @type {Item[]} */
+  let items = [];
+  let flying = 0;
+  let bytesMax = Infinity;
+  /** @type {unknown} */
+  let pumpTimer;
+  /** @type {(() => void) | null} */
+  let unwatch = null;
+  let ids = 0;
+  const unique = env.unique();
+  const newId = () => {
+    ids += 1;
+    return `${unique}${ids.toString(36)}`;
+  };
+
+  /** @param {string} text @param {unknown} detail */
+  const log = (text, detail) => options.log?.({ level: 'warn', text, detail });
+  const net = connection(url, options, env, { hear, lost, queued: () => items.length, log });
+  const online = () => net.state.get().status === 'online';
+  const all = () => new Set([...rooms.values(), ...directs.values()]);
+
+  // --- requests
+
+  /** @type {Host['ask']} */
+  function ask(frame, answered) {
+    const id = newId();
+    const { type, ...fields } = frame;
+    if (!net.send(JSON.stringify({ type, id, ...fields }))) return false;
+    answers.set(id, answered);
+    return true;
+  }
+
+  /** @param {string} type @param {object} [fields] @param {Call} [call] @returns {Promise<any>} */
+  async function request(type, fields, call) {
+    await ready(call);
+    return waiting(env, call, (resolve, reject) => {
+      const lostIt = () => reject(new HubError('connection_lost', 'the connection was lost before the answer came', { retryable: true }));
+      const asked = ask({ type, ...fields }, (answer) => {
+        if (!answer) lostIt();
+        else if (answer.type === 'error') reject(errorOf(answer));
+        else resolve(answer);
+      });
+      if (!asked) lostIt();
+    });
+  }
+
+  /** @param {Call} [call] */
+  const ready = (call) => until(env, call, net.state, (now) => {
+    if (now.status === 'closed') throw now.error ?? new HubError('closed', 'the hub was closed');
+    return now.status === 'online';
+  });
+
+  // --- what comes
+
+  /** @param {any} frame */
+  function hear(frame) {
+    const { type, id, room: name } = frame;
+    const answered = typeof id === 'string' && answers.get(id);
+    if (answered) {
+      answers.delete(id);
+      return answered(frame);
+    }
+    if (type === 'welcome') return welcomed(frame);
+    if (type === 'error') return emit('error', errorOf(frame));
+    // With a pong, a socket that was in doubt is trusted again.
+    if (type === 'pong') return pump();
+    if (type === 'ack' || type === 'authenticated') return;
+    if (type === 'conversations') bind(frame.conversations);
+    const known = rooms.get(name);
+    if (type === 'unsubscribed') return known?.gone(errorOf({ error: 'unsubscribed', ...frame }));
+    if (type === 'subscribed' && known) return known.put(frame);
+    const room = known ?? conversation(frame);
+    if (room) return room.hear(frame);
+    const { to } = frame;
+    emit(to === undefined ? type : 'direct', { id, room: name, type, data: frame, ts: Date.parse(frame.timestamp), from: null, replayed: false, offset: null, epoch: null });
+  }
+
+  /** The private conversation that a message shows to be in this room. @param {any} frame */
+  function conversation({ to, room: name, userId, epoch, offset }) {
+    const direct = to !== undefined && directs.get(to === host.me() ? userId : to);
+    if (!direct || typeof name !== 'string' || direct.name) return undefined;
+    direct.bind(name, { epoch, offset: offset - 1 });
+    return direct;
+  }
+
+  /** @param {any} conversations */
+  function bind(conversations) {
+    for (const entry of Array.isArray(conversations) ? conversations : []) {
+      if (typeof entry?.room === 'string') directs.get(entry.with)?.bind(entry.room);
+    }
+  }
+
+  /** Looks for the names of the conversations that were opened by their user. @param {object} [from] */
+  function findConversations(from) {
+    if (![...directs.values()].some((direct) => !direct.name)) return;
+    ask({ type: 'conversations', ...from }, (page) => {
+      if (page?.type !== 'conversations') return;
+      bind(page.conversations);
+      if (page.next !== undefined) return findConversations({ after: page.next });
+      // Nothing was said yet: there is nothing to wait for.
+      for (const direct of directs.values()) if (!direct.name && direct.state.get() === 'joining') direct.state.set('joined');
+    });
+  }
+
+  /** @param {any} frame */
+  function welcomed(frame) {
+    bytesMax = frame.maxMessageBytes > 0 ? frame.maxMessageBytes : Infinity;
+    user.set({ userId: String(frame.userId), username: String(frame.username), openMode: frame.openMode === true });
+    for (const room of all()) room.online();
+    findConversations();
+    pump();
+  }
+
+  function lost() {
+    const waited = [...answers.values()];
+    answers.clear();
+    for (const room of all()) room.lost();
+    for (const answered of waited) answered(null);
+  }
+
+  // --- what goes
+
+  /** Sends what may be sent. */
+  function pump() {
+    if (!online()) return;
+    env.clearTimeout(pumpTimer);
+    const now = env.now();
+    let next = Infinity;
+    for (const item of items) {
+      if (flying >= WINDOW) break;
+      const { frame } = item.entry;
+      const room = frame.to ? directs.get(String(frame.to)) : rooms.get(String(frame.room));
+      if (item.flying || !room?.isOpen()) continue;
+      if (room.heldUntil > now) next = Math.min(next, room.heldUntil);
+      else send(item, room);
+    }
+    if (next < Infinity) pumpTimer = env.setTimeout(pump, next - now);
+  }
+
+  /** @param {Item} item @param {Inner} room */
+  function send(item, room) {
+    const { publication, entry: { id, frame, bytes }, volatile } = item;
+    const { type, ...fields } = frame;
+    const text = JSON.stringify({ type, id, ...fields, ...(!volatile && { idempotencyKey: id }) });
+    /** @type {string | Uint8Array<ArrayBuffer>} */
+    let whole = text;
+    if (bytes || text.length * 3 > bytesMax) {
+      const header = new TextEncoder().encode(text);
+      const length = bytes ? header.length + bytes.length + 2 : header.length;
+      if (length > bytesMax) return item.settle(new HubError('too_large', `the server takes ${bytesMax} bytes, this has ${length}`));
+      if (bytes) {
+        if (!net.binary()) return item.settle(new HubError('unsupported_frame', 'the server takes no binary messages'));
+        whole = new Uint8Array(length);
+        new DataView(whole.buffer).setUint16(0, header.length);
+        whole.set(header, 2);
+        whole.set(bytes, header.length + 2);
+      }
+    }
+    if (!net.send(whole)) return;
+    flying += 1;
+    item.flying = true;
+    states.get(publication)?.set('sent');
+    answers.set(id, (answer) => {
+      flying -= 1;
+      item.flying = false;
+      if (!items.includes(item)) return pump();
+      if (answer?.type === 'error') {
+        const error = errorOf(answer);
+        if (volatile || !error.retryable) item.settle(error);
+        else {
+          room.heldUntil = env.now() + room.patience(error);
+          states.get(publication)?.set('queued');
+        }
+      } else if (answer) {
+        item.settle(null, {
+          id: String(answer.messageId ?? ''), room: String(answer.room ?? room.name), epoch: answer.epoch, offset: answer.offset,
+          ts: Date.parse(answer.timestamp), duplicate: answer.duplicate === true, answer,
+        });
+        room.acked(answer, states.get(publication));
+      } else if (volatile) item.settle(new HubError('connection_lost', 'the connection was lost', { retryable: true }));
+      else states.get(publication)?.set('queued');
+      pump();
+    });
+  }
+
+  /** @type {WeakMap<Publication, ReturnType<typeof valueOf<PublicationState>>>} */
+  const states = new WeakMap();
+  const changed = () => {
+    outbox.set(items.map(({ publication }) => publication));
+    const now = net.state.get();
+    if (now.status === 'offline') net.state.set({ ...now, queued: items.length });
+  };
+
+  /** @param {OutboxEntry} entry @param {PublishOptions} [how] @returns {Item} */
+  function makeItem(entry, { signal, timeoutMs = ttlMs, volatile = false } = {}) {
+    const state = valueOf(/** @type {PublicationState} */ ('queued'));
+    /** @type {HubError | null} */
+    let error = null;
+    /** @type {(ack: Ack) => void} */
+    let resolve;
+    /** @type {(error: unknown) => void} */
+    let reject;
+    /** @type {Promise<Ack>} */
+    const outcome = new Promise((...both) => { [resolve, reject] = both; });
+    outcome.catch(() => {});
+    let everSent = false;
+    /** @type {Publication} */
+    const publication = {
+      id: entry.id,
+      at: entry.at,
+      frame: entry.frame,
+      state,
+      get error() { return error; },
+      cancel() {
+        if (everSent || !items.includes(item)) return false;
+        item.settle(new HubError('cancelled', 'it was taken back'));
+        return true;
+      },
+      then: (done, failed) => outcome.then(done, failed),
+    };
+    const aborted = () => item.settle(new HubError('aborted', 'it was given up'));
+    const timer = env.setTimeout(() => item.settle(everSent
+      ? new HubError('unconfirmed', 'it was sent, and nobody can say whether it arrived')
+      : new HubError('expired', 'it could not be sent in time')), Math.max(entry.at + timeoutMs - env.now(), 0));
+    const watching = state.subscribe((now) => { everSent ||= now === 'sent'; });
+    /** @type {Item} */
+    const item = {
+      publication, entry, volatile, flying: false,
+      settle(failure, ack) {
+        env.clearTimeout(timer);
+        signal?.removeEventListener('abort', aborted);
+        watching();
+        items = items.filter((other) => other !== item);
+        if (store && !volatile && failure?.reason !== 'closed') store.remove(entry.id).catch((why) => log('outbox store', why));
+        error = failure;
+        state.set(failure ? 'failed' : 'acked');
+        if (ack) resolve(ack);
+        else reject(failure?.reason === 'aborted' ? signal?.reason : failure);
+        changed();
+      },
+    };
+    states.set(publication, state);
+    signal?.addEventListener('abort', aborted);
+    return item;
+  }
+
+  /** @type {Host['submit']} */
+  function submit(room, { data, ...frame }, how = {}) {
+    const bytes = data instanceof Uint8Array ? data : undefined;
+    const whole = /** @type {Frame} */ (bytes || data === undefined ? frame : { ...frame, data });
+    const item = makeItem({ id: how.id ?? newId(), at: env.now(), frame: whole, ...(bytes && { bytes }) }, how);
+    const now = how.volatile || options.outbox === false;
+    const victim = items.length < max ? null : overflow === 'reject' ? item : items.find((other) => other.publication.state.get() === 'queued') ?? item;
+    items.push(item);
+    const failure = room.room.error ?? (net.state.get().status === 'closed' && now ? new HubError('closed') : null);
+    if (failure) item.settle(failure);
+    else if (how.signal?.aborted) item.settle(new HubError('aborted'));
+    else victim?.settle(new HubError('outbox_full', `${max} messages wait already`, { retryable: true }));
+    if (items.includes(item) && !now && store) store.put(item.entry).catch((why) => log('outbox store', why));
+    changed();
+    pump();
+    if (now && !item.flying && items.includes(item)) item.settle(new HubError('offline', 'there is no connection now', { retryable: true }));
+    return item.publication;
+  }
+
+  // --- rooms
+
+  /** @type {Host} */
+  const host = {
+    env, online, ask, request, submit, pump, log,
+    me: () => user.get()?.userId ?? '',
+    tell: (frame) => { net.send(JSON.stringify(frame)); },
+    bound: (room) => { rooms.set(room.name, room); },
+    gone(room, error) {
+      rooms.delete(room.name);
+      if (room.to) directs.delete(room.to);
+      const goal = room.to ?? room.name;
+      for (const item of items) if (goalOf(item.entry.frame) === goal) item.settle(error);
+    },
+  };
+
+  /** @param {Map<string, Inner>} of @param {string} key @param {() => Inner} make */
+  function opened(of, key, make) {
+    let room = of.get(key);
+    if (!room) {
+      room = make();
+      if (room.state.get() !== 'left') of.set(key, room);
+      if (online()) {
+        room.online();
+        findConversations();
+      }
+    }
+    return room.room;
+  }
+
+  /** @param {Call} [call] */
+  function connect(call) {
+    unwatch ??= env.watch(net.world);
+    net.connect();
+    return ready(call);
+  }
+
+  /** @param {Call} [call] */
+  async function close(call) {
+    if (call?.timeoutMs) await until(env, call, outbox, ({ length }) => length === 0).catch(() => {});
+    unwatch?.();
+    unwatch = null;
+    net.close();
+    for (const { settle } of [...items]) settle(new HubError('closed', 'the hub was closed'));
+  }
+
+  if (store) {
+    store.load().then((kept) => {
+      const known = new Set(items.map(({ entry }) => entry.id));
+      items.unshift(...kept.filter(({ id }) => !known.has(id)).map((entry) => makeItem(entry)));
+      changed();
+      pump();
+    }, (why) => log('outbox store', why));
+  }
+  if (options.autoConnect !== false) connect().catch(() => {});
+
+  return {
+    state: net.state,
+    user,
+    outbox,
+    connect,
+    ready,
+    close,
+    retryNow: net.retryNow,
+    room: (/** @type {string} */ name, /** @type {JoinOptions<any>} */ how = {}) => opened(rooms, name, () => makeRoom(host, name, how)),
+    direct: (userId, how = {}) => opened(directs, userId, () => makeRoom(host, '', how, userId)),
+    on,
+    request,
+    [ASYNC_DISPOSE]: () => close(),
+  };
+}
