@@ -1,8 +1,9 @@
-//! Turns `ui/` and `figures/` into tables of assets, one for each folder, and its pages.
+//! Turns `ui/` with `sdk/`, and `figures/`, into tables of assets, and their pages.
 //!
-//! Hashes all files together (one hash for the build: relative imports inherit the prefix, so that no file
-//! needs rewriting), fills the page's two placeholders, compresses what compresses, and writes the table that
-//! `src/lib.rs` includes. No Node, no network: `cargo build` is the whole tool chain.
+//! Hashes all files of a table together (one hash for the build: relative imports inherit the prefix, so that no file
+//! needs rewriting, and `ui/` imports the client as `../sdk/index.js`), fills the page's two placeholders, compresses
+//! what compresses, and writes the table that `src/lib.rs` includes. No Node, no network: `cargo build` is the whole
+//! tool chain.
 
 use std::collections::BTreeSet;
 use std::env;
@@ -16,8 +17,10 @@ use flate2::Compression;
 use flate2::write::GzEncoder;
 use sha1_smol::Sha1;
 
-/// What is no part of the page: types are for the checks.
-const LEFT_OUT: &str = ".d.ts";
+/// What is no part of the page: types are for the checks, the rest is for the package.
+const LEFT_OUT: [&str; 4] = [".d.ts", ".md", "package.json", "tsconfig.json"];
+/// Where packages put what they need; never ours.
+const PACKAGES: &str = "node_modules";
 /// A page: it has another address and other caching than the assets it names.
 const PAGE: &str = ".html";
 
@@ -28,20 +31,21 @@ struct Source {
 
 fn main() -> Result<(), Box<dyn Error>> {
     let mut table = String::new();
-    for folder in ["ui", "figures"] {
-        write_tables(folder, &mut table)?;
-    }
+    write_tables("ui", &["ui", "sdk"], &mut table)?;
+    write_tables("figures", &["figures"], &mut table)?;
     fs::write(PathBuf::from(env::var("OUT_DIR")?).join("assets.rs"), table)?;
     Ok(())
 }
 
-/// Writes the tables of a page, named for its folder.
-fn write_tables(folder: &str, table: &mut String) -> Result<(), Box<dyn Error>> {
-    let path = PathBuf::from(env::var("CARGO_MANIFEST_DIR")?).join(folder);
-    println!("cargo::rerun-if-changed={}", path.display());
-    let sources = read(&path)?;
+/// Writes the tables of a page and of what it loads, named for the page's folder.
+fn write_tables(folder: &str, with: &[&str], table: &mut String) -> Result<(), Box<dyn Error>> {
+    let root = PathBuf::from(env::var("CARGO_MANIFEST_DIR")?);
+    let mut sources = Vec::new();
+    for folder in with {
+        read(&root.join(folder), folder, &mut sources)?;
+    }
+    sources.sort_by(|a, b| a.name.cmp(&b.name));
     let out = PathBuf::from(env::var("OUT_DIR")?).join(folder);
-    fs::create_dir_all(&out)?;
     let build = build_hash(&sources);
     let name = folder.to_uppercase();
     writeln!(
@@ -55,31 +59,36 @@ fn write_tables(folder: &str, table: &mut String) -> Result<(), Box<dyn Error>> 
     }
     writeln!(table, "];")?;
     for source in pages {
-        let page = page(&sources, source, &format!("assets/{build}/{folder}"))?;
-        let of_page = source.name.trim_end_matches(PAGE).to_uppercase();
+        let page = page(&sources, source, &format!("assets/{build}"), folder)?;
+        let of_page = source.name.trim_start_matches(folder).trim_matches('/').trim_end_matches(PAGE);
         writeln!(
             table,
-            "pub(crate) static {name}_{of_page}: Asset = {};",
+            "pub(crate) static {name}_{}: Asset = {};",
+            of_page.to_uppercase(),
             entry(&out, &source.name, page.as_bytes(), false)?
         )?;
     }
     Ok(())
 }
 
-/// The files of a folder, by name: the order decides the hash, and directories have none.
-fn read(folder: &Path) -> Result<Vec<Source>, Box<dyn Error>> {
-    let mut sources = Vec::new();
+/// The files of a folder and of those in it, named by their path from `prefix`.
+fn read(folder: &Path, prefix: &str, sources: &mut Vec<Source>) -> Result<(), Box<dyn Error>> {
+    println!("cargo::rerun-if-changed={}", folder.display());
     for file in fs::read_dir(folder)? {
         let path = file?.path();
-        println!("cargo::rerun-if-changed={}", path.display());
         let name = path.file_name().and_then(|name| name.to_str()).ok_or("a file name that is no UTF-8")?;
-        if !path.is_file() || name.starts_with('.') || name.ends_with(LEFT_OUT) {
+        if name.starts_with('.') || name == PACKAGES || LEFT_OUT.iter().any(|end| name.ends_with(end)) {
             continue;
         }
-        sources.push(Source { name: name.to_owned(), bytes: fs::read(&path)? });
+        println!("cargo::rerun-if-changed={}", path.display());
+        let name = format!("{prefix}/{name}");
+        if path.is_dir() {
+            read(&path, &name, sources)?;
+        } else {
+            sources.push(Source { name, bytes: fs::read(&path)? });
+        }
     }
-    sources.sort_by(|a, b| a.name.cmp(&b.name));
-    Ok(sources)
+    Ok(())
 }
 
 fn build_hash(sources: &[Source]) -> String {
@@ -92,19 +101,19 @@ fn build_hash(sources: &[Source]) -> String {
 }
 
 /// The page with its addresses: relative ones, so that it also works below a prefix of a proxy.
-fn page(sources: &[Source], page: &Source, assets: &str) -> Result<String, Box<dyn Error>> {
+fn page(sources: &[Source], page: &Source, assets: &str, folder: &str) -> Result<String, Box<dyn Error>> {
     let page = std::str::from_utf8(&page.bytes)?;
     let mut modules = BTreeSet::new();
     for script in page.split(r#"<script type="module" src="{{assets}}/"#).skip(1) {
         let name = script.split('"').next().unwrap_or_default();
-        modules_of(sources, name, &mut modules)?;
+        modules_of(sources, &format!("{folder}/{name}"), &mut modules)?;
     }
     let preload: Vec<_> =
         modules.iter().map(|name| format!(r#"<link rel="modulepreload" href="{assets}/{name}">"#)).collect();
-    Ok(page.replace("{{preload}}", &preload.join("\n")).replace("{{assets}}", assets))
+    Ok(page.replace("{{preload}}", &preload.join("\n")).replace("{{assets}}", &format!("{assets}/{folder}")))
 }
 
-/// A module, and all that it imports.
+/// A module, and all that it imports; not what it imports when it is needed, with `import()`.
 fn modules_of<'a>(
     sources: &'a [Source],
     name: &str,
@@ -116,16 +125,32 @@ fn modules_of<'a>(
         return Ok(());
     }
     for line in std::str::from_utf8(&source.bytes)?.lines() {
-        if let Some(import) = line.split_once(" from './").and_then(|(_, rest)| rest.strip_suffix("';")) {
-            modules_of(sources, import, modules)?;
+        let import = line.split_once(" from '").and_then(|(_, rest)| rest.strip_suffix("';"));
+        if let Some(import) = import.filter(|import| import.starts_with('.')) {
+            modules_of(sources, &resolve(name, import), modules)?;
         }
     }
     Ok(())
 }
 
+/// What a relative import in the module `name` means (WHATWG URL section 4.4, as far as modules need it).
+fn resolve(name: &str, import: &str) -> String {
+    let mut path: Vec<_> = name.split('/').collect();
+    path.pop();
+    for part in import.split('/') {
+        match part {
+            "." => {}
+            ".." => drop(path.pop()),
+            part => path.push(part),
+        }
+    }
+    path.join("/")
+}
+
 /// Writes the bytes, and the compressed ones where that saves anything, and names them.
 fn entry(out: &Path, name: &str, bytes: &[u8], immutable: bool) -> Result<String, Box<dyn Error>> {
     let plain = out.join(name);
+    fs::create_dir_all(plain.parent().ok_or("a file without a folder")?)?;
     fs::write(&plain, bytes)?;
     let mut encoder = GzEncoder::new(Vec::new(), Compression::best());
     encoder.write_all(bytes)?;
@@ -151,6 +176,7 @@ fn mime(name: &str) -> Result<&'static str, String> {
         Some("css") => Ok("text/css; charset=utf-8"),
         Some("svg") => Ok("image/svg+xml"),
         Some("png") => Ok("image/png"),
+        Some("webmanifest") => Ok("application/manifest+json"),
         _ => Err(format!("{name}: say in build.rs which type such a file has")),
     }
 }

@@ -55,7 +55,10 @@ pub(crate) fn routes(hub: &Hub, config: &Config, name: &str, kept: &Kept) -> Rou
         routes = routes.route("/analytics", get(page::figures)).route("/nodes", get(page::nodes));
     }
     if server.page {
-        routes = routes.route("/", get(page::index)).route("/assets/{*path}", get(page::asset));
+        routes = routes
+            .route("/", get(page::index))
+            .route("/assets/{*path}", get(page::asset))
+            .route("/client/{*path}", get(page::client));
     }
     with_security_headers(routes, config.tls.hsts)
 }

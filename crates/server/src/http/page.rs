@@ -1,4 +1,4 @@
-//! The web chat's files, from inside the binary.
+//! The web chat's files and the JavaScript client, from inside the binary.
 
 use axum::body::Body;
 use axum::http::header::{
@@ -8,31 +8,49 @@ use axum::http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode, Uri};
 use outspoke_web::Asset;
 
 pub(super) async fn index(headers: HeaderMap) -> Response<Body> {
-    answer(&outspoke_web::index(), &headers)
+    of_page(&outspoke_web::index(), &headers)
 }
 
 pub(super) async fn figures(headers: HeaderMap) -> Response<Body> {
-    answer(&outspoke_web::figures(), &headers)
+    of_page(&outspoke_web::figures(), &headers)
 }
 
 pub(super) async fn nodes(headers: HeaderMap) -> Response<Body> {
-    answer(&outspoke_web::nodes(), &headers)
+    of_page(&outspoke_web::nodes(), &headers)
 }
 
 pub(super) async fn asset(uri: Uri, headers: HeaderMap) -> Response<Body> {
     match outspoke_web::asset(uri.path()) {
-        Some(asset) => answer(&asset, &headers),
-        None => {
-            // Of another build, most likely: nobody may keep this answer.
-            let mut response = Response::new(Body::from("no such file in this build\n"));
-            *response.status_mut() = StatusCode::NOT_FOUND;
-            response.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
-            response
-        }
+        Some(asset) => of_page(&asset, &headers),
+        None => missing("no such file in this build\n"),
     }
 }
 
-fn answer(asset: &Asset, request: &HeaderMap) -> Response<Body> {
+/// The client for other sites' pages.
+pub(super) async fn client(uri: Uri, headers: HeaderMap) -> Response<Body> {
+    match outspoke_web::client(uri.path()) {
+        Some(asset) => answer(&asset, &headers, outspoke_web::client_headers()),
+        None => missing("no such module; the client is /client/outspoke.js\n"),
+    }
+}
+
+fn of_page(asset: &Asset, request: &HeaderMap) -> Response<Body> {
+    answer(asset, request, outspoke_web::security_headers())
+}
+
+/// Of another build, most likely: nobody may keep this answer.
+fn missing(text: &'static str) -> Response<Body> {
+    let mut response = Response::new(Body::from(text));
+    *response.status_mut() = StatusCode::NOT_FOUND;
+    response.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    response
+}
+
+fn answer(
+    asset: &Asset,
+    request: &HeaderMap,
+    fixed: &'static [(&'static str, &'static str)],
+) -> Response<Body> {
     // Weak, because it names the content in every encoding (RFC 9110 section 8.8.3).
     let etag = format!("W/{}", asset.etag);
     let known = request.get(IF_NONE_MATCH).is_some_and(|known| matches(known, asset.etag));
@@ -57,7 +75,7 @@ fn answer(asset: &Asset, request: &HeaderMap) -> Response<Body> {
     if let Some(encoding) = encoding.filter(|_| !known) {
         headers.insert(CONTENT_ENCODING, HeaderValue::from_static(encoding));
     }
-    for (name, value) in outspoke_web::security_headers() {
+    for (name, value) in fixed {
         headers.insert(HeaderName::from_static(name), HeaderValue::from_static(value));
     }
     response

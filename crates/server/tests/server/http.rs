@@ -56,6 +56,26 @@ async fn page_is_served_with_its_headers_and_can_be_switched_off() {
     assert_eq!(server.get("/").await.status, 404);
 }
 
+/// Any site's page may import the client, and gets a new build as soon as there is one.
+#[tokio::test]
+async fn client_is_served_to_pages_of_every_site() {
+    let server = Server::start().await;
+    let module = server.get("/client/outspoke.js").await;
+    assert_eq!(module.status, 200);
+    assert!(module.body.contains("createHub"));
+    for (name, value) in [
+        ("content-type", "text/javascript; charset=utf-8"),
+        ("access-control-allow-origin", "*"),
+        ("cross-origin-resource-policy", "cross-origin"),
+        ("cache-control", "no-cache"),
+    ] {
+        assert_eq!(module.headers[name], value);
+    }
+    assert!(module.headers.contains_key("etag"));
+    assert_eq!(server.get("/client/room.js").await.status, 200);
+    assert_eq!(server.get("/client/nothing.js").await.status, 404);
+}
+
 /// An echo on a public server is a gift to nobody.
 #[tokio::test]
 async fn conformance_echo_exists_only_where_it_was_asked_for() {
