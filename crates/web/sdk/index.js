@@ -8,7 +8,7 @@
  */
 import { ASYNC_DISPOSE, HubError, WORLD, errorOf, listeners, off, until, valueOf, waiting } from './base.js';
 import { connection } from './connection.js';
-import { makeRoom } from './room.js';
+import { makeRoom, patience } from './room.js';
 
 export { HubError };
 
@@ -16,13 +16,19 @@ export { HubError };
 /** @import { Host, Inner } from './room.js' */
 
 const WINDOW = 64;
+/** No answer for so long: it is sent again. */
+const UNANSWERED_MS = 20_000;
+const RATE_LIMITED = 162;
 
 /**
  * @typedef {object} Item a message of ours
  * @property {Publication} publication
  * @property {OutboxEntry} entry
  * @property {boolean} volatile
- * @property {boolean} flying on the wire, without an answer
+ * @property {import('./base.js').Value<PublicationState>} state
+ * @property {unknown} flying the timer of what is on the wire, without an answer; else null
+ * @property {() => void} land it is not on the wire any more
+ * @property {(error: HubError) => void} requeue nor has it an answer: it is sent again, or fails if it was now or never
  * @property {(error: HubError | null, ack?: Ack) => void} settle
  */
 
@@ -51,6 +57,9 @@ export function createHub(url, options = {}) {
   /** @type {Item[]} */
   let items = [];
   let flying = 0;
+  let window = WINDOW;
+  /** When we were too fast. */
+  const pace = patience(env);
   let bytesMax = Infinity;
   /** @type {unknown} */
   let pumpTimer;
@@ -105,13 +114,13 @@ export function createHub(url, options = {}) {
   /** @param {any} frame */
   function hear(frame) {
     const { type, id, room: name } = frame;
-    const answered = typeof id === 'string' && answers.get(id);
-    if (answered) {
+    const waits = typeof id === 'string' && answers.get(id);
+    if (waits) {
       answers.delete(id);
-      return answered(frame);
+      return waits(frame);
     }
     if (type === 'welcome') return welcomed(frame);
-    if (type === 'error') return emit('error', errorOf(frame));
+    if (type === 'error') return complained(errorOf(frame));
     // With a pong, a socket that was in doubt is trusted again.
     if (type === 'pong') return pump();
     if (type === 'ack' || type === 'authenticated') return;
@@ -123,6 +132,23 @@ export function createHub(url, options = {}) {
     if (room) return room.hear(frame);
     const { to } = frame;
     emit(to === undefined ? type : 'direct', { id, room: name, type, data: frame, ts: Date.parse(frame.timestamp), from: null, replayed: false, offset: null, epoch: null });
+  }
+
+  /** @param {HubError} error */
+  function slowDown(error) {
+    pace.refused(error);
+    window = 1;
+  }
+
+  /** An error that answers nothing. @param {HubError} error */
+  function complained(error) {
+    // What comes too fast is not even read: nothing of it will be answered.
+    if (error.code === RATE_LIMITED) {
+      slowDown(error);
+      for (const item of items) if (item.flying !== null) item.requeue(error);
+      pump();
+    }
+    emit('error', error);
   }
 
   /** The private conversation that a message shows to be in this room. @param {any} frame */
@@ -164,8 +190,9 @@ export function createHub(url, options = {}) {
   function lost() {
     const waited = [...answers.values()];
     answers.clear();
+    pace.forget();
     for (const room of all()) room.lost();
-    for (const answered of waited) answered(null);
+    for (const waits of waited) waits(null);
   }
 
   // --- what goes
@@ -177,11 +204,12 @@ export function createHub(url, options = {}) {
     const now = env.now();
     let next = Infinity;
     for (const item of items) {
-      if (flying >= WINDOW) break;
+      if (flying >= Math.floor(window)) break;
       const { frame } = item.entry;
       const room = frame.to ? directs.get(String(frame.to)) : rooms.get(String(frame.room));
-      if (item.flying || !room?.isOpen()) continue;
-      if (room.heldUntil > now) next = Math.min(next, room.heldUntil);
+      if (item.flying !== null || !room?.isOpen()) continue;
+      const from = Math.max(room.patience.until, pace.until);
+      if (from > now) next = Math.min(next, from);
       else send(item, room);
     }
     if (next < Infinity) pumpTimer = env.setTimeout(pump, next - now);
@@ -208,33 +236,37 @@ export function createHub(url, options = {}) {
     }
     if (!net.send(whole)) return;
     flying += 1;
-    item.flying = true;
-    states.get(publication)?.set('sent');
+    item.flying = env.setTimeout(() => {
+      item.requeue(new HubError('unconfirmed', 'it was sent, and nothing came back'));
+      pump();
+    }, UNANSWERED_MS);
+    item.state.set('sent');
     answers.set(id, (answer) => {
-      flying -= 1;
-      item.flying = false;
-      if (!items.includes(item)) return pump();
-      if (answer?.type === 'error') {
-        const error = errorOf(answer);
-        if (volatile || !error.retryable) item.settle(error);
-        else {
-          room.heldUntil = env.now() + room.patience(error);
-          states.get(publication)?.set('queued');
-        }
-      } else if (answer) {
-        item.settle(null, {
-          id: String(answer.messageId ?? ''), room: String(answer.room ?? room.name), epoch: answer.epoch, offset: answer.offset,
-          ts: Date.parse(answer.timestamp), duplicate: answer.duplicate === true, answer,
-        });
-        room.acked(answer, states.get(publication));
-      } else if (volatile) item.settle(new HubError('connection_lost', 'the connection was lost', { retryable: true }));
-      else states.get(publication)?.set('queued');
+      item.land();
+      if (items.includes(item)) answered(item, room, answer);
       pump();
     });
   }
 
-  /** @type {WeakMap<Publication, ReturnType<typeof valueOf<PublicationState>>>} */
-  const states = new WeakMap();
+  /** @param {Item} item @param {Inner} room @param {any} answer */
+  function answered(item, room, answer) {
+    if (answer?.type === 'error') {
+      const error = errorOf(answer);
+      if (!error.retryable) return item.settle(error);
+      if (error.code === RATE_LIMITED) slowDown(error);
+      else room.patience.refused(error);
+      item.requeue(error);
+    } else if (answer) {
+      pace.served();
+      window = Math.min(window + 1 / window, WINDOW);
+      item.settle(null, {
+        id: String(answer.messageId ?? ''), room: String(answer.room ?? room.name), epoch: answer.epoch, offset: answer.offset,
+        ts: Date.parse(answer.timestamp), duplicate: answer.duplicate === true, answer,
+      });
+      room.acked(answer, item.state);
+    } else item.requeue(new HubError('connection_lost', 'the connection was lost', { retryable: true }));
+  }
+
   const changed = () => {
     outbox.set(items.map(({ publication }) => publication));
     const now = net.state.get();
@@ -275,12 +307,24 @@ export function createHub(url, options = {}) {
     const watching = state.subscribe((now) => { everSent ||= now === 'sent'; });
     /** @type {Item} */
     const item = {
-      publication, entry, volatile, flying: false,
+      publication, entry, state, volatile, flying: null,
+      land() {
+        if (item.flying === null) return;
+        env.clearTimeout(item.flying);
+        item.flying = null;
+        flying -= 1;
+      },
+      requeue(error) {
+        item.land();
+        if (volatile) item.settle(error);
+        else if (items.includes(item)) state.set('queued');
+      },
       settle(failure, ack) {
         env.clearTimeout(timer);
         signal?.removeEventListener('abort', aborted);
         watching();
         items = items.filter((other) => other !== item);
+        item.land();
         if (store && !volatile && failure?.reason !== 'closed') store.remove(entry.id).catch((why) => log('outbox store', why));
         error = failure;
         state.set(failure ? 'failed' : 'acked');
@@ -289,7 +333,6 @@ export function createHub(url, options = {}) {
         changed();
       },
     };
-    states.set(publication, state);
     signal?.addEventListener('abort', aborted);
     return item;
   }
@@ -309,7 +352,7 @@ export function createHub(url, options = {}) {
     if (items.includes(item) && !now && store) store.put(item.entry).catch((why) => log('outbox store', why));
     changed();
     pump();
-    if (now && !item.flying && items.includes(item)) item.settle(new HubError('offline', 'there is no connection now', { retryable: true }));
+    if (now && item.flying === null && items.includes(item)) item.settle(new HubError('offline', 'there is no connection now', { retryable: true }));
     return item.publication;
   }
 

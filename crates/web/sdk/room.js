@@ -36,6 +36,29 @@ const RECEIPTS = /** @type {const} */ (['delivered', 'seen']);
  */
 /** @typedef {ReturnType<typeof makeRoom>} Inner */
 
+/**
+ * How long to wait after temporary refusals: longer with each in a row. Those that come while it waits already are of one sort
+ * with the first.
+ * @param {Env} env
+ */
+export function patience(env) {
+  let refusals = 0;
+  const self = {
+    /** Nothing is asked before this moment. */
+    until: 0,
+    /** @param {HubError} why */
+    refused(why) {
+      const now = env.now();
+      if (now >= self.until) refusals += 1;
+      self.until = Math.max(self.until, now + Math.max(why.retryAfterMs ?? 0, Math.min(AGAIN_MS * 2 ** (refusals - 1), AGAIN_MAX_MS)));
+      return self.until - now;
+    },
+    served() { if (env.now() >= self.until) refusals = 0; },
+    forget() { self.until = refusals = 0; },
+  };
+  return self;
+}
+
 /** @param {any} frame @param {boolean} replayed @returns {Envelope<string, any>} */
 function envelopeOf(frame, replayed) {
   const { type, room = '', id = '', userId, username = '', timestamp, epoch, offset, to, edited, deleted, reactions, ...rest } = frame;
@@ -80,8 +103,6 @@ export function makeRoom(hub, name, options, to) {
   let newFrom = 0;
   /** Live messages behind the history that is being fetched. @type {any[] | null} */
   let waitingFrames = null;
-  /** Refusals in a row, and what waits for the end of one. */
-  let refusals = 0;
   /** @type {unknown} */
   let again;
   /** @type {{ ack: Position, state: { get(): string, set(state: any): void } }[]} */
@@ -157,7 +178,7 @@ export function makeRoom(hub, name, options, to) {
     const { epoch, offset, recovered, head = offset, first = 1, durability = '', topic = '', unread = null, seen = null, delivered = null, members: there = 0 } = /** @type {any} */ (frame);
     const was = position;
     newFrom = was || last ? head : 0;
-    refusals = 0;
+    inner.patience.served();
     if (!was || recover === 'none') position = { epoch, offset };
     else if (recover === 'latest') {
       if (was.epoch !== epoch || was.offset < offset) gap(frame, 'skipped');
@@ -196,7 +217,7 @@ export function makeRoom(hub, name, options, to) {
     if (state.get() !== 'joining') return;
     if (!why.retryable) return inner.gone(why);
     env.clearTimeout(again);
-    again = env.setTimeout(subscribe, inner.patience(why));
+    again = env.setTimeout(subscribe, inner.patience.refused(why));
   }
 
   /** @param {'delivered' | 'seen'} kind */
@@ -327,18 +348,12 @@ export function makeRoom(hub, name, options, to) {
     name,
     to,
     state,
-    /** Nothing of ours is sent here before this moment. */
-    heldUntil: 0,
-    /** How long to wait after a temporary refusal. @param {HubError} why */
-    patience(why) {
-      refusals += 1;
-      return why.retryAfterMs ?? Math.min(AGAIN_MS * 2 ** (refusals - 1), AGAIN_MAX_MS);
-    },
+    patience: patience(env),
     /** Whether something of ours may be sent. */
     isOpen: () => (to ? state.get() !== 'left' : state.get() === 'joined'),
     /** Something of ours is there. @param {any} ack @param {any} reached */
     acked(ack, reached) {
-      refusals = 0;
+      inner.patience.served();
       if (to && ack.room) inner.bind(ack.room);
       if (isPlace(ack)) watched = [...watched.slice(1 - WATCHED_MAX), { ack, state: reached }];
     },
@@ -358,8 +373,7 @@ export function makeRoom(hub, name, options, to) {
     lost() {
       waitingFrames = null;
       env.clearTimeout(again);
-      inner.heldUntil = 0;
-      refusals = 0;
+      inner.patience.forget();
       if (state.get() === 'joined') state.set('joining');
     },
     /** Put there by the server. @param {any} frame */

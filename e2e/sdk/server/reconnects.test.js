@@ -1,0 +1,61 @@
+/** What is published arrives once, whatever happens to the connections. */
+import assert from 'node:assert/strict';
+import { test } from 'node:test';
+import { becomes, live } from '../lib/live.js';
+
+const MESSAGES = 10_000;
+const CUTS = 100;
+const here = live({
+  OUTSPOKE_RATE__ENABLED: 'false', OUTSPOKE_ROOMS__DURABILITY: 'stored', OUTSPOKE_ROOMS__HISTORY_MESSAGES: '20000',
+  OUTSPOKE_ROOMS__HISTORY_BYTES: '64MiB',
+});
+
+test('ten_thousand_messages_through_a_hundred_cuts_are_each_acknowledged_once_none_lost_none_doubled', async () => {
+  const reconnect = { baseMs: 2, capMs: 20 };
+  const writer = here.hub('writer', { reconnect });
+  const reader = here.hub('reader', { reconnect });
+  const heard = [];
+  const gaps = [];
+  const room = reader.room('log');
+  room.on('message', ({ data, offset }) => heard.push([offset, data.n]));
+  room.on('$gap', (gap) => gaps.push(gap));
+  await room.ready();
+
+  let sessions = 0;
+  writer.state.subscribe(({ status }) => { if (status === 'online') sessions += 1; });
+  const out = writer.room('log');
+  const acks = new Map();
+  let answered = 0;
+  let duplicates = 0;
+  let cuts = 0;
+  for (let n = 0; n < MESSAGES; n += 1) {
+    const publication = out.publish('message', { n });
+    publication.then((ack) => {
+      assert.ok(!acks.has(n), `${n} is acknowledged twice`);
+      acks.set(n, ack.offset);
+      answered += 1;
+      if (ack.duplicate) duplicates += 1;
+      if (answered % (MESSAGES / CUTS) === 50) {
+        cuts += 1;
+        here.proxy.cut();
+        here.proxy.mend();
+      }
+    }, (error) => { throw error; });
+    if (writer.outbox.get().length >= 500) await becomes(writer.outbox, ({ length }) => length < 300);
+  }
+  await becomes(writer.outbox, ({ length }) => length === 0);
+  await new Promise((done) => {
+    room.on('message', ({ offset }) => { if (offset >= MESSAGES) done(); });
+    if (heard.length >= MESSAGES) done();
+  });
+
+  assert.equal(cuts, CUTS);
+  assert.ok(sessions > CUTS, `${sessions} connections`);
+  assert.equal(acks.size, MESSAGES);
+  assert.equal(new Set(acks.values()).size, MESSAGES);
+  assert.deepEqual(gaps, []);
+  assert.deepEqual(heard.map(([offset]) => offset), Array.from({ length: MESSAGES }, (_, at) => at + 1));
+  assert.deepEqual(heard.map(([, n]) => n), Array.from({ length: MESSAGES }, (_, n) => n));
+  assert.deepEqual(heard.map(([offset, n]) => acks.get(n) === offset).filter((same) => !same), []);
+  console.log(`# ${sessions} connections of the writer, ${duplicates} messages were accepted before they were sent again`);
+});
