@@ -37,4 +37,4 @@ pub use message::{Body, Details, Kind, Message, Position, Publisher, Reactions};
 pub use record::{DamagedRecord, decode_record, encode_record};
 pub use request::{Amendment, BodyRef, Command, PageFrom, Receipt, Request, StartFrom, Token};
 pub use room::{InvalidRoomName, RoomName};
-pub use timestamp::Timestamp;
+pub use timestamp::{InvalidTimestamp, Timestamp};

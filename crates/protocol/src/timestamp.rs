@@ -1,10 +1,11 @@
 //! The server's time on a message.
 //!
-//! Milliseconds since 1970 in UTC; written as RFC 3339 where a dialect wants text. Only the hub sets it.
+//! Milliseconds since 1970 in UTC; written as RFC 3339 where a dialect wants text, and read back by clients. Only the
+//! hub sets it.
 
 use std::fmt;
 
-use serde::{Serialize, Serializer};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 /// A point in time, in milliseconds since 1970-01-01T00:00:00Z.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -99,6 +100,48 @@ impl Serialize for Timestamp {
     }
 }
 
+/// A text that is no time as [`Display`](fmt::Display) writes it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("a time is RFC 3339 in UTC with milliseconds, such as 2025-12-30T10:30:00.000Z")]
+pub struct InvalidTimestamp;
+
+/// Reads what [`Display`](fmt::Display) writes, and nothing else of RFC 3339.
+impl std::str::FromStr for Timestamp {
+    type Err = InvalidTimestamp;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let text: &[u8; 24] = text.as_bytes().try_into().map_err(|_| InvalidTimestamp)?;
+        let number = |from: usize, to: usize| {
+            text[from..to].iter().try_fold(0, |number, digit| match digit {
+                b'0'..=b'9' => Ok(number * 10 + i64::from(digit - b'0')),
+                _ => Err(InvalidTimestamp),
+            })
+        };
+        let days = days_from_civil(number(0, 4)?, number(5, 7)?, number(8, 10)?);
+        let seconds = number(11, 13)? * 3600 + number(14, 16)? * 60 + number(17, 19)?;
+        let time = Self(days * MILLIS_PER_DAY + seconds * 1000 + number(20, 23)?);
+        // Punctuation, and days and hours that do not exist: what is a time is written as it was.
+        if &time.to_rfc3339() == text { Ok(time) } else { Err(InvalidTimestamp) }
+    }
+}
+
+impl<'de> Deserialize<'de> for Timestamp {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = std::borrow::Cow::<'de, str>::deserialize(deserializer)?;
+        text.parse().map_err(serde::de::Error::custom)
+    }
+}
+
+/// Days since 1970-01-01; the inverse of [`civil_from_days`].
+fn days_from_civil(year: i64, month: i64, day: i64) -> i64 {
+    let year = if month <= 2 { year - 1 } else { year };
+    let month_from_march = (month + 9) % 12;
+    let day_of_year = (153 * month_from_march + 2) / 5 + day - 1;
+    let year_of_era = year.rem_euclid(400);
+    let day_of_era = year_of_era * 365 + year_of_era / 4 - year_of_era / 100 + day_of_year;
+    year.div_euclid(400) * 146_097 + day_of_era - 719_468
+}
+
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
@@ -135,7 +178,21 @@ mod tests {
         assert_eq!(Timestamp::from_millis(MILLIS_MAX).to_string(), "9999-12-31T23:59:59.999Z");
     }
 
+    #[test]
+    fn timestamp_that_is_none_is_refused() {
+        for text in ["", "2025-02-29T00:00:00.000Z", "2025-12-30 10:30:00.000Z", "2025-12-30T24:00:00.000Z"] {
+            assert!(text.parse::<Timestamp>().is_err(), "{text:?}");
+        }
+        assert!("2025-12-30T10:30:00Z".parse::<Timestamp>().is_err());
+    }
+
     proptest::proptest! {
+        #[test]
+        fn timestamp_is_read_as_it_was_written(millis in MILLIS_MIN..=MILLIS_MAX) {
+            let time = Timestamp::from_millis(millis);
+            proptest::prop_assert_eq!(time.to_string().parse(), Ok(time));
+        }
+
         #[test]
         fn timestamp_agrees_with_jiff(millis in MILLIS_MIN..253_000_000_000_000_i64) {
             proptest::prop_assert_eq!(Timestamp::from_millis(millis).to_string(), by_jiff(millis));

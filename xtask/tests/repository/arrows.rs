@@ -1,4 +1,5 @@
-//! Which of our crates may use which: server -> auth -> hub -> protocol, bus, store and websocket, never back.
+//! Which of our crates may use which: server -> auth -> hub -> protocol, bus, store and websocket, never back;
+//! the client stands beside the hub, on the same protocol and websocket.
 
 use std::collections::BTreeSet;
 use std::process::Command;
@@ -8,13 +9,14 @@ use serde_json::Value;
 use crate::tree::{assert_none, root};
 
 /// Each product crate and all of ours that it may depend on outside its tests.
-const ARROWS: [(&str, &[&str]); 9] = [
+const ARROWS: [(&str, &[&str]); 10] = [
     (
         "outspoke",
         &[
             "outspoke-auth",
             "outspoke-bench",
             "outspoke-bus",
+            "outspoke-client",
             "outspoke-hub",
             "outspoke-protocol",
             "outspoke-store",
@@ -23,6 +25,7 @@ const ARROWS: [(&str, &[&str]); 9] = [
         ],
     ),
     ("outspoke-auth", &["outspoke-hub"]),
+    ("outspoke-client", &["outspoke-protocol", "outspoke-websocket"]),
     ("outspoke-hub", &["outspoke-bus", "outspoke-protocol", "outspoke-store", "outspoke-websocket"]),
     ("outspoke-bus", &[]),
     ("outspoke-store", &[]),

@@ -1,0 +1,636 @@
+//! The rooms that a client is in, or wants to be in, and what their streams have.
+//!
+//! A room is joined once per connection however many streams it has. Every stream has its own place in the room's log;
+//! the one rule of delivery is that the message after that place is the only one that may be yielded. Whatever comes
+//! further on (the stream was polled too slowly, the server passed something over, the room could not be recovered) makes
+//! the stream *lag*: it is fed from the room's history until it has caught up, and what history has not is a gap.
+//! So nothing is lost silently, and nothing is doubled, whichever way it came.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Weak};
+use std::time::Duration;
+
+use bytes::Bytes;
+use serde_json::json;
+use tokio::sync::oneshot;
+use tokio::time::Instant;
+
+use super::outbox::Outbox;
+use super::wire::{Head, History, Subscribed, WireGap};
+use crate::error::{Error, Refusal};
+use crate::event::{Gap, GapReason, Joined};
+use crate::position::Position;
+use crate::queue::{Item, Queue};
+
+/// Messages asked for at once when a stream lags.
+const PAGE: usize = 200;
+/// The first pause after a refusal of the moment that names none.
+const PAUSE: Duration = Duration::from_secs(1);
+
+/// What a stream gets when the client could not be there all the time.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Recover {
+    /// Everything that the room still has, in order; the rest is a gap.
+    #[default]
+    Replay,
+    /// What is new, and a gap for what was passed over.
+    Latest,
+}
+
+/// Where a stream begins.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum Start {
+    #[default]
+    Live,
+    Last(u32),
+    Since(Position),
+}
+
+/// A stream that wants to begin.
+pub(crate) struct Subscription {
+    pub(crate) queue: Arc<Queue>,
+    pub(crate) start: Start,
+    pub(crate) recover: Recover,
+    /// Told when the room was joined, or was not.
+    pub(crate) ready: Option<oneshot::Sender<Result<(), Error>>>,
+    /// The stream has other rooms as well: the end of this one is not its own.
+    pub(crate) shared: bool,
+}
+
+struct Subscriber {
+    queue: Arc<Queue>,
+    start: Start,
+    recover: Recover,
+    ready: Option<oneshot::Sender<Result<(), Error>>>,
+    shared: bool,
+    /// The last message in the queue, or the place before the first.
+    at: Option<Position>,
+    lag: Option<Lag>,
+}
+
+/// A stream that is behind.
+struct Lag {
+    /// The newest message that it must have before it follows again.
+    head: u64,
+    /// The request for its next page.
+    asked: Option<i64>,
+    /// No request before.
+    not_before: Option<Instant>,
+}
+
+impl Lag {
+    const fn to(head: u64) -> Self {
+        Self { head, asked: None, not_before: None }
+    }
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Status {
+    Absent,
+    /// Asked for under this id, with these newest messages.
+    Joining(i64, Option<u32>),
+    Joined,
+}
+
+pub(super) struct Room {
+    subscribers: Vec<Subscriber>,
+    /// Whoever may still publish.
+    handles: Weak<()>,
+    published: bool,
+    token: Option<Arc<str>>,
+    status: Status,
+    /// No request to come in before: the last was refused.
+    not_before: Option<Instant>,
+    /// The newest message that came.
+    place: Option<Position>,
+    /// Messages up to here were said before the client came.
+    replayed_to: u64,
+}
+
+impl Room {
+    fn new() -> Self {
+        Self {
+            subscribers: Vec::new(),
+            handles: Weak::new(),
+            published: false,
+            token: None,
+            status: Status::Absent,
+            not_before: None,
+            place: None,
+            replayed_to: 0,
+        }
+    }
+
+    fn is_wanted(&self, name: &str, outbox: &Outbox) -> bool {
+        let publishes = self.published && self.handles.strong_count() > 0;
+        !self.subscribers.is_empty() || publishes || outbox.needs(name)
+    }
+
+    /// The place that a request to come in names.
+    fn recover_from(&self) -> Option<Position> {
+        let replays = |subscriber: &Subscriber| subscriber.recover == Recover::Replay;
+        if !self.subscribers.iter().any(replays) {
+            return None;
+        }
+        self.place.or_else(|| self.subscribers.iter().find_map(|subscriber| subscriber.at))
+    }
+}
+
+/// Every room by its name.
+pub(super) struct Rooms {
+    map: BTreeMap<Arc<str>, Room>,
+}
+
+/// What the rooms want to be sent.
+pub(super) type Frames = Vec<String>;
+
+impl Rooms {
+    pub(super) fn new() -> Self {
+        Self { map: BTreeMap::new() }
+    }
+
+    fn room(&mut self, name: &Arc<str>) -> &mut Room {
+        self.map.entry(Arc::clone(name)).or_insert_with(Room::new)
+    }
+
+    pub(super) fn contains(&self, name: &str) -> bool {
+        self.map.contains_key(name)
+    }
+
+    /// Whether requests may be made in this room.
+    pub(super) fn is_joined(&self, name: &str) -> bool {
+        self.map.get(name).is_some_and(|room| room.status == Status::Joined)
+    }
+
+    /// A handle may publish for as long as `handles` lives.
+    pub(super) fn publishes(&mut self, name: &Arc<str>, handles: &Arc<()>) {
+        let room = self.room(name);
+        room.published = true;
+        room.handles = Arc::downgrade(handles);
+    }
+
+    pub(super) fn set_token(&mut self, name: &Arc<str>, token: Arc<str>) {
+        self.room(name).token = Some(token);
+    }
+
+    pub(super) fn subscribe(&mut self, name: &Arc<str>, subscription: Subscription) {
+        let room = self.room(name);
+        let Subscription { queue, start, recover, ready, shared } = subscription;
+        let mut new = Subscriber { queue, start, recover, ready, shared, at: None, lag: None };
+        if let Start::Since(position) = start {
+            new.at = Some(position);
+        }
+        if room.status == Status::Joined
+            && let Some(place) = room.place
+        {
+            // The room is here already: the stream starts from what is known of it.
+            match start {
+                Start::Live => new.at = Some(place),
+                Start::Last(count) => {
+                    let offset = place.offset.saturating_sub(count.into());
+                    new.at = Some(Position { offset, ..place });
+                    new.lag = (offset < place.offset).then(|| Lag::to(place.offset));
+                }
+                Start::Since(_) => reconcile(&mut new, place, 1),
+            }
+            tell_ready(&mut new);
+        }
+        room.subscribers.push(new);
+    }
+
+    /// A conversation that a stream of private messages begins to follow, having seen it up to `place`.
+    pub(super) fn follow(&mut self, name: &Arc<str>, place: Position, queues: &[Arc<Queue>]) {
+        for queue in queues {
+            let subscription = Subscription {
+                queue: Arc::clone(queue),
+                start: Start::Since(place),
+                recover: Recover::Replay,
+                ready: None,
+                shared: true,
+            };
+            self.subscribe(name, subscription);
+        }
+    }
+
+    /// The server has put the client into a room by itself.
+    pub(super) fn put_into(&mut self, name: &Arc<str>, json: &str) {
+        let room = self.room(name);
+        if room.status == Status::Absent {
+            // The same as an answer to a request that was never made.
+            room.status = Status::Joining(i64::MIN, None);
+            self.subscribed(name, i64::MIN, json);
+        }
+    }
+
+    /// Names of conversations among the rooms.
+    pub(super) fn conversations(&self) -> Vec<(Arc<str>, Position)> {
+        let conversations = self.map.iter().filter(|(name, _)| name.starts_with('@'));
+        conversations.filter_map(|(name, room)| Some((Arc::clone(name), room.place?))).collect()
+    }
+
+    /// The connection is gone.
+    pub(super) fn disconnected(&mut self) {
+        for room in self.map.values_mut() {
+            room.status = Status::Absent;
+            room.not_before = None;
+            for subscriber in &mut room.subscribers {
+                if let Some(lag) = &mut subscriber.lag {
+                    lag.asked = None;
+                }
+            }
+        }
+    }
+
+    /// Ends every stream.
+    pub(super) fn end(&mut self, error: &Error) {
+        for (_, mut room) in std::mem::take(&mut self.map) {
+            for subscriber in room.subscribers.drain(..) {
+                end(subscriber, error, true);
+            }
+        }
+    }
+
+    /// Comes into rooms, goes out of rooms, and asks for what streams lack.
+    pub(super) fn poll(&mut self, now: Instant, outbox: &Outbox, next_id: &mut i64, frames: &mut Frames) {
+        self.map.retain(|name, room| {
+            room.subscribers.retain(|subscriber| !subscriber.queue.is_closed());
+            if !room.is_wanted(name, outbox) {
+                if room.status != Status::Absent {
+                    frames.push(json!({ "type": "unsubscribe", "room": &**name }).to_string());
+                }
+                // Messages that are still under way find no room, and are passed over.
+                return room.handles.strong_count() > 0 && room.token.is_some() && {
+                    room.status = Status::Absent;
+                    room.place = None;
+                    true
+                };
+            }
+            if room.status == Status::Absent && room.not_before.is_none_or(|until| now >= until) {
+                *next_id += 1;
+                frames.push(join_frame(name, room, *next_id));
+            }
+            if room.status == Status::Joined {
+                for subscriber in &mut room.subscribers {
+                    ask(name, subscriber, now, next_id, frames);
+                }
+            }
+            true
+        });
+    }
+
+    /// When [`poll`](Self::poll) has something to do although nothing came.
+    pub(super) fn deadline(&self) -> Option<Instant> {
+        let rooms = self.map.values();
+        let lags = |room: &Room| {
+            let lags = room.subscribers.iter().filter_map(|subscriber| subscriber.lag.as_ref());
+            lags.filter_map(|lag| lag.not_before).min()
+        };
+        let joins = |room: &Room| room.not_before.filter(|_| room.status == Status::Absent);
+        rooms.filter_map(|room| [lags(room), joins(room)].into_iter().flatten().min()).min()
+    }
+
+    /// The answer to a request to come in. Returns whether it was one of ours.
+    pub(super) fn subscribed(&mut self, name: &str, id: i64, json: &str) -> bool {
+        let Some(room) = self.map.get_mut(name) else { return false };
+        let last = match room.status {
+            Status::Joining(asked, last) if asked == id => last,
+            _ => return false,
+        };
+        let wire: Subscribed = match serde_json::from_str(json) {
+            Ok(wire) => wire,
+            Err(error) => {
+                tracing::warn!(room = name, %error, "what the server says of a room is not understood");
+                return true;
+            }
+        };
+        let here = wire.position();
+        room.status = Status::Joined;
+        room.not_before = None;
+        room.place = Some(here);
+        room.replayed_to = wire.head;
+        for subscriber in &mut room.subscribers {
+            match (subscriber.at, subscriber.start) {
+                (Some(_), _) => {}
+                (None, Start::Last(count)) if last != Some(count) => {
+                    let offset = wire.head.saturating_sub(count.into()).max(wire.first.saturating_sub(1));
+                    subscriber.at = Some(Position { offset, ..here });
+                }
+                (None, Start::Live) if last.is_some() => {
+                    subscriber.at = Some(Position { offset: wire.head, ..here });
+                }
+                (None, _) => subscriber.at = Some(here),
+            }
+            subscriber.queue.push(Item::Joined(Box::new(joined(&wire))));
+            reconcile(subscriber, here, wire.first);
+            tell_ready(subscriber);
+        }
+        true
+    }
+
+    /// A request of the rooms' own was refused. Returns whether it was one.
+    pub(super) fn refused(&mut self, id: i64, refusal: &Refusal, now: Instant, outbox: &mut Outbox) -> bool {
+        let joining = |room: &Room| matches!(room.status, Status::Joining(asked, _) if asked == id);
+        if let Some((name, room)) = self.map.iter_mut().find(|(_, room)| joining(room)) {
+            room.status = Status::Absent;
+            if refusal.temporary {
+                room.not_before = Some(now + refusal.retry_after.unwrap_or(PAUSE));
+                return true;
+            }
+            let error = Error::Refused(Box::new(refusal.clone()));
+            for subscriber in room.subscribers.drain(..) {
+                end(subscriber, &error, false);
+            }
+            room.published = false;
+            outbox.fail_room(name, &error);
+            return true;
+        }
+        let Some(subscriber) = self.asking(id) else { return false };
+        let Some(lag) = &mut subscriber.lag else { return true };
+        lag.asked = None;
+        if refusal.temporary {
+            lag.not_before = Some(now + refusal.retry_after.unwrap_or(PAUSE));
+        } else {
+            let head = lag.head;
+            give_up(subscriber, head);
+        }
+        true
+    }
+
+    /// The stream that has asked for a page.
+    fn asking(&mut self, id: i64) -> Option<&mut Subscriber> {
+        let asks =
+            |subscriber: &&mut Subscriber| subscriber.lag.as_ref().is_some_and(|lag| lag.asked == Some(id));
+        self.map.values_mut().flat_map(|room| room.subscribers.iter_mut()).find(asks)
+    }
+
+    /// The server has taken the client out.
+    pub(super) fn removed(&mut self, name: &str, refusal: Option<Refusal>, outbox: &mut Outbox) {
+        let Some(room) = self.map.get_mut(name) else { return };
+        if room.status != Status::Joined {
+            return;
+        }
+        let error = Error::Removed { room: name.into(), refusal: refusal.map(Box::new) };
+        room.status = Status::Absent;
+        room.published = false;
+        for subscriber in room.subscribers.drain(..) {
+            end(subscriber, &error, false);
+        }
+        outbox.fail_room(name, &error);
+    }
+
+    /// The server does not have the client in a room in which it should be.
+    pub(super) fn absent(&mut self, name: &str) {
+        if let Some(room) = self.map.get_mut(name)
+            && room.status == Status::Joined
+        {
+            room.status = Status::Absent;
+        }
+    }
+
+    /// A message or notice of a room.
+    pub(super) fn deliver(&mut self, name: &str, head: &Head<'_>, json: &str, bytes: Option<&Bytes>) {
+        let Some(room) = self.map.get_mut(name) else { return };
+        if room.status != Status::Joined {
+            return;
+        }
+        let Some(position) = head.position() else {
+            let item = Item::Frame { json: json.into(), bytes: bytes.cloned(), replayed: false };
+            for subscriber in &room.subscribers {
+                // Notices are of the moment: who is behind does without.
+                if subscriber.lag.is_none() && subscriber.queue.room() > 0 {
+                    subscriber.queue.push(item.clone());
+                }
+            }
+            return;
+        };
+        if room.place.is_some_and(|place| place.epoch == position.epoch && position.offset <= place.offset) {
+            return;
+        }
+        room.place = Some(position);
+        let replayed = position.offset <= room.replayed_to;
+        let mut shared: Option<Arc<str>> = None;
+        for subscriber in &mut room.subscribers {
+            if !follows(subscriber, position) {
+                continue;
+            }
+            let json = Arc::clone(shared.get_or_insert_with(|| json.into()));
+            subscriber.queue.push(Item::Frame { json, bytes: bytes.cloned(), replayed });
+            subscriber.at = Some(position);
+        }
+    }
+
+    /// What is said to everybody.
+    pub(super) fn announce(&mut self, json: &str) {
+        let item = Item::Frame { json: json.into(), bytes: None, replayed: false };
+        for subscriber in self.map.values().flat_map(|room| &room.subscribers) {
+            if subscriber.queue.room() > 0 {
+                subscriber.queue.push(item.clone());
+            }
+        }
+    }
+
+    /// The server has passed something over.
+    pub(super) fn gap(&mut self, name: &str, gap: &WireGap) {
+        let Some(room) = self.map.get_mut(name) else { return };
+        let to = Position { epoch: gap.epoch, offset: gap.offset };
+        room.place = Some(to);
+        room.replayed_to = 0;
+        for subscriber in &mut room.subscribers {
+            match subscriber.at {
+                Some(at) if at.epoch == to.epoch && gap.missed > 0 => {
+                    if at.offset >= to.offset {
+                        continue;
+                    }
+                    if subscriber.recover == Recover::Replay {
+                        // What was skipped for want of speed may still be kept.
+                        lag_to(subscriber, to.offset);
+                        continue;
+                    }
+                    push_gap(subscriber, to, GapReason::Overflow);
+                }
+                _ => {
+                    push_gap(subscriber, to, GapReason::Epoch);
+                    subscriber.lag = None;
+                }
+            }
+        }
+    }
+
+    /// A page for a stream that lags. Returns whether it was asked for.
+    pub(super) fn page(&mut self, id: i64, json: &str) -> bool {
+        let Some(subscriber) = self.asking(id) else { return false };
+        let Some(lag) = &mut subscriber.lag else { return true };
+        lag.asked = None;
+        lag.not_before = None;
+        let head = lag.head;
+        let page: History<'_> = match serde_json::from_str(json) {
+            Ok(page) => page,
+            Err(error) => {
+                tracing::warn!(%error, "a page of history is not understood");
+                give_up(subscriber, head);
+                return true;
+            }
+        };
+        if subscriber.at.is_none_or(|at| at.epoch != page.epoch) {
+            let to = Position { epoch: page.epoch, offset: page.first.saturating_sub(1) };
+            push_gap(subscriber, to, GapReason::Epoch);
+        }
+        let any = !page.messages.is_empty();
+        for message in page.messages {
+            take(subscriber, message.get());
+        }
+        let at = subscriber.at.map_or(0, |at| at.offset);
+        if at >= head {
+            subscriber.lag = None;
+        } else if !any {
+            // What was there when the page was made, and is not in it, is not kept. What came since may be.
+            give_up(subscriber, if page.head > at { head.min(page.head) } else { head });
+        }
+        true
+    }
+}
+
+/// Whether `position` is what comes next for a stream; if it is further on, the stream lags from now on.
+fn follows(subscriber: &mut Subscriber, position: Position) -> bool {
+    let Some(at) = subscriber.at else { return false };
+    if at.epoch != position.epoch {
+        // The log has changed without a word, which a server never does; it is said all the same.
+        let to = Position { epoch: position.epoch, offset: position.offset.saturating_sub(1) };
+        push_gap(subscriber, to, GapReason::Epoch);
+        return true;
+    }
+    if position.offset <= at.offset {
+        return false;
+    }
+    if let Some(lag) = &mut subscriber.lag {
+        lag.head = lag.head.max(position.offset);
+        return false;
+    }
+    if position.offset > at.offset + 1 || subscriber.queue.room_or_ask() == 0 {
+        lag_to(subscriber, position.offset);
+        return false;
+    }
+    true
+}
+
+fn lag_to(subscriber: &mut Subscriber, head: u64) {
+    match &mut subscriber.lag {
+        Some(lag) => lag.head = lag.head.max(head),
+        None => subscriber.lag = Some(Lag::to(head)),
+    }
+}
+
+/// Brings a stream's place and the room's together, after coming in.
+fn reconcile(subscriber: &mut Subscriber, here: Position, first: u64) {
+    let Some(at) = subscriber.at else { return };
+    let replays = subscriber.recover == Recover::Replay;
+    if at.epoch != here.epoch {
+        let to = if replays { Position { offset: first.saturating_sub(1), ..here } } else { here };
+        subscriber.lag = None;
+        push_gap(subscriber, to, GapReason::Epoch);
+    }
+    let behind = subscriber.at.is_some_and(|at| at.offset < here.offset);
+    if behind && replays {
+        lag_to(subscriber, here.offset);
+    } else if behind {
+        push_gap(subscriber, here, GapReason::Skipped);
+    }
+}
+
+/// Takes a message of a page, and says what lies between it and the last.
+fn take(subscriber: &mut Subscriber, json: &str) {
+    let Ok(head) = serde_json::from_str::<Head<'_>>(json) else { return };
+    let (Some(position), Some(at)) = (head.position(), subscriber.at) else { return };
+    if position.offset <= at.offset {
+        return;
+    }
+    if position.offset > at.offset + 1 {
+        let to = Position { offset: position.offset - 1, ..position };
+        push_gap(subscriber, to, GapReason::Expired);
+    }
+    subscriber.queue.push(Item::Frame { json: json.into(), bytes: None, replayed: true });
+    subscriber.at = Some(position);
+}
+
+/// What lies up to `head` cannot be had.
+fn give_up(subscriber: &mut Subscriber, head: u64) {
+    if let Some(at) = subscriber.at.filter(|at| at.offset < head) {
+        push_gap(subscriber, Position { offset: head, ..at }, GapReason::Expired);
+    }
+    if subscriber.lag.as_ref().is_some_and(|lag| lag.head <= head) {
+        subscriber.lag = None;
+    }
+}
+
+fn push_gap(subscriber: &mut Subscriber, to: Position, reason: GapReason) {
+    let from = subscriber.at;
+    subscriber.at = Some(to);
+    subscriber.queue.push(Item::Gap(Gap { from, to, reason }));
+}
+
+/// Asks for a stream's next page, once there is room for it.
+fn ask(name: &str, subscriber: &mut Subscriber, now: Instant, next_id: &mut i64, frames: &mut Frames) {
+    let (Some(at), Some(lag)) = (subscriber.at, &mut subscriber.lag) else { return };
+    if lag.asked.is_some() || lag.not_before.is_some_and(|until| now < until) {
+        return;
+    }
+    let limit = subscriber.queue.room_or_ask().min(PAGE);
+    if limit == 0 {
+        return;
+    }
+    *next_id += 1;
+    lag.asked = Some(*next_id);
+    let request =
+        json!({ "type": "history", "id": *next_id, "room": name, "after": at.offset, "limit": limit });
+    frames.push(request.to_string());
+}
+
+fn join_frame(name: &str, room: &mut Room, id: i64) -> String {
+    let mut frame = json!({ "type": "subscribe", "id": id, "room": name });
+    let mut last = None;
+    if let Some(place) = room.recover_from() {
+        frame["epoch"] = json!(place.epoch);
+        frame["offset"] = json!(place.offset);
+    } else if let Some(count) = room.subscribers.iter().find_map(|subscriber| match subscriber.start {
+        Start::Last(count) if subscriber.at.is_none() => Some(count),
+        _ => None,
+    }) {
+        frame["last"] = json!(count);
+        last = Some(count);
+    }
+    if let Some(token) = &room.token {
+        frame["token"] = json!(&**token);
+    }
+    room.status = Status::Joining(id, last);
+    frame.to_string()
+}
+
+fn tell_ready(subscriber: &mut Subscriber) {
+    if let Some(ready) = subscriber.ready.take() {
+        // Who does not wait any more has dropped the stream as well.
+        let _ = ready.send(Ok(()));
+    }
+}
+
+/// Ends a stream, unless it has other rooms and the client goes on.
+fn end(mut subscriber: Subscriber, error: &Error, for_good: bool) {
+    if let Some(ready) = subscriber.ready.take() {
+        let _ = ready.send(Err(error.clone()));
+    } else if !subscriber.shared || for_good {
+        subscriber.queue.push(Item::End(error.clone()));
+    }
+}
+
+fn joined(wire: &Subscribed) -> Joined {
+    Joined {
+        position: wire.position(),
+        head: wire.head,
+        first: wire.first,
+        members: wire.members,
+        recovered: wire.recovered,
+        durability: wire.durability.as_str().into(),
+        unread: wire.unread,
+        topic: wire.topic.as_deref().unwrap_or_default().into(),
+    }
+}
