@@ -146,6 +146,16 @@ async fn node_hears_what_it_and_others_publish() {
     assert_eq!(node.log().join("\n") + "\n", expected("node"));
 }
 
+#[tokio::test]
+async fn rust_hears_what_it_and_others_publish() {
+    let hub = Hub::start().await;
+    let mut rust = Process::spawn(hub.run(env!("CARGO_BIN_EXE_quickstart-rust"), &["1.4.0"]));
+    rust.wait_for(|line| line.ends_with(": 1.4.0").then_some(())).await;
+    output(hub.run("push/push.sh", &["1.4.1"])).await;
+    rust.wait_for(|line| line.ends_with(": 1.4.1").then_some(())).await;
+    assert_eq!(rust.log().join("\n") + "\n", expected("rust"));
+}
+
 async fn post(address: SocketAddr, path: &str, body: &str) -> (u16, String) {
     let length = body.len();
     let request = format!(
