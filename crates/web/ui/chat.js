@@ -1,30 +1,28 @@
 /**
- * What the person knows: rooms, what was said in them, who is about, what is on its way.
+ * What the person can do and know: rooms, private conversations, what is on its way.
  *
- * Fed by `connection.js`, shown by the views, free of any DOM. Invariants: a message is shown once; a room
- * holds at most `ITEMS_MAX` items and `PEOPLE_MAX` people; what the server did not tell is never guessed,
- * and what was missed is said.
+ * Fed by a link (`link.js`), shown by the views, free of any DOM. Invariants: a message is shown once and sent once, however often
+ * the connection breaks; what the server did not tell is never guessed, and what cannot be had any more is said.
  */
-import { batch, effect, signal } from './reactive.js';
-import { Outbox } from './outbox.js';
+import { batch, computed, effect, signal, untracked } from './reactive.js';
+import { Room, mentions } from './model.js';
 
-/** @import { Ack, ChatEvent, Gap, Item, MessageItem, Person, Place, PresenceEvent, Refused, ServerEvent, Subscribed, SystemEvent } from './types.js' */
-/** @import { Connection } from './connection.js' */
+/** @import { Clock, CommandSpec, Conversations, HistoryPage, Link, Memory, MessageEntry, PresencePage, Refused, ServerEvent, Unsent, World } from './types.js' */
 
 export const CONTENT_MAX = 1000;
 export const NAME_MAX = 50;
-export const ITEMS_MAX = 500;
-export const PEOPLE_MAX = 200;
-const GROUP_MS = 5 * 60_000;
-const PRESENCE_MERGED_MAX = 50;
+export const OUTBOX_MAX = 100;
+const PAGE = 50;
+/** Missed messages that are fetched one page after the other; beyond that the newest page is. */
+const CATCH_UP_MAX = 300;
 /** Unacknowledged messages on the wire; the rest waits its turn. */
 const IN_FLIGHT_MAX = 16;
 /** No acknowledgement for this long: ask whether the connection lives. */
 const ACK_DOUBT_MS = 8_000;
-/** No acknowledgement for this long though it does: say so. */
-const ACK_LOST_MS = 30_000;
-/** @type {ReadonlySet<string>} */
-const NO_CLIENTS = new Set();
+const RECEIPTS_MS = 400;
+const TYPING_MS = 3_000;
+/** What is no message for people to read: amendments change others, the rest are lines. */
+const NOT_SHOWN = new Set(['edit', 'delete', 'reaction', 'topic', 'rename', 'join', 'leave']);
 
 /** Characters as the server counts them: code points, not UTF-16 units. @param {string} text */
 export const lengthOf = (text) => [...text].length;
@@ -37,178 +35,141 @@ export function nameProblem(name) {
   return '';
 }
 
-/** @param {number} a @param {number} b */
-export const sameDay = (a, b) => new Date(a).toDateString() === new Date(b).toDateString();
-
-export class Room {
-  items = signal(/** @type {readonly Item[]} */ ([]));
-  people = signal(/** @type {ReadonlyMap<string, Person>} */ (new Map()));
-  members = signal(/** @type {number | null} */ (null));
-  unread = signal(0);
-  joined = signal(false);
-  /** @type {Place | null} */
-  place = null;
-  draft = '';
-  /** Our own user id: the one that is never forgotten. */
-  self = '';
-  #keys = 0;
-
-  /** @param {string} name */
-  constructor(name) { this.name = name; }
-
-  /** @param {Item extends infer I ? I extends Item ? Omit<I, 'key'> : never : never} item */
-  add(item) {
-    const items = this.items.peek();
-    const last = items.at(-1);
-    /** @type {Item[]} */
-    const added = [];
-    if (!last || !sameDay(last.at, item.at)) added.push({ kind: 'day', key: this.#key(), at: item.at });
-    added.push(/** @type {Item} */ ({ ...item, key: this.#key() }));
-    this.items.value = trimmed([...items, ...added]);
-  }
-
-  /** @param {Omit<MessageItem, 'kind' | 'key' | 'head'>} message @param {boolean} unseen */
-  addMessage(message, unseen) {
-    if (unseen && this.unread.peek() === 0) this.markUnread(message.at);
-    const last = this.items.peek().at(-1);
-    const follows = last?.kind === 'message' && last.userId === message.userId && last.name === message.name
-      && message.at - last.at < GROUP_MS && sameDay(last.at, message.at);
-    this.add({ ...message, kind: 'message', head: !follows });
-    if (unseen) this.unread.value += 1;
-  }
-
-  /** @param {string} name @param {boolean} joined @param {number} at */
-  addPresence(name, joined, at) {
-    const items = this.items.peek();
-    const last = items.at(-1);
-    if (last?.kind === 'presence' && at - last.at < GROUP_MS && sameDay(last.at, at) && last.events.length < PRESENCE_MERGED_MAX) {
-      const merged = { ...last, key: this.#key(), events: [...last.events, { name, joined }] };
-      this.items.value = [...items.slice(0, -1), merged];
-    } else this.add({ kind: 'presence', at, events: [{ name, joined }] });
-  }
-
-  /** Puts the "New messages" line below what was seen; there is one at most. @param {number} at */
-  markUnread(at) {
-    this.clearMark();
-    const items = this.items.peek();
-    if (items.some((item) => item.kind === 'message')) this.items.value = [...items, { kind: 'unread', key: this.#key(), at }];
-  }
-
-  clearMark() {
-    const items = this.items.peek();
-    if (items.some((item) => item.kind === 'unread')) this.items.value = items.filter((item) => item.kind !== 'unread');
-  }
-
-  /** @param {string} userId @param {string} name @param {number} at @param {(person: Person) => Partial<Person>} change */
-  person(userId, name, at, change) {
-    const people = new Map(this.people.peek());
-    const known = people.get(userId) ?? { userId, name, here: true, clients: NO_CLIENTS, seenAt: at };
-    people.set(userId, { ...known, name: name || known.name, seenAt: at, ...change(known) });
-    if (people.size > PEOPLE_MAX) {
-      const oldest = [...people.values()].filter((p) => p.userId !== this.self).sort((a, b) => Number(a.here) - Number(b.here) || a.seenAt - b.seenAt)[0];
-      if (oldest) people.delete(oldest.userId);
-    }
-    this.people.value = people;
-  }
-
-  /** Nobody told us who left meanwhile. */
-  forgetWhoIsHere() {
-    this.people.value = new Map([...this.people.peek()].map(([id, p]) => [id, { ...p, here: false, clients: NO_CLIENTS }]));
-  }
-
-  #key() {
-    this.#keys += 1;
-    return `i${this.#keys}`;
-  }
-}
-
-/** Drops the oldest, in one go now and then, up to where a group starts. @param {Item[]} items */
-function trimmed(items) {
-  if (items.length <= ITEMS_MAX) return items;
-  let from = Math.ceil(ITEMS_MAX / 10);
-  while (from < items.length - 1) {
-    const item = items[from];
-    if (item?.kind !== 'message' || item.head) break;
-    from += 1;
-  }
-  return items.slice(from);
-}
+/** Whether the text is for the server to obey, not for the room to read. @param {string} text */
+export const isCommand = (text) => text.startsWith('/') && !text.startsWith('//');
 
 export class Chat {
   /** The room the server puts everybody in. */
   home = signal('lobby');
   current = signal('lobby');
-  rooms = signal(/** @type {ReadonlyMap<string, Room>} */ (new Map([['lobby', new Room('lobby')]])));
+  rooms = signal(/** @type {ReadonlyMap<string, Room>} */ (new Map()));
   openMode = signal(false);
+  node = signal(/** @type {string} */ (''));
   /** What the server refused and no message can show. */
   problem = signal('');
   /** Whether the person is looking at the newest messages; set by the views. */
   attending = signal(true);
-  outbox = new Outbox();
-  /** For the announcer. @type {(what: { room: string, name: string, text: string }) => void} */
+  /** The message that is being edited. @type {import('./reactive.js').Signal<MessageEntry | null>} */
+  editing = signal(null);
+  unsent = signal(/** @type {readonly Unsent[]} */ ([]));
+  commands = signal(/** @type {readonly CommandSpec[]} */ ([]));
+  /** For the announcer and for notifications. @type {(what: { room: string, name: string, text: string, mentioned: boolean, direct: boolean }) => void} */
   onHeard = () => {};
+  /** How many messages came that were missed, once they are there. @type {(room: string, count: number) => void} */
+  onCaughtUp = () => {};
+  /** A text that was refused goes back to where it can be mended. @type {(room: string, text: string) => void} */
+  onReturned = () => {};
 
-  #requests = 0;
-  /** @type {Map<string, { room: string, text: string }>} */
-  #roomRequests = new Map();
+  roomOf = computed(() => /** @type {Room} */ (this.rooms.value.get(this.current.value)));
+  totals = computed(() => {
+    let [unread, urgent] = [0, 0];
+    for (const room of this.rooms.value.values()) {
+      unread += room.unread.value;
+      urgent += room.peer.value ? room.unread.value : room.mentions.value;
+    }
+    return { unread, urgent };
+  });
+
+  client = '';
+  #welcomed = false;
   /** @type {unknown} */
   #ackTimer = null;
+  /** What is to be told: who has received something has not read it. @type {Map<string, { delivered: number, seen: number }>} */
+  #receipts = new Map();
+  #typedAt = -Infinity;
 
-  /** @param {Connection} connection @param {{ userId: string, name: string }} me @param {(length: number) => string} randomId */
-  constructor(connection, me, randomId) {
-    this.connection = connection;
+  /** @param {Link} link @param {{ userId: string, name: string }} me @param {World} world */
+  constructor(link, me, world) {
+    this.link = link;
     this.me = me;
-    this.session = randomId(12);
-    this.client = '';
-    connection.onEvent = (event) => batch(() => this.#apply(event));
+    this.world = world;
+    this.rooms.value = new Map([['lobby', this.#room('lobby')]]);
+    for (const name of list(world.memory('rooms'))) if (!this.rooms.peek().has(name)) this.#add(name);
+    this.unsent.value = unsentFrom(world.tab('unsent'));
+    link.onEvent = (event) => batch(() => this.#apply(event));
     effect(() => {
-      const state = connection.state.value;
-      if (state.status === 'online') this.#pump();
-      else if (state.status !== 'offline' || state.retryAt !== null) this.#cutOff();
+      const state = link.state.value;
+      if (state.status === 'online') untracked(() => this.#pump());
+      else if (state.status !== 'offline' || state.retryAt !== null) untracked(() => this.#cutOff());
     });
     effect(() => {
-      if (this.attending.value) this.room.unread.value = 0;
+      const room = this.roomOf.value;
+      if (this.attending.value) untracked(() => this.#read(room));
+    });
+    effect(() => {
+      const unsent = this.unsent.value.filter(({ state }) => state !== 'sent');
+      world.tab('unsent', unsent.length > 0 ? JSON.stringify(unsent) : null);
     });
   }
 
-  /** The room being looked at. */
-  get room() {
-    return /** @type {Room} */ (this.rooms.value.get(this.current.value));
-  }
+  /** The room being looked at. @returns {Room} */
+  get room() { return this.roomOf.value; }
+
+  /** Where we were in the room that the server puts us in. */
+  get homePlace() { return this.rooms.peek().get(this.home.peek())?.place ?? null; }
 
   /** Looks at a room, and asks for a place in it first if need be. @param {string} name */
   open(name) {
-    if (!this.rooms.peek().has(name)) {
-      this.rooms.value = new Map(this.rooms.peek()).set(name, new Room(name));
-      this.#requestRoom('subscribe', name);
-    }
+    const known = this.rooms.peek().get(name);
+    if (!known) {
+      this.#add(name);
+      this.#remember();
+      void this.#enter(name);
+    } else if (!known.joined.peek()) void this.#enter(name);
     batch(() => {
       const left = this.rooms.peek().get(this.current.peek());
-      if (left && left.name !== name) left.clearMark();
+      if (left && left.name !== name) left.line.value = null;
       this.problem.value = '';
+      this.editing.value = null;
+      if (known && known.unread.peek() > 0) known.line.value = known.seen;
       this.current.value = name;
     });
+    if (known?.joined.peek()) void this.#look(known);
+  }
+
+  /** Looks at the private conversation with somebody, whether there is one yet or not. @param {string} userId @param {string} name */
+  openDirect(userId, name) {
+    let room = [...this.rooms.peek().values()].find((candidate) => candidate.peer.peek() === userId);
+    if (!room) {
+      room = this.#add(`@${userId}`);
+      room.peer.value = userId;
+      room.place = null;
+      room.older.value = 'none';
+    }
+    room.person(userId, name, this.world.clock.now(), () => ({}));
+    this.open(room.name);
+    return room.name;
   }
 
   /** Gives a place up. @param {string} name */
   leave(name) {
     if (name === this.home.peek()) return;
-    this.#requestRoom('unsubscribe', name);
-    this.#dropRoom(name);
+    if (this.rooms.peek().get(name)?.joined.peek()) this.link.ask('unsubscribe', { room: name }).catch(() => {});
+    this.#drop(name);
   }
 
-  /** Takes a text to be said in the room looked at; '' or what is wrong with it. @param {string} text */
-  say(text) {
+  /** Takes a text to be said in the room looked at; '' or what is wrong with it. @param {string} text @param {Unsent['files']} [files] */
+  say(text, files = []) {
     const content = text.replace(/^\n+|\s+$/gu, '');
-    if (!content.trim()) return 'There is nothing to send yet.';
+    if (!content.trim() && files.length === 0) return 'There is nothing to send yet.';
     if (lengthOf(content) > CONTENT_MAX) return `A message has at most ${CONTENT_MAX} characters; this one has ${lengthOf(content)}.`;
-    const room = this.room;
-    if (!this.outbox.add(this.#id(), room.name, content, this.connection.env.now())) {
-      return 'Too many messages wait to be sent. Please wait for the connection, or delete some.';
+    const { room } = this;
+    if (files.length === 0 && isCommand(content)) {
+      if (this.link.state.peek().status !== 'online') return 'A command needs a connection. Please wait for it.';
+      void this.#command(room, content);
+      return '';
     }
+    const unsent = this.unsent.peek();
+    if (unsent.length >= OUTBOX_MAX) return 'Too many messages wait to be sent. Please wait for the connection, or delete some.';
     batch(() => {
-      room.clearMark();
+      this.unsent.value = [...unsent, {
+        id: this.world.randomId(20), room: room.name, to: room.peer.peek(), text: content, files, at: this.world.clock.now(),
+        state: 'queued', why: '', messageId: null, copy: null,
+      }];
+      room.line.value = null;
       this.problem.value = '';
+      this.#typedAt = -Infinity;
+      if (room.detached.peek()) void this.latest(room);
       this.#pump();
     });
     return '';
@@ -216,203 +177,668 @@ export class Chat {
 
   /** @param {string} id */
   retry(id) {
-    this.outbox.retry(id);
+    this.#change(id, { state: 'queued', why: '', messageId: null, copy: null });
     this.#pump();
   }
 
-  #author() {
-    return { userId: this.me.userId, name: this.me.name, mine: true };
+  /** @param {string} id */
+  discard(id) { this.unsent.value = this.unsent.peek().filter((entry) => entry.id !== id); }
+
+  /** Gives a message another body; '' or what is wrong with it. @param {MessageEntry} message @param {string} text */
+  edit(message, text) {
+    const content = text.trim();
+    if (!content) return 'A message says something. To take it back, delete it.';
+    if (lengthOf(content) > CONTENT_MAX) return `A message has at most ${CONTENT_MAX} characters; this one has ${lengthOf(content)}.`;
+    if (this.link.state.peek().status !== 'online') return 'An edit needs a connection. Please wait for it.';
+    this.editing.value = null;
+    if (content !== message.text) this.#do('edit', { room: this.room.name, offset: message.offset, content });
+    return '';
   }
 
-  #id() {
-    this.#requests += 1;
-    return `${this.session}-${this.#requests}`;
+  /** @param {MessageEntry} message */
+  remove(message) { this.#do('delete', { room: this.room.name, offset: message.offset }); }
+
+  /** Adds our reaction, or takes it back. @param {MessageEntry} message @param {string} reaction */
+  react(message, reaction) {
+    const mine = message.reactions.some((known) => known.reaction === reaction && known.users.includes(this.me.userId));
+    this.#do('react', { room: this.room.name, offset: message.offset, reaction, ...(mine && { remove: true }) });
+  }
+
+  /** Our newest message that can still be changed. */
+  lastOwn() {
+    const { room } = this;
+    return /** @type {MessageEntry | undefined} */ (room.entries.peek().findLast((entry) => this.canEdit(entry)));
+  }
+
+  /** @param {import('./types.js').Entry} entry */
+  canEdit(entry) {
+    return entry.kind === 'message' && entry.mine && !entry.deleted && (entry.type === 'chat' || entry.type === 'action') && this.room.isCurrent(entry);
+  }
+
+  /** The person types, or has stopped. @param {boolean} active */
+  type(active) {
+    const now = this.world.clock.now();
+    if (active ? now - this.#typedAt < TYPING_MS : this.#typedAt === -Infinity) return;
+    this.#typedAt = active ? now : -Infinity;
+    if (this.room.joined.peek()) this.link.tell('typing', { room: this.room.name, ...(!active && { active }) });
+  }
+
+  /** A page of what was said before what is shown. @param {Room} room */
+  async loadOlder(room) {
+    const state = room.older.peek();
+    if ((state !== 'more' && state !== 'unknown') || !room.joined.peek()) return;
+    room.older.value = 'loading';
+    try {
+      /** @type {HistoryPage} */
+      const page = await this.link.ask('history', { room: room.name, limit: PAGE, ...(room.oldest > 0 && { before: room.oldest }) });
+      batch(() => {
+        const messages = this.#kept(room, page);
+        room.prepend(messages, page.more);
+      });
+    } catch {
+      room.older.value = 'more';
+    }
+  }
+
+  /** The newest page, in place of what is shown. @param {Room} room */
+  async latest(room) {
+    room.older.value = 'loading';
+    try {
+      /** @type {HistoryPage} */
+      const page = await this.link.ask('history', { room: room.name, limit: PAGE });
+      batch(() => {
+        room.oldest = 0;
+        room.knownUpTo = Math.max(room.knownUpTo, page.head);
+        room.reset(this.#kept(room, page), page);
+        this.#settle(room);
+      });
+    } catch {
+      room.older.value = room.entries.peek().length > 0 ? 'more' : 'unknown';
+    }
+  }
+
+  /** Which commands there are, for completion. */
+  async askCommands() {
+    try {
+      const { data } = await this.link.ask('commands');
+      if (Array.isArray(data)) this.commands.value = data;
+    } catch { /* they are asked for again with the next connection */ }
+  }
+
+  /** The next room of the list, or the one before. @param {number} step */
+  neighbour(step) {
+    const names = [...this.rooms.peek().values()].filter(isListed).map(({ name }) => name);
+    return names[(names.indexOf(this.current.peek()) + step + names.length) % names.length] ?? this.home.peek();
+  }
+
+  /** @param {string} name @returns {Room} */
+  #room(name) {
+    const room = new Room(name, this.me.userId);
+    const key = `draft.${name}`;
+    room.draft.value = this.world.memory(key) ?? '';
+    let kept = room.draft.peek();
+    effect(() => {
+      const draft = room.draft.value;
+      if (draft !== kept) this.world.memory(key, draft === '' ? null : draft);
+      kept = draft;
+    });
+    return room;
+  }
+
+  /** @param {string} name */
+  #add(name) {
+    const room = this.#room(name);
+    this.rooms.value = new Map(this.rooms.peek()).set(name, room);
+    return room;
+  }
+
+  #remember() {
+    const own = [...this.rooms.peek().keys()].filter((name) => name !== this.home.peek() && !name.startsWith('@'));
+    this.world.memory('rooms', own.length > 0 ? JSON.stringify(own) : null);
+  }
+
+  /** Asks for a place in a room, from where we were. @param {string} name */
+  async #enter(name) {
+    const room = this.rooms.peek().get(name);
+    // A conversation that nothing was said in yet has no name of the server's.
+    if (!room || this.link.state.peek().status !== 'online' || (room.isPrivate && name === `@${room.peer.peek()}`)) return;
+    try {
+      await this.link.ask('subscribe', { room: name, ...room.place });
+    } catch (refusal) {
+      if (!isRefused(refusal)) return;
+      this.#drop(name);
+      this.problem.value = `#${name}: ${reasonOf(refusal)}`;
+    }
+  }
+
+  /** Who is there, and how far they have read. @param {Room} room */
+  async #look(room) {
+    const present = this.#present(room);
+    try {
+      const { users } = await this.link.ask('receipts', { room: room.name, limit: 100 });
+      batch(() => { for (const { userId, delivered, seen } of users) room.read(userId, { delivered, seen }); });
+    } catch { /* the room keeps none */ }
+    await present;
+  }
+
+  /** @param {Room} room */
+  async #present(room) {
+    try {
+      /** @type {PresencePage} */
+      const page = await this.link.ask('presence', { room: room.name, limit: 200 });
+      const now = this.world.clock.now();
+      batch(() => {
+        room.allPeople(page.users.map((user) => ({
+          userId: user.userId, name: user.username, here: user.online, devices: user.devices,
+          clients: new Set(user.devices.map(({ clientId }) => clientId)), seenAt: timeOf(user.since, now),
+        })));
+        room.members.value = page.userCount;
+      });
+    } catch { /* nobody may ask in this room */ }
+  }
+
+  /** @param {string} name */
+  #drop(name) {
+    batch(() => {
+      if (this.current.peek() === name) this.current.value = this.home.peek();
+      const rooms = new Map(this.rooms.peek());
+      rooms.get(name)?.draft.peek() || this.world.memory(`draft.${name}`, null);
+      rooms.delete(name);
+      this.rooms.value = rooms;
+      this.unsent.value = this.unsent.peek().filter((entry) => entry.room !== name);
+    });
+    this.#remember();
+  }
+
+  /** The server's name for a room is another than the one we had. @param {Room} room @param {string} name */
+  #rename(room, name) {
+    const old = room.name;
+    batch(() => {
+      const there = this.rooms.peek().get(name);
+      const kept = there ?? this.#room(name);
+      if (room.peer.peek()) {
+        kept.peer.value = room.peer.peek();
+        kept.people.value = new Map([...room.people.peek(), ...kept.people.peek()]);
+      }
+      if (!kept.draft.peek()) kept.draft.value = room.draft.peek();
+      room.draft.value = '';
+      this.rooms.value = new Map([...this.rooms.peek()].filter(([key]) => !there || key !== name).map(([key, value]) => (key === old ? [name, kept] : [key, value])));
+      this.unsent.value = this.unsent.peek().map((entry) => (entry.room === old ? { ...entry, room: name } : entry));
+      if (this.current.peek() === old) this.current.value = name;
+    });
+    return /** @type {Room} */ (this.rooms.peek().get(name));
+  }
+
+  /** @param {string} type @param {Record<string, unknown>} fields */
+  #do(type, fields) {
+    this.problem.value = '';
+    this.link.ask(type, fields).catch((refusal) => {
+      this.problem.value = isRefused(refusal) ? reasonOf(refusal) : 'The connection broke. Please try again.';
+    });
+  }
+
+  /** @param {Room} room @param {string} text */
+  async #command(room, text) {
+    this.problem.value = '';
+    try {
+      const answer = await this.link.ask('chat', { room: room.name, content: text });
+      if (answer.type === 'command_result') room.note(String(answer.data?.text ?? 'Done.'), 'own', this.world.clock.now());
+      else if (answer.type === 'subscribed') this.open(answer.room);
+      else if (answer.type === 'kicked') room.note(`${answer.userId} was taken out of the room.`, 'own', this.world.clock.now());
+    } catch (refusal) {
+      this.problem.value = isRefused(refusal) ? reasonOf(refusal) : 'The connection broke before the command was obeyed.';
+      this.onReturned(room.name, text);
+    }
+  }
+
+  /** @param {string} id @param {Partial<Unsent>} change */
+  #change(id, change) {
+    this.unsent.value = this.unsent.peek().map((entry) => (entry.id === id ? { ...entry, ...change } : entry));
   }
 
   #pump() {
-    let inFlight = this.outbox.entries.peek().filter((entry) => entry.state === 'sending').length;
-    for (const entry of this.outbox.entries.peek()) {
-      if (entry.state !== 'queued' || !this.rooms.peek().get(entry.room)?.joined.peek()) continue;
-      if (inFlight >= IN_FLIGHT_MAX) break;
-      if (!this.connection.send({ type: 'chat', id: entry.id, room: entry.room, content: entry.text })) break;
-      this.outbox.change(entry.id, { state: 'sending', at: this.connection.env.now() });
+    let inFlight = this.unsent.peek().filter(({ state }) => state === 'sending').length;
+    for (const entry of this.unsent.peek()) {
+      if (inFlight >= IN_FLIGHT_MAX || this.link.state.peek().status !== 'online') break;
+      if (entry.state !== 'queued' || !this.#canSend(entry)) continue;
+      this.#change(entry.id, { state: 'sending', at: this.world.clock.now() });
+      void this.#send(entry);
       inFlight += 1;
     }
     if (inFlight > 0 && this.#ackTimer === null) this.#awaitAck();
   }
 
+  /** @param {Unsent} entry */
+  #canSend(entry) {
+    return entry.to !== '' || this.rooms.peek().get(entry.room)?.joined.peek() === true;
+  }
+
+  /** @param {Unsent} entry */
+  async #send({ id, room, to: peer, text, files }) {
+    const data = { content: text, files: files.map((file) => ({ id: file.id, ...(file.alt && { alt: file.alt }) })) };
+    const body = files.length > 0 ? { event: 'file', data } : { content: text };
+    const to = peer ? { to: peer } : { room };
+    try {
+      const ack = await this.link.ask(peer ? 'direct' : files.length > 0 ? 'publish' : 'chat', { ...to, ...body, idempotencyKey: id });
+      batch(() => this.#acknowledged(id, ack));
+    } catch (refusal) {
+      // Cut off: it goes out again with the next connection, under the same key.
+      if (!isRefused(refusal)) return this.#change(id, { state: 'queued' });
+      this.#change(id, { state: 'refused', why: reasonOf(refusal), messageId: null, copy: null });
+      this.problem.value = reasonOf(refusal);
+    }
+    this.#pump();
+  }
+
+  /** @param {string} id @param {ServerEvent} ack */
+  #acknowledged(id, ack) {
+    const entry = this.unsent.peek().find((candidate) => candidate.id === id);
+    if (!entry) return;
+    const room = this.rooms.peek().get(entry.room);
+    if (room?.isPrivate && ack.room !== entry.room) this.#rename(room, ack.room);
+    const shown = this.rooms.peek().get(ack.room)?.messageAt(ack.offset);
+    if (shown || entry.copy === ack.messageId) this.discard(id);
+    else this.#change(id, { state: 'sent', messageId: ack.messageId, copy: null });
+  }
+
   #awaitAck() {
-    this.#ackTimer = this.connection.env.setTimeout(() => {
+    this.#ackTimer = this.world.clock.setTimeout(() => {
       this.#ackTimer = null;
-      const now = this.connection.env.now();
-      const sending = this.outbox.entries.peek().filter((entry) => entry.state === 'sending');
-      if (sending.some((entry) => now - entry.at >= ACK_DOUBT_MS)) this.connection.doubt();
-      for (const entry of sending) {
-        if (now - entry.at >= ACK_LOST_MS) this.outbox.change(entry.id, { state: 'unsure', why: 'The server did not confirm it.' });
-      }
+      const now = this.world.clock.now();
+      const sending = this.unsent.peek().filter(({ state }) => state === 'sending');
+      if (sending.some((entry) => now - entry.at >= ACK_DOUBT_MS)) this.link.doubt();
       if (sending.length > 0) this.#awaitAck();
     }, ACK_DOUBT_MS / 2);
   }
 
+  /** The room's copy of one of our messages came, before or after its acknowledgement. @param {string} room @param {string} text @param {string} messageId */
+  #echoed(room, text, messageId) {
+    const entries = this.unsent.peek();
+    const acknowledged = entries.find((e) => e.state === 'sent' && e.messageId === messageId);
+    if (acknowledged) return this.discard(acknowledged.id);
+    const mine = entries.find((e) => e.state !== 'refused' && e.state !== 'sent' && !e.copy && e.room === room && e.text === text);
+    if (mine) this.#change(mine.id, { copy: messageId });
+  }
+
+  /** The connection is lost. What was on its way goes out again; what was acknowledged comes with what was missed. */
   #cutOff() {
     batch(() => {
-      for (const { room, text, at } of this.outbox.cutOff()) {
-        this.rooms.peek().get(room)?.addMessage({ ...this.#author(), text, at }, false);
+      this.unsent.value = this.unsent.peek().map((entry) => (entry.state === 'sending' ? { ...entry, state: 'queued' } : entry));
+      for (const room of this.rooms.peek().values()) {
+        room.joined.value = false;
+        room.typing.value = new Map();
+        if (room.older.peek() === 'loading') room.older.value = 'more';
       }
-      for (const room of this.rooms.peek().values()) room.joined.value = false;
     });
+    this.#receipts.clear();
   }
 
-  /** @param {'subscribe' | 'unsubscribe'} type @param {string} room */
-  #requestRoom(type, room) {
-    const id = this.#id();
-    if (type === 'subscribe') this.#roomRequests.set(id, { room, text: type });
-    this.connection.send({ type, id, room });
-  }
+  /** Whether somebody reads what comes into the room. @param {Room} room */
+  #looksAt(room) { return room.name === this.current.peek() && this.attending.peek() && !room.detached.peek(); }
 
-  /** @param {string} name */
-  #dropRoom(name) {
+  /** @param {Room} room */
+  #read(room) {
+    if (!room) return;
     batch(() => {
-      if (this.current.peek() === name) this.current.value = this.home.peek();
-      const rooms = new Map(this.rooms.peek());
-      rooms.delete(name);
-      this.rooms.value = rooms;
-      for (const entry of this.outbox.entries.peek()) if (entry.room === name) this.outbox.remove(entry.id);
+      room.unread.value = 0;
+      room.mentions.value = 0;
     });
+    const offset = room.place?.offset ?? 0;
+    if (room.joined.peek() && offset > room.seen) this.#receipt(room, 'seen', offset);
+  }
+
+  /** Tells how far we are, not with every message. @param {Room} room @param {'delivered' | 'seen'} kind @param {number} offset */
+  #receipt(room, kind, offset) {
+    const idle = this.#receipts.size === 0;
+    if (kind === 'seen') room.seen = Math.max(room.seen, offset);
+    this.#receipts.set(room.name, { delivered: 0, seen: 0, ...this.#receipts.get(room.name), [kind]: offset });
+    if (!idle) return;
+    this.world.clock.setTimeout(() => {
+      for (const [name, { delivered, seen }] of this.#receipts) {
+        if (seen > 0) this.link.tell('seen', { room: name, offset: seen });
+        if (delivered > seen) this.link.tell('delivered', { room: name, offset: delivered });
+      }
+      this.#receipts.clear();
+    }, RECEIPTS_MS);
   }
 
   /** @param {ServerEvent} event */
   #apply(event) {
+    const room = typeof event.room === 'string' ? this.rooms.peek().get(event.room) : undefined;
     switch (event.type) {
-      case 'welcome': {
-        this.#cutOff();
-        this.openMode.value = event.openMode === true;
-        this.me = { userId: event.userId, name: event.username };
-        this.client = event.clientId;
-        this.#roomRequests.clear();
-        for (const name of this.rooms.peek().keys()) if (name !== this.home.peek()) this.#requestRoom('subscribe', name);
-        break;
-      }
+      case 'welcome': return this.#welcome(event);
       case 'subscribed': return this.#subscribed(event);
-      case 'chat': return this.#chat(event);
-      case 'join':
-      case 'leave': return this.#presence(event);
+      case 'unsubscribed': return this.#unsubscribed(event);
+      case 'conversations': return this.#conversations(/** @type {any} */ (event));
       case 'system': return this.#system(event);
-      case 'ack': return this.#acknowledged(event);
-      case 'gap': return this.#gap(event);
-      case 'error': return this.#refused(event);
+      case 'error': return event.id === undefined ? void (this.problem.value = reasonOf(/** @type {any} */ (event))) : undefined;
     }
+    if (!room) return;
+    switch (event.type) {
+      case 'join':
+      case 'leave': return this.#cameOrWent(room, event);
+      case 'presence_change': return this.#crowd(room, event);
+      case 'typing': return this.#typing(room, event);
+      case 'receipt':
+        if (event.epoch === room.place?.epoch) room.read(event.userId, { [event.receipt]: event.offset });
+        if (event.userId === this.me.userId && event.receipt === 'seen') this.#readElsewhere(room, event.offset);
+        return;
+      case 'receipt_counts': return void (room.counts.value = { offset: event.offset, delivered: event.delivered, seen: event.seen });
+      case 'gap': return this.#gap(room, event);
+    }
+    if (typeof event.offset === 'number' && event.timestamp !== undefined) this.#said(room, event);
   }
 
-  /** @param {Subscribed} event */
-  #subscribed(event) {
-    if (event.id === undefined && event.room !== this.home.peek()) this.#rename(event.room);
-    if (event.id !== undefined) this.#roomRequests.delete(event.id);
-    const room = this.rooms.peek().get(event.room);
-    if (!room) return;
-    const before = room.place;
-    room.place = { epoch: event.epoch, offset: event.offset };
-    room.members.value = event.members;
-    room.forgetWhoIsHere();
-    room.self = this.me.userId;
-    if (before && before.epoch !== event.epoch) this.#note(room, 'The server started afresh. Messages sent while you were disconnected are not shown.', 'gap');
-    else if (before && before.offset < event.offset) this.#note(room, missedText(event.offset - before.offset, 'while you were disconnected'), 'gap');
-    room.person(this.me.userId, this.me.name, this.connection.env.now(), () => ({ here: true, clients: new Set([this.client]) }));
-    room.joined.value = true;
+  /** @param {ServerEvent} event */
+  #welcome(event) {
+    this.#cutOff();
+    this.openMode.value = event.openMode === true;
+    this.node.value = event.node?.name ?? '';
+    this.me = { userId: event.userId, name: event.username };
+    this.client = event.clientId;
+    this.#welcomed = true;
+    for (const room of this.rooms.peek().values()) {
+      room.self = event.userId;
+      if (room.name !== this.home.peek()) void this.#enter(room.name);
+    }
+    void this.askCommands();
+    void this.#askConversations();
     this.#pump();
   }
 
-  /** The server's home room has another name than we thought. @param {string} name */
-  #rename(name) {
-    const rooms = new Map(this.rooms.peek());
-    const old = this.home.peek();
-    rooms.delete(old);
-    this.rooms.value = new Map([[name, rooms.get(name) ?? new Room(name)], ...rooms]);
-    if (this.current.peek() === old) this.current.value = name;
-    this.home.value = name;
+  async #askConversations() {
+    try {
+      let after;
+      for (let pages = 0; pages < 5; pages += 1) {
+        /** @type {Conversations} */
+        const page = await this.link.ask('conversations', after === undefined ? {} : { after });
+        batch(() => this.#conversations(page));
+        if (page.next === undefined) return;
+        after = page.next;
+      }
+    } catch { /* there are none for who has no name */ }
   }
 
-  /** @param {ChatEvent} event */
-  #chat(event) {
-    const room = this.rooms.peek().get(event.room ?? this.home.peek());
-    if (!room || !this.#isNew(room, event)) return;
-    const at = timeOf(event.timestamp, this.connection.env.now());
+  /** @param {Conversations} event */
+  #conversations({ conversations }) {
+    for (const { room: name, with: peer, unread, seen } of conversations) {
+      const placeholder = this.rooms.peek().get(`@${peer}`);
+      const room = this.rooms.peek().get(name) ?? (placeholder?.peer.peek() === peer ? this.#rename(placeholder, name) : this.#add(name));
+      room.peer.value = peer;
+      const known = [...this.rooms.peek().values()].find((other) => other !== room && other.people.peek().has(peer));
+      room.person(peer, known?.people.peek().get(peer)?.name ?? '', 0, () => ({}));
+      if (room.joined.peek()) continue;
+      room.unread.value = unread;
+      room.seen = seen;
+      if (this.current.peek() === name || unread > 0) void this.#enter(name);
+    }
+  }
+
+  /** @param {ServerEvent} event */
+  #subscribed(event) {
+    const home = this.home.peek();
+    let room = /** @type {Room} */ (this.rooms.peek().get(event.room));
+    if (!room) {
+      if (event.room.startsWith('@')) void this.#askConversations();
+      if (event.id === undefined && this.#welcomed && !event.room.startsWith('@') && !this.rooms.peek().get(home)?.joined.peek()) {
+        room = this.#rename(/** @type {Room} */ (this.rooms.peek().get(home)), event.room);
+        this.home.value = event.room;
+      } else room = this.#add(event.room);
+    }
+    this.#welcomed &&= event.room !== this.home.peek();
+    const before = room.place;
+    const again = room.joined.peek();
+    room.self = this.me.userId;
+    room.joined.value = true;
+    room.durability = event.durability;
+    room.topic.value = event.topic ?? '';
+    room.members.value ??= event.members;
+    if (typeof event.seen === 'number') room.seen = event.seen;
+    if (!again) this.#unreadOf(room, event);
+    room.person(this.me.userId, this.me.name, this.world.clock.now(), (person) => ({ here: true, clients: new Set([...person.clients, this.client]) }));
+    if (!again || before?.epoch !== event.epoch) this.#resume(room, event, before);
+    if (this.current.peek() === room.name) void this.#look(room);
+    this.#pump();
+  }
+
+  /** @param {Room} room @param {ServerEvent} event */
+  #unreadOf(room, event) {
+    const unread = Number(event.unread) || 0;
+    const here = this.current.peek() === room.name;
+    room.countedUpTo = event.unread === undefined ? 0 : event.head;
+    if (here && unread > 0 && room.seen > 0 && room.line.peek() === null) room.line.value = room.seen;
+    // Who comes for the first time has missed nothing.
+    room.unread.value = this.#looksAt(room) ? 0 : room.seen > 0 || room.name.startsWith('@') ? unread : 0;
+  }
+
+  /** Goes on from where we were, or from the newest page. @param {Room} room @param {ServerEvent} event @param {{ epoch: string, offset: number } | null} before */
+  #resume(room, event, before) {
+    const now = this.world.clock.now();
+    if (event.recovered === true && before) {
+      room.knownUpTo = event.head;
+      if (event.head > before.offset) this.onCaughtUp(room.name, event.head - before.offset);
+      return;
+    }
+    if (before && before.epoch !== event.epoch) {
+      room.newEra();
+      room.note('The server started afresh. Messages sent while you were disconnected are not shown.', 'gap', now);
+    }
+    room.place = { epoch: event.epoch, offset: event.offset };
+    room.knownUpTo = event.offset;
+    if (!before && event.recovered === true) return void (room.older.value = event.offset >= event.first ? 'more' : 'none');
+    if (before && before.epoch === event.epoch) void this.#catchUp(room, before.offset, event);
+    else if (event.head >= event.first) void this.latest(room);
+    else room.older.value = 'none';
+  }
+
+  /** What was missed and does not come by itself. @param {Room} room @param {number} from @param {ServerEvent} event */
+  async #catchUp(room, from, { offset, first }) {
+    if (offset === from) return;
+    if (first > from + 1) room.note(missedText(first - from - 1, 'while you were disconnected'), 'gap', this.world.clock.now());
+    if (offset - from > CATCH_UP_MAX) return this.latest(room);
+    try {
+      for (let after = from; after < offset;) {
+        /** @type {HistoryPage} */
+        const page = await this.link.ask('history', { room: room.name, after, limit: PAGE });
+        batch(() => {
+          const messages = this.#kept(room, page);
+          if (!room.detached.peek()) room.entries.value = room.merge(messages);
+        });
+        const last = page.messages.at(-1)?.offset;
+        if (!page.more || last === undefined) break;
+        after = last;
+      }
+      this.onCaughtUp(room.name, offset - from);
+      this.#settle(room);
+    } catch { /* cut off again: the next connection begins from the same place */ }
+  }
+
+  /** Kept messages as entries; what they say of others is applied already. @param {Room} room @param {HistoryPage} page */
+  #kept(room, page) {
+    /** @type {MessageEntry[]} */
+    const messages = [];
+    for (const event of page.messages) {
+      if (typeof event.offset === 'number') room.oldest = room.oldest > 0 ? Math.min(room.oldest, event.offset) : event.offset;
+      if (NOT_SHOWN.has(event.type) || this.#process(room, event)) continue;
+      const entry = this.#entryOf(room, event);
+      if (entry.mine) this.#echoed(room.name, entry.text, entry.key);
+      messages.push(entry);
+    }
+    return messages;
+  }
+
+  /** The newest messages are there: they are delivered, and perhaps seen. @param {Room} room */
+  #settle(room) {
+    const offset = room.place?.offset ?? 0;
+    if (this.#looksAt(room)) this.#read(room);
+    else if (offset > 0) this.#receipt(room, 'delivered', offset);
+  }
+
+  /** @param {ServerEvent} event */
+  #unsubscribed(event) {
+    if (event.room === this.home.peek() || !this.rooms.peek().has(event.room)) return;
+    if (event.id === undefined || event.message) {
+      this.#drop(event.room);
+      this.problem.value = event.message ? `#${event.room}: ${sentence(event.message)}` : `You were taken out of #${event.room}.`;
+    } else this.#drop(event.room);
+  }
+
+  /** @param {Room} room @param {ServerEvent} event */
+  #said(room, event) {
+    if (room.place && room.place.epoch === event.epoch && event.offset <= room.place.offset) return;
+    if (room.place && room.place.epoch !== event.epoch) room.newEra();
+    room.place = { epoch: event.epoch, offset: event.offset };
+    const at = timeOf(event.timestamp, this.world.clock.now());
     const mine = event.userId === this.me.userId;
-    if (mine) this.outbox.echoed(room.name, event.content, event.id);
-    const seen = mine || (room.name === this.current.peek() && this.attending.peek());
-    room.addMessage({ userId: event.userId, name: event.username, text: event.content, at, mine }, !seen);
-    room.person(event.userId, event.username, at, () => ({ here: true }));
-    if (!mine) this.onHeard({ room: room.name, name: event.username, text: event.content });
+    room.type(event.userId ?? '', '', 0);
+    switch (event.type) {
+      case 'edit': return this.#amended(room, event, () => ({ text: event.content ?? '', data: dataOf(event), edited: at }));
+      case 'delete': return this.#amended(room, event, () => ({ text: '', data: null, files: [], deleted: true, reactions: [] }));
+      case 'reaction': return this.#amended(room, event, ({ reactions }) => ({ reactions: reacted(reactions, event) }));
+      case 'topic':
+        room.topic.value = event.topic;
+        this.#settle(room);
+        return room.note(event.topic ? `${event.username} set the topic: ${event.topic}` : `${event.username} took the topic away.`, 'system', at);
+      case 'rename':
+        room.person(event.userId, event.username, at, () => ({}));
+        this.#settle(room);
+        return room.note(`${event.previousUsername} is now ${event.username}.`, 'system', at);
+    }
+    if (this.#process(room, event)) return this.#settle(room);
+    const entry = this.#entryOf(room, event);
+    if (room.isPrivate === false && event.to !== undefined) room.peer.value = mine ? event.to : event.userId;
+    if (mine) this.#echoed(room.name, entry.text, entry.key);
+    if (event.userId) room.person(event.userId, event.username ?? '', at, () => ({ here: true }));
+    this.#count(room, entry);
+    room.addMessage(entry);
+    this.#settle(room);
+    const news = event.offset > room.knownUpTo;
+    if (!mine && news) {
+      const text = entry.files.length > 0 ? `${entry.text} (${entry.files.map(({ name }) => name).join(', ')})`.trim() : entry.text;
+      this.onHeard({ room: room.name, name: entry.name, text, mentioned: entry.mentioned, direct: room.isPrivate });
+    }
   }
 
-  /** Offsets only grow: an old one is a message we have. @param {Room} room @param {ChatEvent} event */
-  #isNew(room, { epoch, offset }) {
-    if (epoch === undefined || offset === undefined) return true;
-    if (room.place?.epoch === epoch && offset <= room.place.offset) return false;
-    room.place = { epoch, offset };
+  /** Counts what is not looked at, and draws the line below what was. @param {Room} room @param {MessageEntry} entry */
+  #count(room, entry) {
+    if (entry.mine || this.#looksAt(room)) return;
+    if (room.name === this.current.peek() && room.unread.peek() === 0) room.line.value = entry.offset - 1;
+    if (entry.offset > room.countedUpTo) room.unread.value += 1;
+    if (entry.mentioned) room.mentions.value += 1;
+  }
+
+  /** @param {Room} room @param {ServerEvent} event @param {(message: MessageEntry) => Partial<MessageEntry>} change */
+  #amended(room, event, change) {
+    room.amend(event.target, change);
+    this.#settle(room);
+  }
+
+  /** @param {Room} room @param {ServerEvent} event @returns {MessageEntry} */
+  #entryOf(room, event) {
+    const mine = event.userId !== undefined && event.userId === this.me.userId;
+    const files = event.type === 'file' && Array.isArray(event.data?.files) ? event.data.files : [];
+    const text = String(event.type === 'file' ? event.data?.content ?? '' : event.content ?? '');
+    const known = room.people.peek().get(event.userId ?? '');
+    return {
+      kind: 'message', key: event.id ?? `o${event.offset}`, order: 0, offset: event.offset, at: timeOf(event.timestamp, this.world.clock.now()), type: event.type,
+      userId: event.userId ?? '', name: event.username || known?.name || event.userId || 'The application', mine, text, files,
+      data: event.type === 'file' ? null : dataOf(event), edited: event.edited ? timeOf(event.edited, 0) : 0, deleted: event.deleted !== undefined,
+      reactions: event.reactions ?? [], mentioned: !mine && mentions(text, [this.me.name, this.me.userId]),
+    };
+  }
+
+  /** Output of a process belongs into its card. @param {Room} room @param {ServerEvent} event */
+  #process(room, event) {
+    if ((event.type !== 'process_output' && event.type !== 'process_status') || typeof event.data?.processId !== 'string') return false;
+    const at = timeOf(event.timestamp, this.world.clock.now());
+    const { data } = event;
+    const log = room.process(data.processId, at, event.offset);
+    if (event.type === 'process_output') log.add({ offset: event.offset, stream: String(data.stream), text: String(data.line ?? ''), at });
+    else log.status.value = { status: String(data.status), exitCode: data.exitCode ?? null, signal: data.signal ?? null };
     return true;
   }
 
-  /** @param {PresenceEvent} event */
-  #presence(event) {
-    const room = this.rooms.peek().get(event.room ?? this.home.peek());
-    if (!room) return;
-    const at = timeOf(event.timestamp, this.connection.env.now());
+  /** Read on another device. @param {Room} room @param {number} offset */
+  #readElsewhere(room, offset) {
+    room.seen = Math.max(room.seen, offset);
+    if (offset >= (room.place?.offset ?? 0)) {
+      room.unread.value = 0;
+      room.mentions.value = 0;
+    }
+  }
+
+  /** @param {Room} room @param {ServerEvent} event */
+  #cameOrWent(room, event) {
+    const at = timeOf(event.timestamp, this.world.clock.now());
     const joined = event.type === 'join';
-    const mine = event.userId === this.me.userId;
-    if (event.clientId === this.client) return;
-    if (room.members.peek() !== null) room.members.value = Math.max(1, (room.members.peek() ?? 0) + (joined ? 1 : -1));
-    room.person(event.userId, event.username, at, (person) => {
-      const clients = new Set(person.clients);
-      if (joined) clients.add(event.clientId ?? '');
-      else clients.delete(event.clientId ?? '');
-      return { clients, here: clients.size > 0 };
-    });
-    if (!mine) room.addPresence(event.username, joined, at);
+    if (event.userId === this.me.userId) return;
+    const was = room.people.peek().get(event.userId)?.here === true;
+    if (room.members.peek() !== null && was !== joined) room.members.value = Math.max(1, (room.members.peek() ?? 0) + (joined ? 1 : -1));
+    room.person(event.userId, event.username, at, () => ({ here: joined, clients: new Set(joined ? [event.clientId ?? ''] : []), devices: [] }));
+    if (!joined) room.type(event.userId, '', 0);
+    room.addPresence(event.username, joined, at);
   }
 
-  /** @param {SystemEvent} event */
+  /** @param {Room} room @param {ServerEvent} event */
+  #crowd(room, event) {
+    const now = this.world.clock.now();
+    room.members.value = event.userCount;
+    for (const { userId, username } of event.joined ?? []) room.person(userId, username, now, () => ({ here: true }));
+    for (const { userId, username } of event.left ?? []) if (userId !== this.me.userId) room.person(userId, username, now, () => ({ here: false }));
+  }
+
+  /** @param {Room} room @param {ServerEvent} event */
+  #typing(room, event) {
+    if (event.userId === this.me.userId) return;
+    const now = this.world.clock.now();
+    room.type(event.userId, event.username || event.userId, event.active ? now + event.expiresAfter : 0);
+    if (event.active) this.world.clock.setTimeout(() => room.stopTyping(this.world.clock.now()), event.expiresAfter + 50);
+  }
+
+  /** @param {ServerEvent} event */
   #system(event) {
-    const at = timeOf(event.timestamp, this.connection.env.now());
+    const at = timeOf(event.timestamp, this.world.clock.now());
     for (const room of this.rooms.peek().values()) {
-      if (event.room === undefined || event.room === room.name) room.add({ kind: 'note', at, text: event.content, tone: 'system' });
+      if (event.room === undefined || event.room === room.name) room.note(event.content, 'system', at);
     }
-    this.onHeard({ room: event.room ?? '', name: 'The server', text: event.content });
+    this.onHeard({ room: event.room ?? '', name: 'The server', text: event.content, mentioned: false, direct: false });
   }
 
-  /** @param {Ack} event */
-  #acknowledged(event) {
-    if (!this.outbox.find(event.id)) return;
-    this.outbox.acknowledged(event.id, event.messageId);
-    this.#pump();
-  }
-
-  /** @param {Gap} event */
-  #gap(event) {
-    const room = this.rooms.peek().get(event.room);
-    if (!room) return;
+  /** @param {Room} room @param {ServerEvent} event */
+  #gap(room, event) {
+    const now = this.world.clock.now();
+    if (event.missed === 0) {
+      room.newEra();
+      room.note('What is kept of this room was lost. Its history begins anew.', 'gap', now);
+    } else room.note(missedText(event.missed, 'without reaching this page'), 'gap', now);
     room.place = { epoch: event.epoch, offset: event.offset };
-    if (event.missed === 0) this.#note(room, 'What is kept of this room was lost. Its history begins anew.', 'gap');
-    else this.#note(room, missedText(event.missed, 'without reaching this page'), 'gap');
   }
+}
 
-  /** @param {Refused} event */
-  #refused(event) {
-    const wait = event.retryAfter ? ` Try again in ${Math.ceil(event.retryAfter / 1000)} s.` : '';
-    const text = sentence(event.message || event.error) + wait;
-    if (event.id !== undefined && this.outbox.find(event.id)) {
-      this.outbox.change(event.id, { state: 'refused', why: text, messageId: null });
-      this.#pump();
-    }
-    const asked = event.id === undefined ? undefined : this.#roomRequests.get(event.id);
-    if (asked) this.#dropRoom(asked.room);
-    this.problem.value = asked ? `#${asked.room}: ${text}` : text;
-  }
+/** Whether a room stands in the list: a conversation does once it is known with whom. @param {Room} room */
+export const isListed = (room) => !room.name.startsWith('@') || room.peer.value !== '';
 
-  /** @param {Room} room @param {string} text @param {'system' | 'gap'} tone */
-  #note(room, text, tone) {
-    room.add({ kind: 'note', at: this.connection.env.now(), text, tone });
-  }
+/** @param {unknown} refusal @returns {refusal is Refused} */
+const isRefused = (refusal) => typeof refusal === 'object' && refusal !== null && 'code' in refusal && typeof refusal.code === 'number';
+
+/** @param {Refused} refusal */
+function reasonOf({ message, error, retryAfter }) {
+  const wait = retryAfter ? ` Try again in ${Math.ceil(retryAfter / 1000)} s.` : '';
+  return sentence(message || error) + wait;
+}
+
+/** @param {readonly import('./types.js').Reaction[]} reactions @param {ServerEvent} event */
+function reacted(reactions, { reaction, userId, removed }) {
+  const others = (reactions.find((known) => known.reaction === reaction)?.users ?? []).filter((user) => user !== userId);
+  const users = removed ? others : [...others, userId];
+  if (!reactions.some((known) => known.reaction === reaction)) return users.length > 0 ? [...reactions, { reaction, users }] : reactions;
+  return reactions.map((known) => (known.reaction === reaction ? { reaction, users } : known)).filter((known) => known.users.length > 0);
+}
+
+/** What a program published, as text to look at; `null` for what people said. @param {ServerEvent} event */
+function dataOf(event) {
+  if (typeof event.base64 === 'string') return `${Math.floor(event.base64.length * 3 / 4)} bytes`;
+  return event.data === undefined ? null : JSON.stringify(event.data, null, 2);
 }
 
 /** @param {number} count @param {string} why */
@@ -426,8 +852,28 @@ function sentence(text) {
   return /[.!?]$/u.test(start) ? start : `${start}.`;
 }
 
-/** @param {string} timestamp @param {number} otherwise */
+/** @param {string | undefined} timestamp @param {number} otherwise */
 function timeOf(timestamp, otherwise) {
-  const at = Date.parse(timestamp);
+  const at = Date.parse(timestamp ?? '');
   return Number.isNaN(at) ? otherwise : at;
+}
+
+/** @param {string | null} text @returns {string[]} */
+function list(text) {
+  try {
+    const names = JSON.parse(text ?? '[]');
+    return Array.isArray(names) ? names.filter((name) => typeof name === 'string' && name !== '' && !name.startsWith('@')) : [];
+  } catch {
+    return [];
+  }
+}
+
+/** What was not confirmed when the page was left goes out again, under the same key. @param {string | null} text @returns {Unsent[]} */
+function unsentFrom(text) {
+  try {
+    const entries = JSON.parse(text ?? '[]');
+    return entries.map((/** @type {Unsent} */ entry) => ({ ...entry, files: entry.files ?? [], state: entry.state === 'refused' ? 'refused' : 'queued', messageId: null, copy: null }));
+  } catch {
+    return [];
+  }
 }

@@ -8,9 +8,9 @@
  * Invariants: at most one socket is listened to; exactly one of the states of `ConnectionState` holds; a
  * message is handed to a socket only while that socket is trusted.
  */
-import { signal } from './reactive.js';
+import { effect, signal } from './reactive.js';
 
-/** @import { Cause, ClientRequest, ConnectionState, Env, ServerEvent, Socket, Welcome } from './types.js' */
+/** @import { Cause, ClientRequest, ConnectionState, Env, Link, ServerEvent, Socket } from './types.js' */
 
 export const TIMES = Object.freeze({
   /** The wait before try n is random in [0, min(cap, base * 2^n)): a fleet cut off together comes back spread out. */
@@ -169,10 +169,10 @@ export class Connection {
     this.onEvent(event);
   }
 
-  /** @param {Welcome} welcome */
+  /** @param {ServerEvent} welcome */
   #welcomed(welcome) {
     this.#since = this.env.now();
-    this.#silence = welcome.pingInterval > 0 ? Math.max(1_000, welcome.pingInterval) : TIMES.silence;
+    this.#silence = welcome.pingInterval ? Math.max(1_000, welcome.pingInterval) : TIMES.silence;
     this.state.value = { status: 'online', since: this.#since };
     this.#watch();
   }
@@ -269,5 +269,60 @@ export class Connection {
   #disarm() {
     if (this.#timer !== null) this.env.clearTimeout(this.#timer);
     this.#timer = null;
+  }
+}
+
+/** The connection broke before the answer came. */
+export class CutOff extends Error {}
+
+/** Questions and their answers, over a connection that comes and goes. @implements {Link} */
+export class Questions {
+  /** @type {(event: ServerEvent) => void} */
+  onEvent = () => {};
+  #count = 0;
+  /** @type {Map<string, { resolve(answer: any): void, reject(why: unknown): void }>} */
+  #open = new Map();
+
+  /** @param {Connection} connection @param {string} session */
+  constructor(connection, session) {
+    this.connection = connection;
+    this.session = session;
+    this.state = connection.state;
+    connection.onEvent = (event) => this.#heard(event);
+    effect(() => {
+      const state = connection.state.value;
+      if (state.status === 'online' || (state.status === 'offline' && state.retryAt === null)) return;
+      for (const [id, { reject }] of this.#open) {
+        this.#open.delete(id);
+        reject(new CutOff());
+      }
+    });
+  }
+
+  /** @param {string} type @param {Record<string, unknown>} [fields] @returns {Promise<any>} */
+  ask(type, fields) {
+    this.#count += 1;
+    const id = `${this.session}-${this.#count}`;
+    return new Promise((resolve, reject) => {
+      if (this.connection.send({ type, id, ...fields })) this.#open.set(id, { resolve, reject });
+      else reject(new CutOff());
+    });
+  }
+
+  /** @param {string} type @param {Record<string, unknown>} [fields] */
+  tell(type, fields) { this.connection.send({ type, ...fields }); }
+
+  doubt() { this.connection.doubt(); }
+  connect() { this.connection.connect(); }
+  close() { this.connection.close(); }
+
+  /** @param {ServerEvent} event */
+  #heard(event) {
+    const waiting = event.id === undefined ? undefined : this.#open.get(event.id);
+    if (waiting) this.#open.delete(/** @type {string} */ (event.id));
+    // What a subscription says is for everybody, too: messages may stand right behind it.
+    if (!waiting || event.type === 'subscribed' || event.type === 'unsubscribed') this.onEvent(event);
+    if (waiting && event.type === 'error') waiting.reject(event);
+    else waiting?.resolve(event);
   }
 }

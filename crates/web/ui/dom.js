@@ -65,13 +65,15 @@ function reactiveChild(child) {
  * @param {() => readonly T[]} items
  * @param {(item: T) => string | number} key
  * @param {(item: T) => Element} render
+ * @param {() => () => void} [around] runs before each change, and what it returns after it
  */
-export function list(parent, items, key, render) {
+export function list(parent, items, key, render, around) {
   /** @type {Map<string | number, { item: T, element: Element, end: () => void }>} */
   let rows = new Map();
   effect(() => {
     const wanted = items();
     untracked(() => {
+      const after = around?.();
       /** @type {typeof rows} */
       const next = new Map();
       for (const item of wanted) {
@@ -90,6 +92,7 @@ export function list(parent, items, key, render) {
         if (element === at) at = at.nextElementSibling;
         else parent.insertBefore(element, at);
       }
+      after?.();
     });
   });
   onEnd(() => { for (const old of rows.values()) old.end(); });
@@ -120,4 +123,12 @@ export function byId(id) {
   const element = document.getElementById(id);
   if (!element) throw new Error(`index.html has no #${id}`);
   return /** @type {T} */ (element);
+}
+
+/** @param {number} bytes */
+export function sizeText(bytes) {
+  const units = ['bytes', 'KB', 'MB', 'GB'];
+  let [size, unit] = [bytes, 0];
+  while (size >= 1000 && unit < units.length - 1) [size, unit] = [size / 1000, unit + 1];
+  return `${unit === 0 || size >= 100 ? Math.round(size) : size.toFixed(1)} ${units[unit]}`;
 }

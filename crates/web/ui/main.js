@@ -5,12 +5,11 @@
  */
 import { effect } from './reactive.js';
 import { append, byId, h } from './dom.js';
-import { Connection } from './connection.js';
+import { Connection, Questions } from './connection.js';
 import { Chat, nameProblem } from './chat.js';
-import { Announcer } from './announcer.js';
 import { timeline } from './timeline.js';
 import { composer } from './composer.js';
-import { banner, bannerText, head, help, side } from './shell.js';
+import { banner, bannerText, head, side } from './shell.js';
 
 /** @import { Env } from './types.js' */
 
@@ -76,13 +75,27 @@ function subprotocols() {
   return token === null ? [] : ['outspoke.v1', `outspoke.bearer.${token}`];
 }
 
-/** Where to connect. A token says who one is; without one the address does. @param {string | null} name @param {string} device */
-function address(name, device) {
+/** Where to connect. A token says who one is; without one the address does. @param {string | null} name @param {string} device @param {import('./types.js').Place | null} place */
+function address(name, device, place) {
   const url = new URL('ws', document.baseURI);
   url.protocol = url.protocol === 'https:' ? 'wss:' : 'ws:';
   url.hash = '';
-  url.search = new URLSearchParams(name === null ? { device } : { userId: userId(), username: name, device }).toString();
+  url.search = new URLSearchParams({
+    device, ...(name !== null && { userId: userId(), username: name }), ...(place && { epoch: place.epoch, offset: String(place.offset) }),
+  }).toString();
   return url.href;
+}
+
+/** The files of the server are reached as the chat is: with the token, or with the name. @param {string | null} name */
+function filesOf(name) {
+  return {
+    address: (/** @type {string} */ path) => {
+      const url = new URL(path, document.baseURI);
+      url.search = name === null ? '' : new URLSearchParams({ userId: userId(), username: name }).toString();
+      return url.href;
+    },
+    headers: () => /** @type {Record<string, string>} */ (name === null ? { Authorization: `Bearer ${tab('token') ?? ''}` } : {}),
+  };
 }
 
 /** Whether the server believes names; `null`: it cannot be asked. */
@@ -161,16 +174,21 @@ function join(problem) {
 /** @param {string | null} name without one the tab has a token */
 function enter(name) {
   const device = deviceId();
-  const connection = new Connection(() => address(name, device), env);
+  /** @type {Chat | null} */
+  let made = null;
+  const connection = new Connection(() => address(name, device, made?.homePlace ?? null), env);
+  const link = new Questions(connection, randomId(12));
   if (name === null) askAgainWhenRefused(connection);
-  const chat = new Chat(connection, { userId: name === null ? '' : userId(), name: name ?? '' }, randomId);
+  const chat = made = new Chat(link, { userId: name === null ? '' : userId(), name: name ?? '' }, {
+    clock: env, memory: browser, tab, randomId, files: filesOf(name),
+  });
   const goTo = () => chat.open(roomInAddress() || chat.home.peek());
   addEventListener('hashchange', goTo);
   goTo();
   show(chat);
-  followBrowser(connection, chat);
+  followBrowser(connection);
   connection.connect();
-  document.documentElement.dataset.view = 'chat';
+  document.documentElement.dataset['view'] = 'chat';
   byId('message').focus();
 }
 
@@ -202,55 +220,112 @@ function askAgainWhenRefused(connection) {
 
 /** @param {Chat} chat */
 function show(chat) {
-  const keysHelp = help();
+  const notices = notifications(chat);
+  const openSettings = () => void import('./dialogs.js').then(({ settings }) => settings({ get: setting, set: setSetting, notifications: notices }));
   const aside = side(chat, {
-    help: () => keysHelp.showModal(),
-    goTo: (room) => { location.hash = encodeURIComponent(room); },
+    settings: openSettings,
+    goTo: (room) => { location.hash = room === chat.home.peek() ? '' : encodeURIComponent(room); },
     signOut: () => {
-      tab('joined', null);
-      tab('token', null);
-      chat.connection.close();
+      for (const key of ['joined', 'token', 'unsent']) tab(key, null);
+      chat.link.close();
       location.reload();
     },
-    theme: () => browser('theme') ?? 'system',
-    setTheme,
   });
-  append(byId('chat'), [aside.slot, aside.sheet, keysHelp,
-    h('main', { class: 'main' }, head(chat, aside.open), h('div', { class: 'stage' }, banner(chat), timeline(chat)), composer(chat))]);
-  announce(chat);
-  keys(chat, aside.open, () => keysHelp.showModal());
+  const writing = composer(chat);
+  const stage = h('div', { class: 'stage' }, banner(chat), timeline(chat));
+  const openSearch = () => void import('./search.js').then(({ search }) => search(chat, stage));
+  append(byId('chat'), [aside.slot, aside.sheet,
+    h('main', { class: 'main' },
+      head(chat, { openSide: aside.open, search: openSearch, where: () => void import('./where.js').then(({ where }) => where(chat)) }),
+      stage, writing.view)]);
+  void announce(chat, notices.notify);
+  keys(chat, { side: aside.open, settings: openSettings, search: openSearch });
   effect(() => {
-    const unread = [...chat.rooms.value.values()].reduce((sum, room) => sum + room.unread.value, 0);
-    document.title = `${unread > 0 ? `(${unread}) ` : ''}${chat.room.name} · Outspoke`;
+    const { unread } = chat.totals.value;
+    document.title = `${unread > 0 ? `(${unread}) ` : ''}${chat.room.title} · Outspoke`;
   });
-  // A room that was left or refused has no address any more.
+  // The address follows the room: one that was left or refused has none any more, and a conversation gets its name late.
   effect(() => {
     const room = chat.current.value;
-    if (room === chat.home.value && location.hash.length > 1) history.replaceState(null, '', location.pathname + location.search);
+    const wanted = room === chat.home.value ? '' : room;
+    if (roomInAddress() !== wanted) history.replaceState(null, '', `${location.pathname}${location.search}${wanted && `#${encodeURIComponent(wanted)}`}`);
   });
 }
 
-/** @param {Chat} chat */
-function announce(chat) {
+/** What the person chose. @param {string} key */
+const setting = (key) => browser(key) ?? { theme: 'system', spoken: 'all' }[key] ?? '';
+
+/** @param {string} key @param {string} value */
+function setSetting(key, value) {
+  if (key === 'theme') setTheme(value);
+  else browser(key, value);
+}
+
+/** Notifications of the browser, for who wants them: of what is meant for us, while the page is not looked at. @param {Chat} chat */
+function notifications(chat) {
+  const possible = 'Notification' in window && isSecureContext;
+  const notices = {
+    possible,
+    get on() { return possible && Notification.permission === 'granted' && browser('notify') === '1'; },
+    /** @param {boolean} on */
+    async set(on) {
+      browser('notify', on ? '1' : null);
+      if (!on) return 'Notifications are off.';
+      if (await Notification.requestPermission() === 'granted') return 'Notifications are on.';
+      browser('notify', null);
+      return 'The browser does not let this page notify you. You can change that in the browser\u2019s settings for this page.';
+    },
+    /** @param {{ room: string, name: string, text: string, mentioned: boolean, direct: boolean }} what */
+    notify({ room, name, text, mentioned, direct }) {
+      if (!notices.on || !(mentioned || direct) || (!document.hidden && document.hasFocus())) return;
+      try {
+        const notification = new Notification(direct ? name : `${name} in #${room}`, { body: text.slice(0, 200), tag: room });
+        notification.onclick = () => {
+          window.focus();
+          chat.open(room);
+          notification.close();
+        };
+      } catch { /* some browsers allow it to service workers only */ }
+    },
+  };
+  return notices;
+}
+
+/** @param {Chat} chat @param {(what: { room: string, name: string, text: string, mentioned: boolean, direct: boolean }) => void} notify */
+async function announce(chat, notify) {
+  // Each trouble is spoken once: the tries between it and its end are for the eyes only.
+  const status = byId('status');
+  let missed = 0;
+  effect(() => {
+    const state = chat.link.state.value;
+    if (state.status === 'online') status.textContent &&= 'Back online.';
+    else if (state.status !== 'connecting' && status.textContent !== bannerText(state)) status.textContent = bannerText(state);
+    if (state.status !== 'online') missed = 0;
+  });
+  chat.onCaughtUp = (room, count) => {
+    if (room !== chat.current.peek() || !status.textContent) return;
+    missed += count;
+    status.textContent = `Back online, ${missed} missed ${missed === 1 ? 'message' : 'messages'} loaded.`;
+  };
+  chat.onHeard = (what) => notify(what);
+  const { Announcer } = await import('./announcer.js');
   const region = byId('announcer');
   const announcer = new Announcer((text) => {
     region.append(h('p', null, text));
     while (region.childElementCount > 3) region.firstElementChild?.remove();
   }, env);
   chat.onHeard = (what) => {
+    notify(what);
+    const spoken = setting('spoken');
+    const meant = what.mentioned || what.direct;
+    if (spoken === 'none' || (spoken === 'mentions' && !meant)) return;
     if (!what.room || what.room === chat.current.peek()) announcer.message(what);
+    else if (meant) announcer.message({ ...what, name: what.direct ? `${what.name}, in private` : `${what.name}, in ${what.room}` });
   };
-  // Each trouble is spoken once: the tries between it and its end are for the eyes only.
-  const status = byId('status');
-  effect(() => {
-    const state = chat.connection.state.value;
-    if (state.status === 'online') status.textContent &&= 'Back online.';
-    else if (state.status !== 'connecting' && status.textContent !== bannerText(state)) status.textContent = bannerText(state);
-  });
 }
 
-/** @param {Connection} connection @param {Chat} chat */
-function followBrowser(connection, chat) {
+/** @param {Connection} connection */
+function followBrowser(connection) {
   addEventListener('offline', () => connection.networkLost());
   addEventListener('online', () => connection.networkFound());
   // Chromium does not always say `visibilitychange` after a frozen page goes on: `resume` does.
@@ -258,24 +333,23 @@ function followBrowser(connection, chat) {
     document.addEventListener(name, () => { if (!document.hidden) connection.wake(); });
   }
   addEventListener('pageshow', (event) => { if (event.persisted) connection.wake(); });
-  addEventListener('beforeunload', (event) => {
-    if (chat.outbox.entries.peek().some((entry) => entry.state !== 'sent')) event.preventDefault();
-  });
 }
 
-/** @param {Chat} chat @param {() => void} openSide @param {() => void} openHelp */
-function keys(chat, openSide, openHelp) {
+/** @param {Chat} chat @param {{ side: () => void, settings: () => void, search: () => void }} open */
+function keys(chat, open) {
   addEventListener('keydown', (event) => {
-    if (event.key === 'F6') nextPart(event.shiftKey ? -1 : 1);
-    else if (event.key === '/' && (event.ctrlKey || event.metaKey)) openHelp();
-    else if (event.key === 'k' && (event.ctrlKey || event.metaKey)) {
-      openSide();
+    const command = event.ctrlKey || event.metaKey;
+    // Behind a dialog nothing is to be reached.
+    const modal = document.querySelector('dialog[open]') !== null;
+    if (event.key === 'F6' && !modal) nextPart(event.shiftKey ? -1 : 1);
+    else if (event.key === '/' && command && !modal) open.settings();
+    else if (event.key.toLowerCase() === 'f' && command && event.shiftKey && !modal) open.search();
+    else if (event.key === 'k' && command) {
+      open.side();
       byId('room-name').focus();
-    } else if (event.altKey && (event.key === 'ArrowUp' || event.key === 'ArrowDown')) {
-      const names = [...chat.rooms.peek().keys()];
-      const at = names.indexOf(chat.current.peek()) + (event.key === 'ArrowUp' ? -1 : 1);
-      const name = names[(at + names.length) % names.length];
-      if (name !== undefined) location.hash = name === chat.home.peek() ? '' : encodeURIComponent(name);
+    } else if (event.altKey && !modal && (event.key === 'ArrowUp' || event.key === 'ArrowDown')) {
+      const name = chat.neighbour(event.key === 'ArrowUp' ? -1 : 1);
+      location.hash = name === chat.home.peek() ? '' : encodeURIComponent(name);
     } else return;
     event.preventDefault();
   });
@@ -283,8 +357,11 @@ function keys(chat, openSide, openHelp) {
 
 /** F6 goes round the page's parts. @param {number} step */
 function nextPart(step) {
-  const parts = /** @type {HTMLElement[]} */ ([document.querySelector('.slot .rooms a'), byId('log'), byId('message')].filter(Boolean));
-  const here = parts.findIndex((part) => (part.closest('aside') ?? part).contains(document.activeElement));
+  const parts = /** @type {HTMLElement[]} */ ([
+    document.querySelector('.slot .rooms a'), document.querySelector('.slot .people button, .slot .part.grow'),
+    document.querySelector('.room-head button:last-child'), byId('log'), byId('message'),
+  ].filter(Boolean));
+  const here = parts.findIndex((part) => (part.closest('section, nav, header, form') ?? part).contains(document.activeElement));
   parts[(Math.max(here, 0) + step + parts.length) % parts.length]?.focus();
 }
 

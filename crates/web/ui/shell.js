@@ -1,18 +1,22 @@
 /**
  * What stands around the log: rooms and people at the side, the room's head, the connection's banner.
  *
- * Shows `chat.js` and `connection.js`; decides nothing. The side is a column where there is room and a
- * modal dialog where there is none: the same element moves between the two.
+ * Shows `chat.js` and its connection; decides nothing. The side is a column where there is room and a modal dialog where there is
+ * none: the same element moves between the two.
  */
 import { computed, effect, signal } from './reactive.js';
 import { h, icon, list } from './dom.js';
+import { isListed } from './chat.js';
 import { avatar, time } from './timeline.js';
 
-/** @import { Chat, Room } from './chat.js' */
+/** @import { Chat } from './chat.js' */
+/** @import { Room } from './model.js' */
 /** @import { ConnectionState, Person } from './types.js' */
 
 const WIDE = '(min-width: 52rem)';
-const PEOPLE_SHOWN = 100;
+const PEOPLE_SHOWN = 200;
+/** A wait that short is not worth a countdown: it would only flicker. */
+const SOON_MS = 1_000;
 
 /** @param {ConnectionState} state @returns {{ tone: string, word: string }} */
 export function statusOf(state) {
@@ -47,8 +51,8 @@ function closedText(code, reason) {
 /** @param {ConnectionState} state @param {number} now */
 export function countdownText(state, now) {
   if (state.status !== 'offline' || state.retryAt === null) return '';
-  const seconds = Math.ceil((state.retryAt - now) / 1000);
-  return seconds <= 1 ? 'Reconnecting …' : `Next try in ${seconds} s.`;
+  const left = state.retryAt - now;
+  return left <= SOON_MS ? 'Reconnecting …' : `Next try in ${Math.ceil(left / 1000)} s.`;
 }
 
 /** @param {number} count */
@@ -59,54 +63,62 @@ function waitingText(count) {
 
 /** @param {Chat} chat */
 export function banner(chat) {
-  const { connection } = chat;
-  const text = computed(() => bannerText(connection.state.value));
-  const waiting = computed(() => chat.outbox.entries.value.filter((entry) => entry.state === 'queued').length);
+  const { link } = chat;
+  const text = computed(() => bannerText(link.state.value));
+  const waiting = computed(() => chat.unsent.value.filter((entry) => entry.state === 'queued').length);
   const countdown = signal('');
   /** @type {ReturnType<typeof setInterval> | undefined} */
   let timer;
   effect(() => {
-    const state = connection.state.value;
-    const tick = () => { countdown.value = countdownText(state, connection.env.now()); };
+    const state = link.state.value;
+    const tick = () => { countdown.value = countdownText(state, chat.world.clock.now()); };
     tick();
     clearInterval(timer);
     if (state.status === 'offline' && state.retryAt !== null) timer = setInterval(tick, 250);
   });
-  const closed = () => connection.state.value.status === 'closed';
+  const closed = () => link.state.value.status === 'closed';
   return h('div', { class: () => `banner ${closed() ? 'closed' : ''}`, hidden: () => text.value === '' },
     icon('unplugged'),
     h('div', { class: 'words' },
       () => text.value, ' ', () => (closed() ? '' : waitingText(waiting.value)), ' ',
       h('span', { class: 'countdown', 'aria-hidden': 'true' }, () => countdown.value)),
     h('button', {
-      type: 'button', class: 'button small', onclick: () => connection.connect(),
-      hidden: () => connection.state.value.status === 'connecting',
+      type: 'button', class: 'button small', onclick: () => link.connect(),
+      hidden: () => link.state.value.status === 'connecting',
     }, () => (closed() ? 'Reconnect here' : 'Try now')));
 }
-/** @param {Chat} chat @param {() => void} openSide */
-export function head(chat, openSide) {
-  const status = computed(() => statusOf(chat.connection.state.value));
-  const members = computed(() => chat.room.members.value);
+
+/** @param {Chat} chat @param {{ openSide: () => void, search: () => void, where: () => void }} actions */
+export function head(chat, { openSide, search, where }) {
+  const status = computed(() => statusOf(chat.link.state.value));
+  const sub = () => {
+    const { room } = chat;
+    if (room.isPrivate) return room.people.value.get(room.peer.value)?.here ? 'Private conversation, here now' : 'Private conversation';
+    return [peopleText(room.members.value), room.topic.value].filter(Boolean).join(' · ') || '\u00a0';
+  };
   return h('header', { class: 'room-head' },
-    h('button', { type: 'button', class: 'icon-button menu', 'aria-label': 'Rooms and people', onclick: openSide }, icon('menu')),
+    h('button', { type: 'button', class: 'icon-button menu', 'aria-label': () => (chat.totals.value.unread > 0 ? `Rooms and people, ${chat.totals.value.unread} unread` : 'Rooms and people'), onclick: openSide },
+      icon('menu'), h('span', { class: 'spot', hidden: () => chat.totals.value.unread === 0 })),
     h('div', { class: 'title' },
-      h('h1', null, h('span', { class: 'hash', 'aria-hidden': 'true' }, '#'), h('bdi', null, () => chat.room.name)),
-      h('p', { class: 'sub' }, () => connectedText(members.value))),
+      h('h1', null, h('span', { class: 'hash', 'aria-hidden': 'true', hidden: () => chat.room.isPrivate }, '#'), h('bdi', null, () => chat.room.title)),
+      h('p', { class: 'sub ellipsis', title: () => chat.room.topic.value }, sub)),
     h('span', { class: 'chip open-mode', hidden: () => !chat.openMode.value, title: 'This server takes names on trust: anyone may call themselves anything.' }, 'Open mode'),
-    h('span', { class: () => `chip status ${status.value.tone}` }, h('span', { class: 'dot', 'aria-hidden': 'true' }), h('span', { class: 'word' }, () => status.value.word)));
+    h('span', { class: () => `chip status ${status.value.tone}` }, h('span', { class: 'dot', 'aria-hidden': 'true' }), h('span', { class: 'word' }, () => status.value.word)),
+    h('button', { type: 'button', class: 'icon-button', 'aria-label': 'Who is where', title: 'Who is where', onclick: where }, icon('nodes')),
+    h('button', { type: 'button', class: 'icon-button', 'aria-label': 'Search in this room', title: 'Search (Ctrl + Shift + F)', onclick: search }, icon('search')));
 }
 
-/** @param {number | null} members */
-function connectedText(members) {
-  if (members === null) return ' ';
-  return members === 1 ? 'Only you are connected' : `${members} connected`;
+/** @param {number | null} count */
+function peopleText(count) {
+  if (count === null) return '';
+  return count === 1 ? 'Only you are here' : `${count} people`;
 }
 
 /** @param {Chat} chat @param {(name: string) => void} goTo */
 function roomList(chat, goTo) {
   const rooms = h('ul', { class: 'rooms' });
-  list(rooms, () => [...chat.rooms.value.values()], (room) => room.name, (room) => roomRow(chat, room));
-  const input = h('input', { id: 'room-name', class: 'input', placeholder: 'Another room', autocomplete: 'off', maxLength: 100, 'aria-label': 'Name of a room to join', spellcheck: false });
+  list(rooms, () => [...chat.rooms.value.values()].filter((room) => isListed(room) && !room.isPrivate), (room) => room.name, (room) => roomRow(chat, room));
+  const input = h('input', { id: 'room-name', class: 'input', placeholder: 'Join a room', autocomplete: 'off', maxLength: 100, 'aria-label': 'Name of a room to join', spellcheck: false });
   const join = (/** @type {SubmitEvent} */ event) => {
     event.preventDefault();
     const name = input.value.trim().replace(/^#/u, '');
@@ -120,70 +132,70 @@ function roomList(chat, goTo) {
       h('button', { type: 'submit', class: 'icon-button', 'aria-label': 'Join room' }, icon('plus'))));
 }
 
+/** @param {Chat} chat */
+function conversations(chat) {
+  const rows = h('ul', { class: 'rooms' });
+  const shown = computed(() => [...chat.rooms.value.values()].filter((room) => room.isPrivate));
+  list(rows, () => shown.value, (room) => room.name, (room) => roomRow(chat, room));
+  return h('nav', { class: 'part', 'aria-labelledby': 'private-title', hidden: () => shown.value.length === 0 }, h('h2', { id: 'private-title' }, 'Private'), rows);
+}
+
 /** @param {Chat} chat @param {Room} room */
 function roomRow(chat, room) {
   const here = computed(() => chat.current.value === room.name);
-  return h('li', { class: () => (here.value ? 'here' : '') },
+  const urgent = () => room.isPrivate || room.mentions.value > 0;
+  return h('li', { class: () => `${here.value ? 'here' : ''} ${room.unread.value > 0 ? 'news' : ''}` },
     h('a', { href: room.name === chat.home.peek() ? '#' : `#${encodeURIComponent(room.name)}`, 'aria-current': () => (here.value ? 'page' : null) },
-      h('span', { class: 'hash', 'aria-hidden': 'true' }, '#'), h('bdi', { class: 'ellipsis' }, room.name),
-      h('span', { class: 'badge', hidden: () => room.unread.value === 0 }, () => room.unread.value, h('span', { class: 'sr-only' }, ' unread'))),
+      () => (room.isPrivate ? avatar(room.peer.value, room.title) : h('span', { class: 'hash', 'aria-hidden': 'true' }, '#')), h('bdi', { class: 'ellipsis' }, () => room.title),
+      h('span', { class: () => `badge ${urgent() ? 'urgent' : ''}`, hidden: () => room.unread.value === 0 },
+        () => (room.unread.value > 99 ? '99+' : room.unread.value), h('span', { class: 'sr-only' }, () => (room.mentions.value > 0 ? ' unread, you are mentioned' : ' unread')))),
     room.name !== chat.home.peek()
-      && h('button', { type: 'button', class: 'icon-button quiet', 'aria-label': `Leave ${room.name}`, title: 'Leave', onclick: () => chat.leave(room.name) }, icon('close')));
+      && h('button', { type: 'button', class: 'icon-button quiet', 'aria-label': () => `Leave ${room.title}`, title: 'Leave', onclick: () => chat.leave(room.name) }, icon('close')));
 }
 
-/** @param {Person} person @param {boolean} me */
-function personRow(person, me) {
+/** @param {Chat} chat @param {Person} person @param {(person: Person) => void} write */
+function personRow(chat, person, write) {
+  const me = person.userId === chat.me.userId;
+  const devices = person.clients.size;
+  const state = person.here
+    ? h('span', { class: 'state here', title: devices > 1 ? `here, on ${devices} devices` : 'here' }, h('span', { class: 'sr-only' }, devices > 1 ? `here, on ${devices} devices` : 'here'))
+    : h('span', { class: 'state' }, 'seen ', time(person.seenAt));
+  const inside = [avatar(person.userId, person.name), h('bdi', { class: 'ellipsis' }, person.name), me && h('span', { class: 'tag' }, 'you'), state];
   return h('li', { class: person.here ? 'here' : 'away' },
-    avatar(person.userId, person.name),
-    h('bdi', { class: 'ellipsis' }, person.name), me && h('span', { class: 'tag' }, 'you'),
-    person.here ? h('span', { class: 'state here' }, h('span', { class: 'sr-only' }, 'here')) : h('span', { class: 'state' }, 'seen ', time(person.seenAt)));
+    me ? h('div', { class: 'person' }, inside) : h('button', { type: 'button', class: 'person', title: `Write to ${person.name} in private`, onclick: () => write(person) }, inside));
 }
 
-/** @param {Chat} chat */
-function people(chat) {
+/** @param {Chat} chat @param {(person: Person) => void} write */
+function people(chat, write) {
   const everyone = computed(() => [...chat.room.people.value.values()].sort((a, b) =>
     Number(b.userId === chat.me.userId) - Number(a.userId === chat.me.userId) || Number(b.here) - Number(a.here) || a.name.localeCompare(b.name)));
   const rows = h('ul', { class: 'people' });
-  list(rows, () => everyone.value.slice(0, PEOPLE_SHOWN), (person) => person.userId, (person) => personRow(person, person.userId === chat.me.userId));
+  list(rows, () => everyone.value.slice(0, PEOPLE_SHOWN), (person) => person.userId, (person) => personRow(chat, person, write));
   const unknown = computed(() => {
     const here = everyone.value.filter((person) => person.here).length;
     const others = (chat.room.members.value ?? 0) - here;
-    return others > 0 ? `and ${others} more, not heard from yet` : '';
+    return others > 0 ? `and ${others} more` : '';
   });
   return h('section', { class: 'part grow', 'aria-labelledby': 'people-title' },
     h('h2', { id: 'people-title' }, 'People'), rows,
     h('p', { class: 'fine' }, () => unknown.value));
 }
 
-const KEYS = [
-  ['Enter', 'send the message'], ['Shift + Enter', 'start a new line'], ['F6', 'go to the next part of the page'],
-  ['↑ ↓ Home End', 'walk through the messages'], ['Ctrl + K', 'join a room'], ['Alt + ↑ ↓', 'go to the next room'],
-  ['Ctrl + /', 'show these keys'],
-];
-
-/** The keys, in a dialog. */
-export function help() {
-  const dialog = h('dialog', { class: 'help', 'aria-labelledby': 'help-title', onclick: (event) => { if (event.target === dialog) dialog.close(); } },
-    h('div', { class: 'help-body' },
-      h('h2', { id: 'help-title' }, 'Keys'),
-      h('dl', null, KEYS.map(([key, what]) => h('div', null, h('dt', null, h('kbd', null, key)), h('dd', null, what)))),
-      h('form', { method: 'dialog', onsubmit: (event) => { event.preventDefault(); dialog.close(); } }, h('button', { class: 'button' }, 'Close'))));
-  return dialog;
-}
-
 /**
  * @param {Chat} chat
- * @param {{ goTo: (name: string) => void, help: () => void, signOut: () => void, theme: () => string, setTheme: (theme: string) => void }} actions
+ * @param {{ goTo: (name: string) => void, settings: () => void, signOut: () => void }} actions
  */
 export function side(chat, actions) {
-  const themes = h('select', { id: 'theme', class: 'select', 'aria-label': 'Theme', onchange: () => actions.setTheme(themes.value) },
-    ['system', 'light', 'dark'].map((name) => h('option', { value: name, selected: actions.theme() === name }, name[0]?.toUpperCase() + name.slice(1))));
+  const write = (/** @type {Person} */ { userId, name }) => {
+    actions.goTo(chat.openDirect(userId, name));
+    document.getElementById('message')?.focus();
+  };
   const column = h('aside', { class: 'side', 'aria-label': 'Rooms and people' },
     h('div', { class: 'brand' }, icon('logo'), h('span', null, 'Outspoke')),
-    roomList(chat, actions.goTo), people(chat),
+    roomList(chat, actions.goTo), conversations(chat), people(chat, write),
     h('div', { class: 'me' },
-      avatar(chat.me.userId, chat.me.name), h('bdi', { class: 'ellipsis name' }, chat.me.name), themes,
-      h('button', { type: 'button', class: 'icon-button keys', 'aria-label': 'Keys', title: 'Keys (Ctrl + /)', onclick: actions.help }, icon('keys')),
+      avatar(chat.me.userId, chat.me.name), h('bdi', { class: 'ellipsis name' }, chat.me.name),
+      h('button', { type: 'button', class: 'icon-button', 'aria-label': 'Settings and keys', title: 'Settings and keys (Ctrl + /)', onclick: actions.settings }, icon('settings')),
       h('button', { type: 'button', class: 'icon-button', 'aria-label': 'Leave the chat', title: 'Leave the chat', onclick: actions.signOut }, icon('leave'))));
   const sheet = h('dialog', { class: 'sheet', 'aria-label': 'Rooms and people', onclick: (event) => { if (event.target === sheet) sheet.close(); } },
     h('button', { type: 'button', class: 'icon-button shut', 'aria-label': 'Close', onclick: () => sheet.close() }, icon('close')));

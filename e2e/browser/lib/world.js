@@ -37,21 +37,25 @@ export function world({ server: wanted = true } = {}) {
   return here;
 }
 
+let scenes = 0;
+
 /**
  * Runs `play` with a stage to bring people on, and checks afterwards what must hold always.
  * @param {{ browser: import('playwright-core').Browser, server: { url: string } }} here
- * @param {(stage: { visit: typeof visit, people: Person[] }) => Promise<void>} play
+ * @param {(stage: { visit: typeof visit, people: Person[], room: string }) => Promise<void>} play
  */
 export function scene(here, play) {
   return async () => {
     const people = [];
+    // A room of its own for every scene: rooms keep what was said in others.
+    const room = `scene-${scenes += 1}`;
     const visit = async (options = {}) => {
-      const person = await Person.arrive(here.browser, options.url ?? here.server.url, options);
+      const person = await Person.arrive(here.browser, options.url ?? here.server.url, { path: `#${room}`, ...options });
       people.push(person);
       return person;
     };
     try {
-      await play({ visit, people });
+      await play({ visit, people, room });
       for (const person of people) await person.mustBeSound();
     } finally {
       for (const person of people) await person.page.context().close();
@@ -111,6 +115,15 @@ export class Person {
   }
 
   async seesLine(text) { await this.page.locator('.items .line', { hasText: text }).first().waitFor(); }
+
+  /** The row of a message. @param {string} text */
+  row(text) { return this.page.locator('.items:not(.pending) .message', { has: this.page.locator('.text', { hasText: text }) }).last(); }
+
+  /** Does something with a message, from its toolbar. @param {string} text @param {string} action */
+  async act(text, action) {
+    await this.row(text).hover();
+    await this.row(text).getByRole('button', { name: action, exact: true }).click();
+  }
 
   /** The confirmed messages, in order. */
   async texts() { return this.page.locator('.items:not(.pending) .message .text').allTextContents(); }

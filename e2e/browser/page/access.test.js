@@ -45,8 +45,25 @@ for (const colorScheme of ['light', 'dark']) {
       await guest.page.getByRole('button', { name: 'Rooms and people' }).click();
       await guest.page.getByRole('dialog').waitFor();
       await guest.mustBeAccessible('narrow, side open');
-      await ben.page.getByRole('button', { name: 'Keys' }).click();
-      await ben.mustBeAccessible('keys');
+      await ben.act('Hello Ben', 'React with 👍');
+      await ben.page.locator('.reaction').waitFor();
+      await ben.act('Hello https', 'Edit');
+      await ben.mustBeAccessible('editing, a reaction, the toolbar of a message');
+      await ben.composer.press('Escape');
+      await ben.composer.fill('');
+      await ben.composer.pressSequentially('/');
+      await ben.page.getByRole('option').first().waitFor();
+      await ben.mustBeAccessible('completion');
+      await ben.composer.fill('');
+      for (const [button, view] of [['Settings and keys', 'settings'], ['Who is where', 'who is where']]) {
+        await ben.page.getByRole('button', { name: button }).click();
+        await ben.page.getByRole('dialog').waitFor();
+        await ben.mustBeAccessible(view);
+        await ben.page.keyboard.press('Escape');
+      }
+      await ben.page.getByRole('button', { name: 'Search in this room' }).click();
+      await ben.page.getByLabel('Search in this room').last().fill('hello');
+      await ben.mustBeAccessible('search');
     } finally {
       await proxy.stop();
     }
@@ -54,7 +71,7 @@ for (const colorScheme of ['light', 'dark']) {
 }
 
 test('the keyboard is enough: join, write, read, change rooms, leave', scene(here, async ({ visit }) => {
-  const ana = await visit();
+  const ana = await visit({ path: '' });
   const { keyboard } = ana.page;
   const focus = () => ana.page.evaluate(() => document.activeElement.getAttribute('aria-label') ?? document.activeElement.id ?? '');
   await keyboard.type('Ana');
@@ -76,11 +93,21 @@ test('the keyboard is enough: join, write, read, change rooms, leave', scene(her
   assert.equal(await row(), 'second');
   await keyboard.press('ArrowUp');
   assert.equal(await row(), 'first');
+  await keyboard.press('Enter');
+  assert.equal(await focus(), 'React with 👍');
+  await keyboard.press('Enter');
+  await ana.page.getByRole('button', { name: '👍 1, from you' }).waitFor();
+  assert.equal(await row(), 'first', 'the focus is back on the message');
   await keyboard.press('End');
   assert.equal(await row(), 'second');
   await keyboard.press('Home');
   assert.equal(await row(), 'day');
   await keyboard.press('F6');
+  await keyboard.press('ArrowUp');
+  assert.equal(await ana.composer.inputValue(), 'second', 'the newest of ours, to be edited');
+  await keyboard.type(' thought');
+  await keyboard.press('Enter');
+  await ana.sees('second thought');
   assert.equal(await focus(), 'Message to lobby');
 
   await keyboard.press('Control+k');
@@ -91,9 +118,9 @@ test('the keyboard is enough: join, write, read, change rooms, leave', scene(her
   await keyboard.press('Alt+ArrowUp');
   await ana.page.getByRole('heading', { name: 'lobby', exact: true }).waitFor();
   await keyboard.press('Control+/');
-  await ana.page.getByRole('dialog', { name: 'Keys' }).waitFor();
+  await ana.page.getByRole('dialog', { name: 'Settings' }).waitFor();
   await keyboard.press('Escape');
-  await ana.page.getByRole('dialog', { name: 'Keys' }).waitFor({ state: 'hidden' });
+  await ana.page.getByRole('dialog', { name: 'Settings' }).waitFor({ state: 'hidden' });
   for (let n = 0; n < 20 && (await focus()) !== 'Leave the chat'; n += 1) await keyboard.press('Tab');
   await keyboard.press('Enter');
   await ana.page.getByLabel('Your name').waitFor();
@@ -169,7 +196,7 @@ test('new messages are spoken politely by the announcer, ours are not, and the l
 }));
 
 test('the parts have names and roles that say what they are', scene(here, async ({ visit }) => {
-  const ana = await visit({ name: 'Ana' });
+  const ana = await visit({ name: 'Ana', path: '' });
   await ana.say('Hello');
   await ana.sees('Hello');
   const tree = await ana.page.locator('body').ariaSnapshot();

@@ -24,13 +24,13 @@ test('who comes and who goes is seen, with the number connected', scene(here, as
   const ana = await visit({ name: 'Ana' });
   const ben = await visit({ name: 'Ben' });
   await ana.seesLine('Ben joined');
-  await ana.page.getByText('2 connected').waitFor();
+  await ana.page.getByText('2 people').waitFor();
   await ana.page.locator('.people li.here', { hasText: 'Ben' }).waitFor();
   people.pop();
   await ben.mustBeSound();
   await ben.page.context().close();
   await ana.seesLine('Ben left');
-  await ana.page.getByText('Only you are connected').waitFor();
+  await ana.page.getByText('Only you are here').waitFor();
   await ana.page.locator('.people li.away', { hasText: 'Ben' }).waitFor();
 }));
 
@@ -52,7 +52,7 @@ test('a name is required, bounded, and refused in words next to the field', scen
 }));
 
 test('a reload comes back without asking, a new tab asks with the name filled in', scene(here, async ({ visit }) => {
-  const ana = await visit({ name: 'Ana' });
+  const ana = await visit({ name: 'Ana', path: '' });
   await ana.page.reload();
   await ana.online();
   const tab = await ana.page.context().newPage();
@@ -145,14 +145,14 @@ test('more than 1000 characters are counted, refused in words, and kept', scene(
   await ana.sees('🦜'.repeat(1000));
 }));
 
-test('rooms: one by the address, one by the form; messages stay in theirs, unread ones are counted', scene(here, async ({ visit }) => {
-  const ana = await visit({ name: 'Ana' });
+test('rooms: one by the address, one by the form; messages stay in theirs, unread ones are counted, a reload keeps them', scene(here, async ({ visit }) => {
+  const ana = await visit({ name: 'Ana', path: '' });
   const ben = await visit({ name: 'Ben', path: '#builds' });
   await ben.page.getByRole('heading', { name: 'builds', exact: true }).waitFor();
-  await ben.page.getByText('Only you are connected').waitFor();
+  await ben.page.getByText('Only you are here').waitFor();
   await ana.page.getByLabel('Name of a room to join').fill('#builds');
   await ana.page.getByRole('button', { name: 'Join room' }).click();
-  await ana.page.getByText('2 connected').waitFor();
+  await ana.page.getByText('2 people').waitFor();
   await ana.say('only here');
   await ben.sees('only here');
   await ana.page.getByRole('link', { name: 'lobby' }).click();
@@ -161,9 +161,11 @@ test('rooms: one by the address, one by the form; messages stay in theirs, unrea
   await ben.say('while you look elsewhere');
   await ana.page.getByRole('link', { name: 'builds 1 unread' }).waitFor();
   assert.deepEqual(await ben.texts(), ['only here', 'while you look elsewhere']);
-  await ana.page.getByRole('link', { name: 'builds' }).click();
+  await ana.page.reload();
+  await ana.page.getByRole('link', { name: 'builds 1 unread' }).click();
   await ana.sees('while you look elsewhere');
   await ana.page.getByText('New messages').waitFor();
+  assert.deepEqual(await ana.texts(), ['only here', 'while you look elsewhere']);
   await ana.page.getByRole('button', { name: 'Leave builds' }).click();
   await ana.page.getByRole('heading', { name: 'lobby', exact: true }).waitFor();
   assert.equal(new URL(ana.page.url()).hash, '');
@@ -197,12 +199,15 @@ test('the theme is the system\'s until one is chosen, and the choice is remember
   const ana = await visit({ name: 'Ana', colorScheme: 'dark' });
   const shade = () => ana.page.evaluate(() => getComputedStyle(document.body).backgroundColor);
   const dark = await shade();
+  const settings = ana.page.getByRole('button', { name: 'Settings and keys' });
+  await settings.click();
   await ana.page.getByLabel('Theme').selectOption('light');
   const light = await shade();
   assert.notEqual(light, dark);
   await ana.page.reload();
   await ana.online();
   assert.equal(await shade(), light);
+  await settings.click();
   await ana.page.getByLabel('Theme').selectOption('system');
   assert.equal(await shade(), dark);
 }));
