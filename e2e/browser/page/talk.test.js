@@ -130,8 +130,10 @@ test('history: a newcomer scrolls back to the first message, and what was looked
       const before = row.getBoundingClientRect().top;
       new MutationObserver((_, observer) => {
         observer.disconnect();
-        const now = [...element.querySelectorAll('.message')].find((e) => e.dataset.key === row.dataset.key);
-        done(now.getBoundingClientRect().top - before);
+        requestAnimationFrame(() => {
+          const now = [...element.querySelectorAll('.message')].find((e) => e.dataset.key === row.dataset.key);
+          done(now.getBoundingClientRect().top - before);
+        });
       }).observe(element.querySelector('.items'), { childList: true });
     });
   }));
