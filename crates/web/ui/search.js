@@ -47,6 +47,7 @@ export function search(chat, stage) {
   const found = signal(/** @type {Range[]} */ ([]));
   const at = signal(0);
   const query = signal('');
+  let fresh = true;
   /** @type {HTMLElement} */
   let bar;
   const close = () => {
@@ -61,8 +62,8 @@ export function search(chat, stage) {
     const input = h('input', {
       type: 'search', class: 'input', placeholder: 'Search in what is loaded', 'aria-label': 'Search in this room', autocomplete: 'off',
       oninput: () => {
+        fresh = true;
         query.value = input.value;
-        at.value = Math.max(0, found.value.length - 1);
       },
       onkeydown: (event) => {
         if (event.key === 'Escape') close();
@@ -92,7 +93,10 @@ export function search(chat, stage) {
       queueMicrotask(() => {
         found.value = placesOf(log, wanted);
         highlight('found', found.peek());
-        at.value = Math.min(at.peek(), Math.max(0, found.peek().length - 1));
+        // A new search begins with the newest place.
+        const last = Math.max(0, found.peek().length - 1);
+        at.value = fresh ? last : Math.min(at.peek(), last);
+        fresh = false;
       });
     });
     effect(() => {

@@ -145,9 +145,9 @@ test('history: a newcomer scrolls back to the first message, and what was looked
   await ben.page.keyboard.press('Control+Shift+F');
   const search = ben.page.getByRole('searchbox');
   await search.fill('line 7');
-  await ben.page.getByText('1 of 11').waitFor();
+  await ben.page.getByText('1 of 11', { exact: true }).waitFor();
   await search.press('Enter');
-  await ben.page.getByText('2 of 11').waitFor();
+  await ben.page.getByText('2 of 11', { exact: true }).waitFor();
   await search.press('Escape');
   await search.waitFor({ state: 'hidden' });
 }));
