@@ -107,31 +107,23 @@ export function listeners() {
  * @returns {Promise<T>}
  */
 export function waiting(env, { signal, timeoutMs } = {}, begin) {
-  return new Promise((resolve, reject) => {
-    /** @type {unknown} */
-    let timer;
-    /** @type {(() => void) | void} */
-    let stop;
-    let over = false;
-    /** @template V @param {(value: V) => void} settle @returns {(value: V) => void} */
-    const ending = (settle) => (value) => {
-      if (over) return;
-      over = true;
-      signal?.removeEventListener('abort', aborted);
-      env.clearTimeout(timer);
-      stop?.();
-      settle(value);
-    };
-    const fail = ending(reject);
-    const aborted = () => fail(signal?.reason);
-    if (signal?.aborted) return aborted();
-    signal?.addEventListener('abort', aborted);
-    if (timeoutMs !== undefined) {
-      timer = env.setTimeout(() => fail(new HubError('timed_out', `no answer within ${timeoutMs} ms`, { retryable: true })), timeoutMs);
+  /** @type {(() => void)[]} */
+  const ends = [];
+  /** @type {Promise<T>} */
+  const outcome = new Promise((resolve, reject) => {
+    if (signal) {
+      const aborted = () => reject(signal.reason);
+      if (signal.aborted) return aborted();
+      signal.addEventListener('abort', aborted);
+      ends.push(() => signal.removeEventListener('abort', aborted));
     }
-    stop = begin(ending(resolve), fail);
-    if (over) stop?.();
+    if (timeoutMs !== undefined) {
+      const timer = env.setTimeout(() => reject(new HubError('timed_out', '', { retryable: true })), timeoutMs);
+      ends.push(() => env.clearTimeout(timer));
+    }
+    ends.push(begin(resolve, reject) ?? (() => {}));
   });
+  return outcome.finally(() => ends.map((end) => end()));
 }
 
 /** Waits until a value is as wanted; `judge` may also throw. @template T @param {Env} env @param {Call | undefined} call @param {Readable<T>} value @param {(value: T) => boolean} judge @returns {Promise<void>} */

@@ -6,13 +6,13 @@
  * order in which they were made; at most `WINDOW` are on the wire; whatever is sent again has the key it had before.
  * Types: `types.d.ts`; behaviour: docs/clients/specification.md.
  */
-import { ASYNC_DISPOSE, HubError, WORLD, errorOf, listeners, off, until, valueOf, waiting } from './base.js';
+import { ASYNC_DISPOSE, HubError, WORLD, errorOf, listeners, until, valueOf, waiting } from './base.js';
 import { connection } from './connection.js';
 import { makeRoom, patience } from './room.js';
 
 export { HubError };
 
-/** @import { Ack, Call, Env, Frame, Hub, HubOptions, JoinOptions, OutboxEntry, Publication, PublicationState, PublishOptions, User } from './types.js' */
+/** @import { Ack, AnyRooms, Call, Env, Frame, Hub, HubOptions, JoinOptions, OutboxEntry, Publication, PublicationState, PublishOptions, User } from './types.js' */
 /** @import { Host, Inner } from './room.js' */
 
 const WINDOW = 64;
@@ -36,9 +36,11 @@ const RATE_LIMITED = 162;
 const goalOf = (frame) => frame.to ?? frame.room;
 
 /**
+ * Makes a hub, which connects at once unless told otherwise.
+ * @template [S=AnyRooms] the rooms, and what is said in them
  * @param {string | URL} url
  * @param {HubOptions} [options]
- * @returns {Hub<any>}
+ * @returns {Hub<S>}
  */
 export function createHub(url, options = {}) {
   /** @type {Env} */
@@ -130,8 +132,7 @@ export function createHub(url, options = {}) {
     if (type === 'subscribed' && known) return known.put(frame);
     const room = known ?? conversation(frame);
     if (room) return room.hear(frame);
-    const { to } = frame;
-    emit(to === undefined ? type : 'direct', { id, room: name, type, data: frame, ts: Date.parse(frame.timestamp), from: null, replayed: false, offset: null, epoch: null });
+    emit(frame.to === undefined ? type : 'direct', frame);
   }
 
   /** @param {HubError} error */
@@ -412,7 +413,8 @@ export function createHub(url, options = {}) {
   }
   if (options.autoConnect !== false) connect().catch(() => {});
 
-  return {
+  /** @type {Hub<any>} */
+  const hub = {
     state: net.state,
     user,
     outbox,
@@ -421,9 +423,10 @@ export function createHub(url, options = {}) {
     close,
     retryNow: net.retryNow,
     room: (/** @type {string} */ name, /** @type {JoinOptions<any>} */ how = {}) => opened(rooms, name, () => makeRoom(host, name, how)),
-    direct: (userId, how = {}) => opened(directs, userId, () => makeRoom(host, '', how, userId)),
+    direct: (/** @type {string} */ userId, /** @type {JoinOptions<any>} */ how = {}) => opened(directs, userId, () => makeRoom(host, '', how, userId)),
     on,
     request,
     [ASYNC_DISPOSE]: () => close(),
   };
+  return hub;
 }

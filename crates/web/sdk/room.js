@@ -6,7 +6,7 @@
  * is being fetched, what is live waits. Answers are taken in callbacks and not by promises, because the frames behind
  * an answer may be handed out before a promise settles.
  */
-import { ASYNC_DISPOSE, HubError, errorOf, isPlace, listeners, told, until, valueOf, waiting } from './base.js';
+import { ASYNC_DISPOSE, HubError, errorOf, isPlace, listeners, until, valueOf } from './base.js';
 
 /** @import { AnyEnvelope, Call, Env, Envelope, Frame, Gap, HistoryPage, JoinOptions, Member, Notices, Position, Publication, PublishOptions, Room, RoomInfo } from './types.js' */
 
@@ -16,7 +16,7 @@ const WAITING_MAX = 4_096;
 const WATCHED_MAX = 256;
 const AGAIN_MS = 1_000;
 const AGAIN_MAX_MS = 30_000;
-/** What every frame has; the rest is what was said. */
+const queries = () => import('./queries.js');
 const RECEIPTS = /** @type {const} */ (['delivered', 'seen']);
 
 /**
@@ -60,7 +60,7 @@ export function patience(env) {
 }
 
 /** @param {any} frame @param {boolean} replayed @returns {Envelope<string, any>} */
-function envelopeOf(frame, replayed) {
+export function envelopeOf(frame, replayed) {
   const { type, room = '', id = '', userId, username = '', timestamp, epoch, offset, to, edited, deleted, reactions, ...rest } = frame;
   const isMessage = isMessageFrame(frame);
   let data = isMessage ? rest : { ...frame };
@@ -81,7 +81,7 @@ function envelopeOf(frame, replayed) {
 }
 
 /** Whether it claims a place in a log. @param {any} frame */
-const isMessageFrame = (frame) => typeof frame?.id === 'string' && typeof frame.timestamp === 'string' && 'offset' in frame;
+export const isMessageFrame = (frame) => typeof frame?.id === 'string' && typeof frame.timestamp === 'string' && 'offset' in frame;
 
 /**
  * @param {Host} hub
@@ -110,7 +110,9 @@ export function makeRoom(hub, name, options, to) {
   const marks = { delivered: 0, seen: 0 };
   const members = valueOf(/** @type {ReadonlyMap<string, Member>} */ (new Map()));
   const counts = valueOf({ users: 0, members: 0 });
-  let presenceWanted = false;
+  /** @type {Promise<(call?: Call) => Promise<ReadonlyMap<string, Member>>> | undefined} */
+  let watching;
+  const watch = () => watching ??= queries().then(({ watchPresence }) => watchPresence(inner, members, counts));
 
   /** @param {Position} upTo @param {Gap['reason']} reason */
   function gap(upTo, reason) {
@@ -193,7 +195,6 @@ export function makeRoom(hub, name, options, to) {
     }
     state.set('joined');
     for (const kind of RECEIPTS) if (marks[kind] > (info.get()?.[kind] ?? Infinity)) mark(kind);
-    if (presenceWanted) refresh().catch(() => {});
     hub.pump();
   }
 
@@ -241,107 +242,37 @@ export function makeRoom(hub, name, options, to) {
     watched = watched.filter(({ state: reached }) => reached.get() !== 'seen');
   }
 
-  /** @param {any} frame */
-  function presence({ type, userId, username, timestamp, clientId, joined, left, ...numbers }) {
-    const now = new Map(members.get());
-    const come = type === 'join' ? [{ userId, username }] : joined ?? [];
-    for (const user of type === 'leave' ? [{ userId }] : left ?? []) now.delete(user.userId);
-    for (const user of come) now.set(user.userId, { ...user, online: true, since: timestamp ?? '', devices: clientId ? [{ clientId, since: timestamp }] : [] });
-    const { users, members: clients } = counts.get();
-    const more = type === 'join' ? 1 : type === 'leave' ? -1 : 0;
-    counts.set({ users: numbers.userCount ?? users + more, members: numbers.members ?? clients + more });
-    members.set(now);
-  }
-
-  /** @param {Call} [call] */
-  async function refresh(call) {
-    presenceWanted = true;
-    const now = new Map();
-    let after;
-    do {
-      const page = await inner.request('presence', { after }, call);
-      for (const user of page.users) now.set(user.userId, user);
-      counts.set({ users: page.userCount, members: page.members });
-      after = page.next;
-    } while (after !== undefined);
-    members.set(now);
-    return now;
-  }
-
-  /** @param {any} [query] */
-  function history({ before, after, limit, ...call } = {}) {
-    /** @param {object} query @returns {Promise<HistoryPage<any>>} */
-    const fetchPage = async (query) => {
-      const { messages, epoch, first, head, more } = await inner.request('history', { limit, ...query }, call);
-      return { messages: messages.filter(isMessageFrame).map((/** @type {any} */ frame) => envelopeOf(frame, true)), epoch, first, head, more };
-    };
-    return {
-      /** @param {any} done @param {any} failed */
-      then: (done, failed) => fetchPage({ before, after }).then(done, failed),
-      async* [Symbol.asyncIterator]() {
-        const forward = after !== undefined;
-        /** @type {any} */
-        let query = { before, after };
-        for (;;) {
-          const { messages, more } = await fetchPage(query);
-          const ordered = forward ? messages : [...messages].reverse();
-          yield* ordered;
-          if (!more || !ordered.length) return;
-          query = { [forward ? 'after' : 'before']: ordered.at(-1).offset };
-        }
-      },
-    };
-  }
-
   /** @param {any} [options] */
-  function events({ signal, buffer = 1_024, overflow = 'drop-oldest' } = {}) {
+  function events({ signal, buffer = 1_024, overflow } = {}) {
     /** @type {any[]} */
     const queue = [];
-    /** @type {((result?: unknown) => void)[]} */
-    const readers = [];
-    let over = false;
-    /** @type {HubError | null} */
-    let failure = null;
-    const serve = () => { for (const read of readers.splice(0)) read(); };
-    const end = () => {
-      over = true;
-      heard();
-      left();
-      signal?.removeEventListener('abort', end);
-      serve();
+    let wake = () => {};
+    /** What to end with, once the queue is empty. @type {{ error?: HubError } | null} */
+    let over = signal?.aborted || error ? {} : null;
+    const end = (/** @type {HubError | undefined} */ failure = undefined) => {
+      over = failure ? { error: failure } : {};
+      wake();
     };
-    const heard = on('*', (event) => {
+    const offs = [on('*', (event) => {
       if (queue.push(event) > buffer) {
-        queue.shift();
-        if (overflow === 'throw') {
-          failure = new HubError('overflow', `the reader is ${buffer} events behind`);
-          queue.length = 0;
-          end();
-        }
+        if (overflow === 'throw') end(new HubError('overflow', `the reader is ${queue.splice(0).length} events behind`));
+        else queue.shift();
       }
-      serve();
-    });
-    const left = on('$left', end);
-    signal?.addEventListener('abort', end);
-    if (signal?.aborted || state.get() === 'left') end();
-    return {
-      /** @returns {Promise<IteratorResult<any>>} */
-      async next() {
-        while (!queue.length && !over) await new Promise((read) => { readers.push(read); });
-        if (failure) {
-          const thrown = failure;
-          failure = null;
-          throw thrown;
+      wake();
+    }, { signal }), on('$left', () => end())];
+    signal?.addEventListener('abort', () => end());
+    return (async function* read() {
+      try {
+        for (;;) {
+          if (queue.length) yield queue.shift();
+          else if (over?.error) throw over.error;
+          else if (over) return;
+          else await new Promise((woken) => { wake = () => woken(undefined); });
         }
-        return queue.length ? { value: queue.shift(), done: false } : { value: undefined, done: true };
-      },
-      async return() {
-        queue.length = 0;
-        end();
-        return { value: undefined, done: true };
-      },
-      [Symbol.asyncIterator]() { return this; },
-    };
+      } finally {
+        for (const heard of offs) heard();
+      }
+    }());
   }
 
   const inner = {
@@ -403,7 +334,6 @@ export function makeRoom(hub, name, options, to) {
         return;
       }
       if (frame.type === 'receipt') receipt(frame);
-      else if (presenceWanted && ['join', 'leave', 'presence_change'].includes(frame.type)) presence(frame);
       handOut(frame);
     },
     /** @param {string} type @param {object} fields @param {Call} [call] */
@@ -439,17 +369,20 @@ export function makeRoom(hub, name, options, to) {
     ready,
     on,
     events,
-    history,
+    history: (/** @type {any} */ query) => ({
+      then: (/** @type {any} */ done, /** @type {any} */ failed) => queries().then(({ page }) => page(inner, query)).then(done, failed),
+      async* [Symbol.asyncIterator]() { yield* (await queries()).pages(inner, query); },
+    }),
     publish: (/** @type {string} */ type, /** @type {any} */ data, /** @type {PublishOptions} */ how) => hub.submit(inner, frameOf(type, data), how),
     submit: (/** @type {Frame} */ frame, /** @type {PublishOptions} */ how) => hub.submit(inner, to ? frame : { ...frame, room: inner.name }, how),
     presence: {
       get: members.get,
       subscribe(/** @type {any} */ run) {
-        if (!presenceWanted) refresh().catch(() => {});
+        watch();
         return members.subscribe(run);
       },
       counts,
-      refresh,
+      refresh: async (/** @type {Call} */ call) => (await watch())(call),
     },
     typing(active = true) {
       if (state.get() === 'joined') hub.tell({ type: 'typing', room: inner.name, active });

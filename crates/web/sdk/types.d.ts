@@ -326,20 +326,20 @@ export interface Room<Ev> extends AsyncDisposable, AsyncIterable<AnyEnvelope<Ev 
 /** What is said in private. */
 export interface DirectEvents { chat: { content: string }; message: unknown; [event: string]: unknown }
 
-/** Events that belong to no room of ours. */
+/** What belongs to no room of ours: frames as they are on the wire. Types that are not here, an application's, come as well. */
 export interface HubEvents {
   /** The server talks to everybody. */
-  system: Envelope<'system', { content: string }>;
+  system: Frame & { readonly content: string };
   /** A private message of a conversation that nobody has opened with `direct()`. */
-  direct: Envelope;
+  direct: Frame & { readonly room: string; readonly userId: string; readonly to: string };
   /** Conversations with something unread. */
-  conversations: Envelope<'conversations', { conversations: readonly Conversation[] }>;
+  conversations: Frame & { readonly conversations: readonly Conversation[] };
   /** The server put us into a room that nobody has opened with `room()`. */
-  subscribed: Envelope<'subscribed', Record<string, unknown>>;
-  /** An error that answers nothing we wait for. */
-  error: HubError;
+  subscribed: Frame & { readonly room: string };
   /** The server will stop; we shall come back. */
-  going_away: Envelope<'going_away', { reconnectAfter: number }>;
+  going_away: Frame & { readonly reconnectAfter: number };
+  /** An error that answers nothing. */
+  error: HubError;
 }
 export interface Conversation extends Position {
   readonly room: string; readonly with: string; readonly timestamp: string;

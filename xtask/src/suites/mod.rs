@@ -12,6 +12,7 @@ mod loom;
 mod node;
 mod release;
 mod rust;
+mod sdk;
 mod testssl;
 
 use crate::checks;
@@ -35,7 +36,7 @@ fn all(coverage: bool) -> Vec<Job> {
     if coverage {
         jobs.push(checks::coverage());
     }
-    jobs.extend([repository(), loom(), browser(), conformance(), api(), testssl()]);
+    jobs.extend([repository(), loom(), browser(), sdk(), conformance(), api(), testssl()]);
     jobs
 }
 
@@ -58,6 +59,11 @@ pub(crate) fn loom() -> Job {
 /// The web chat, in Chromium.
 pub(crate) fn browser() -> Job {
     Job::tests("browser", browser::run)
+}
+
+/// The JavaScript client, on a clock of its own and against the server.
+pub(crate) fn sdk() -> Job {
+    Job::tests("sdk", sdk::run)
 }
 
 /// RFC 6455 and 7692, by the Autobahn suite.
