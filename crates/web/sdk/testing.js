@@ -161,3 +161,157 @@ export function fakeWorld({ now = 1_000_000, random = [] } = {}) {
   };
   return world;
 }
+
+/**
+ * A server in memory, on the sockets of a fake world: rooms with a log, acknowledgements, idempotency keys, recovery,
+ * history, presence, typing, receipts. It answers without taking time.
+ * @param {ReturnType<typeof fakeWorld>} world
+ * @param {{ userId?: string, username?: string, maxMessageBytes?: number, kept?: number }} [options] `kept`: messages that a room keeps
+ */
+export function fakeHub(world, { userId = 'me', username = 'Me', maxMessageBytes = 8_192, kept = 1_000 } = {}) {
+  /** @typedef {{ epoch: string, head: number, log: any[], keys: Map<string, any> }} FakeRoom */
+  /** @type {Map<string, FakeRoom>} */
+  const rooms = new Map();
+  /** @type {Map<FakeSocket, Set<string>>} */
+  const clients = new Map();
+  /** @type {Map<string, { code: number, error: string, message: string, temporary: boolean, retryAfter?: number }>} */
+  const refusals = new Map();
+  let accepting = true;
+  let ids = 0;
+  let epochs = 0;
+  const newEpoch = () => {
+    epochs += 1;
+    return `epoch-${epochs}`;
+  };
+  const timestamp = () => new Date(world.now).toISOString();
+
+  /** @param {string} name @returns {FakeRoom} */
+  function roomOf(name) {
+    const room = rooms.get(name) ?? { epoch: newEpoch(), head: 0, log: [], keys: new Map() };
+    rooms.set(name, room);
+    return room;
+  }
+
+  /** A binary frame as if it were text. @param {Uint8Array} bytes */
+  function binary(bytes) {
+    const end = new DataView(bytes.buffer, bytes.byteOffset).getUint16(0) + 2;
+    return { ...JSON.parse(new TextDecoder().decode(bytes.subarray(2, end))), base64: btoa(String.fromCharCode(...bytes.subarray(end))) };
+  }
+
+  /** @param {FakeRoom} room */
+  const firstOf = (room) => room.log[0]?.offset ?? room.head + 1;
+
+  /** @param {string} name @param {any} frame */
+  function tell(name, frame) {
+    for (const [socket, joined] of clients) if (joined.has(name) && socket.readyState === 1) socket.hear(frame);
+  }
+
+  /** @param {string} name @param {any} frame @param {{ userId: string, username: string }} author */
+  function publish(name, { type, data, base64, content, event, offset: target, reaction, remove }, author) {
+    const room = roomOf(name);
+    room.head += 1;
+    ids += 1;
+    const sort = type === 'publish' || type === 'direct' ? event ?? (content === undefined ? 'message' : 'chat') : type === 'react' ? 'reaction' : type;
+    const message = {
+      type: sort, ...author, ...(content !== undefined && { content }), ...(data !== undefined && { data }), ...(base64 !== undefined && { base64 }),
+      ...(reaction !== undefined && { reaction, removed: remove === true }), ...(target !== undefined && { target }),
+      timestamp: timestamp(), room: name, id: `message-${ids}`, epoch: room.epoch, offset: room.head,
+    };
+    room.log.push(message);
+    room.log.splice(0, room.log.length - kept);
+    return message;
+  }
+
+  /** @param {FakeSocket} socket @param {any} frame */
+  function answer(socket, frame) {
+    const { type, id, room: name, idempotencyKey } = frame;
+    const joined = /** @type {Set<string>} */ (clients.get(socket));
+    const say = (/** @type {object} */ what) => { if (id !== undefined) socket.hear({ ...what, ...(id !== undefined && { id }) }); };
+    const refused = refusals.get(type);
+    if (refused) return say({ type: 'error', ...refused });
+    if (type === 'ping') return socket.hear({ type: 'pong', ...(id !== undefined && { id }) });
+    if (type === 'auth') return say({ type: 'authenticated' });
+    if (type === 'subscribe') {
+      const room = roomOf(name);
+      const placed = typeof frame.epoch === 'string';
+      const recovered = placed && frame.epoch === room.epoch && frame.offset + 1 >= firstOf(room);
+      const offset = recovered ? frame.offset : frame.last ? Math.max(firstOf(room) - 1, room.head - frame.last) : room.head;
+      joined.add(name);
+      say({ type: 'subscribed', room: name, epoch: room.epoch, offset, members: 1, head: room.head, first: firstOf(room), ...(placed && { recovered }), durability: 'memory', unread: 0, seen: 0, delivered: 0 });
+      for (const message of room.log) if (message.offset > offset) socket.hear(message);
+      return undefined;
+    }
+    if (type === 'unsubscribe') {
+      joined.delete(name);
+      return say({ type: 'unsubscribed', room: name });
+    }
+    if (type === 'history') {
+      const room = roomOf(name);
+      const { before = Infinity, after = -1, limit = 100 } = frame;
+      const found = room.log.filter(({ offset }) => offset < before && offset > after);
+      const messages = frame.after === undefined ? found.slice(-limit) : found.slice(0, limit);
+      return say({ type: 'history', room: name, epoch: room.epoch, first: firstOf(room), head: room.head, more: found.length > messages.length, messages });
+    }
+    if (type === 'presence') {
+      return say({ type: 'presence', room: name, userCount: 1, members: 1, users: [{ userId, username, online: true, since: timestamp(), devices: [] }] });
+    }
+    if (type === 'conversations') return say({ type: 'conversations', conversations: [] });
+    if (type === 'commands') return say({ type: 'commands', data: [] });
+    if (type === 'typing') return tell(name, { type: 'typing', room: name, userId, username, clientId: 'client', active: frame.active !== false, expiresAfter: 6_000 });
+    if (type === 'seen' || type === 'delivered') {
+      return tell(name, { type: 'receipt', room: name, userId, receipt: type, epoch: roomOf(name).epoch, offset: frame.offset });
+    }
+    if (!['chat', 'publish', 'direct', 'edit', 'delete', 'react'].includes(type)) {
+      return say({ type: 'error', code: 101, error: 'unknown_type', message: `no handler for type "${type}"`, temporary: false });
+    }
+    const goal = type === 'direct' ? `@${[userId, frame.to].sort().join('~')}` : name;
+    const { keys } = roomOf(goal);
+    const known = keys.get(idempotencyKey);
+    const message = known ?? publish(goal, frame, { userId, username });
+    if (idempotencyKey !== undefined) keys.set(idempotencyKey, message);
+    say({ type: 'ack', room: goal, messageId: message.id, epoch: message.epoch, offset: message.offset, timestamp: message.timestamp, ...(known && { duplicate: true }) });
+    if (!known) tell(goal, message);
+    return undefined;
+  }
+
+  world.onsocket((socket) => {
+    if (!accepting) return socket.refuse();
+    socket.open();
+    clients.set(socket, new Set());
+    socket.onsent = (data) => {
+      const frame = typeof data === 'string' ? JSON.parse(data) : binary(data);
+      queueMicrotask(() => { if (socket.readyState === 1) answer(socket, frame); });
+    };
+    socket.hear({ type: 'welcome', clientId: `client-${clients.size}`, userId, username, timestamp: timestamp(), pingInterval: 54_000, maxMessageBytes, openMode: true });
+    return undefined;
+  });
+
+  return {
+    /** Somebody else says something. @param {string} room @param {any} data @param {{ event?: string, userId?: string, username?: string }} [how] */
+    say(room, data, { event = 'message', userId: author = 'ann', username: name = 'Ann' } = {}) {
+      const message = publish(room, event === 'chat' ? { type: 'chat', content: data } : { type: 'publish', event, data }, { userId: author, username: name });
+      tell(room, message);
+      return message;
+    },
+    /** Any frame, to everybody in the room. @param {string} room @param {object} frame */
+    tell,
+    /** From now on, requests of this type are refused; null: not any more. @param {string} type @param {{ code: number, error: string, message: string, temporary: boolean, retryAfter?: number } | null} error */
+    refuse(type, error) {
+      if (error) refusals.set(type, error);
+      else refusals.delete(type);
+    },
+    /** Cuts all connections, and refuses new ones until `mend()`. @param {number} [code] */
+    cut(code = 1006) {
+      accepting = false;
+      for (const socket of [...clients.keys()]) {
+        clients.delete(socket);
+        socket.end(code);
+      }
+    },
+    mend() { accepting = true; },
+    /** The room's log is lost, and another one begins. @param {string} room */
+    forget(room) { rooms.delete(room); },
+    /** What the room keeps. @param {string} room */
+    log: (room) => roomOf(room).log,
+  };
+}

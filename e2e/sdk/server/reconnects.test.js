@@ -1,7 +1,8 @@
 /** What is published arrives once, whatever happens to the connections. */
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { becomes, live } from '../lib/live.js';
+import { live } from '../lib/live.js';
+import { becomes } from '../lib/wait.js';
 
 const MESSAGES = 10_000;
 const CUTS = 100;
