@@ -132,7 +132,7 @@ export function createHub(url, options = {}) {
     if (type === 'subscribed' && known) return known.put(frame);
     const room = known ?? conversation(frame);
     if (room) return room.hear(frame);
-    emit(frame.to === undefined ? type : 'direct', frame);
+    emit(frame.to === undefined ? type : 'direct', { type, data: frame });
   }
 
   /** @param {HubError} error */

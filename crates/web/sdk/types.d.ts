@@ -326,18 +326,20 @@ export interface Room<Ev> extends AsyncDisposable, AsyncIterable<AnyEnvelope<Ev 
 /** What is said in private. */
 export interface DirectEvents { chat: { content: string }; message: unknown; [event: string]: unknown }
 
-/** What belongs to no room of ours: frames as they are on the wire. Types that are not here, an application's, come as well. */
+/** What belongs to no room of ours; `data` is the frame as it is on the wire. */
+export interface HubEvent<D = unknown> { readonly type: string; readonly data: Frame & D }
+/** Types that are not here, an application's, come as well. */
 export interface HubEvents {
   /** The server talks to everybody. */
-  system: Frame & { readonly content: string };
+  system: HubEvent<{ readonly content: string }>;
   /** A private message of a conversation that nobody has opened with `direct()`. */
-  direct: Frame & { readonly room: string; readonly userId: string; readonly to: string };
+  direct: HubEvent<{ readonly room: string; readonly userId: string; readonly to: string }>;
   /** Conversations with something unread. */
-  conversations: Frame & { readonly conversations: readonly Conversation[] };
+  conversations: HubEvent<{ readonly conversations: readonly Conversation[] }>;
   /** The server put us into a room that nobody has opened with `room()`. */
-  subscribed: Frame & { readonly room: string };
+  subscribed: HubEvent<{ readonly room: string }>;
   /** The server will stop; we shall come back. */
-  going_away: Frame & { readonly reconnectAfter: number };
+  going_away: HubEvent<{ readonly reconnectAfter: number }>;
   /** An error that answers nothing. */
   error: HubError;
 }
