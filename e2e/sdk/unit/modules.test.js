@@ -222,7 +222,7 @@ test('react_shows_what_is_now_and_leaves_with_the_last_component', async () => {
   });
   await act(async () => {
     for (const data of [1, 2, 3]) server.say('r', data);
-    await settled();
+    await hub.room('r').presence.refresh();
   });
   assert.equal(shown.at(-1), 'online joined 2,3 me');
   const room = hub.room('r');
@@ -240,7 +240,7 @@ test('vue_shows_what_is_now_and_leaves_with_the_last_scope', async () => {
   }));
   await settled();
   for (const data of [1, 2, 3]) server.say('r', data);
-  await settled();
+  await view.room.presence.refresh();
   assert.deepEqual([view.connection.value.status, view.state.value, view.events.value.map(({ data }) => data), [...view.people.value.keys()]], ['online', 'joined', [2, 3], ['me']]);
   scopes[0].stop();
   await settled();
