@@ -1,4 +1,4 @@
-/** The quick start for browsers as its reader runs it: a page of another address, in two windows, over a restart of the server. */
+/** The quick starts for browsers as their reader runs them: pages of another address, in two windows, over a restart of the server. */
 import assert from 'node:assert/strict';
 import { once } from 'node:events';
 import { readFile } from 'node:fs/promises';
@@ -7,15 +7,37 @@ import { test } from 'node:test';
 import { freePort, startServer } from '../lib/server.js';
 import { world } from '../lib/world.js';
 
-const PAGE = new URL('../../../examples/quickstart/browser/index.html', import.meta.url);
+const PAGES = new URL('../../../examples/quickstart/', import.meta.url);
 const here = world({ server: false });
+
+/** Serves a page of the quick starts, which asks for a server that is not at the usual place. */
+async function serve(name, port) {
+  const html = (await readFile(new URL(`${name}/index.html`, PAGES), 'utf8')).replaceAll('localhost:8080', `127.0.0.1:${port}`);
+  const site = createServer((_, answer) => answer.setHeader('Content-Type', 'text/html').end(html)).listen(0, '127.0.0.1');
+  await once(site, 'listening');
+  return { origin: `http://127.0.0.1:${site.address().port}`, close: () => site.close() };
+}
+
+test('page of ten lines shows what it says itself', async () => {
+  const port = await freePort();
+  const site = await serve('ten-lines', port);
+  const server = await startServer({ port, env: { OUTSPOKE_ORIGINS__ALLOWED: site.origin } });
+  const context = await here.browser.newContext();
+  try {
+    const page = await context.newPage();
+    await page.goto(site.origin);
+    await page.getByText('Ann: Hello from a page of my own').waitFor();
+  } finally {
+    await context.close();
+    await server.stop();
+    site.close();
+  }
+});
 
 test('page of the quick start shows in each window what is said in the other, also over a restart', async () => {
   const port = await freePort();
-  const html = (await readFile(PAGE, 'utf8')).replaceAll('localhost:8080', `127.0.0.1:${port}`);
-  const site = createServer((_, answer) => answer.setHeader('Content-Type', 'text/html').end(html)).listen(0, '127.0.0.1');
-  await once(site, 'listening');
-  const origin = `http://127.0.0.1:${site.address().port}`;
+  const site = await serve('browser', port);
+  const { origin } = site;
   const env = { OUTSPOKE_ORIGINS__ALLOWED: origin };
   let server = await startServer({ port, env });
   const context = await here.browser.newContext();

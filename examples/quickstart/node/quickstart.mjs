@@ -1,25 +1,17 @@
 // Listens to the room `deploys`, and tells it of a deploy: node quickstart.mjs [VERSION]
-const hub = process.env.HUB ?? 'http://localhost:8080';
-const socket = new WebSocket(`${hub.replace('http', 'ws')}/ws?userId=node&join=none`);
-const send = (message) => socket.send(JSON.stringify(message));
+import { createHub } from '@outspoke/client';
 
-socket.onopen = () => send({ type: 'subscribe', room: 'deploys' });
-socket.onmessage = ({ data }) => {
-  const message = JSON.parse(data);
-  switch (message.type) {
-    case 'subscribed':
-      console.log(`in ${message.room}, members: ${message.members}`);
-      if (process.argv[2]) send({ type: 'publish', id: 1, room: 'deploys', data: { version: process.argv[2] } });
-      break;
-    case 'ack':
-      console.log(`published as message ${message.offset}`);
-      break;
-    case 'message':
-    case 'deploy':
-      console.log(`${message.type} from ${message.userId ?? 'the server'}: ${message.data.version}`);
-      break;
-    case 'error':
-      console.error(message.message);
-      break;
-  }
-};
+const hub = createHub(`${process.env.HUB ?? 'http://localhost:8080'}/ws?userId=node&username=Node`);
+const room = hub.room('deploys');
+const events = room.events();
+await room.ready();
+console.log(`in ${room.name}, members: ${room.info.get().members}`);
+
+if (process.argv[2]) {
+  const { offset } = await room.publish('message', { version: process.argv[2] });
+  console.log(`published as message ${offset}`);
+}
+
+for await (const { type, data, from } of events) {
+  if (type === 'message' || type === 'deploy') console.log(`${type} from ${from?.userId ?? 'the server'}: ${data.version}`);
+}

@@ -134,10 +134,15 @@ async fn pushed_from_a_shell_python_and_go_each_version_arrives_once() {
 #[tokio::test]
 async fn node_hears_what_it_and_others_publish() {
     let hub = Hub::start().await;
+    // As `npm install` would leave it.
+    let project = tempfile::tempdir().unwrap();
+    let packages = project.path().join("node_modules/@outspoke");
+    std::fs::create_dir_all(&packages).unwrap();
+    std::os::unix::fs::symlink(folder().join("../../crates/web/sdk"), packages.join("client")).unwrap();
+    std::fs::copy(folder().join("node/quickstart.mjs"), project.path().join("quickstart.mjs")).unwrap();
     // Node 20 has a WebSocket behind this flag; later ones have it anyway.
-    let mut node =
-        hub.run("node", &["--experimental-websocket", "--no-warnings", "node/quickstart.mjs", "1.4.0"]);
-    node.kill_on_drop(true);
+    let mut node = hub.run("node", &["--experimental-websocket", "--no-warnings", "quickstart.mjs", "1.4.0"]);
+    node.current_dir(project.path());
     let mut node = Process::spawn(node);
     node.wait_for(|line| line.starts_with("published as").then_some(())).await;
     node.wait_for(|line| line.ends_with(": 1.4.0").then_some(())).await;
