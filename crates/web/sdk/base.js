@@ -14,8 +14,8 @@ export const DISPOSE = symbol('dispose');
 export const ASYNC_DISPOSE = symbol('asyncDispose');
 
 export class HubError extends Error {
-  /** @param {string} reason @param {string} [message] @param {{ code?: number, retryable?: boolean, retryAfterMs?: number | null }} [more] */
-  constructor(reason, message, { code = 0, retryable = false, retryAfterMs = null } = {}) {
+  /** @param {string} reason @param {string} [message] @param {number} [code] @param {boolean} [retryable] @param {number | null} [retryAfterMs] */
+  constructor(reason, message, code = 0, retryable = false, retryAfterMs = null) {
     super(message || reason);
     this.name = 'HubError';
     this.reason = reason;
@@ -31,9 +31,7 @@ const TOLD_MAX = 300_000;
 export const told = (ms) => (typeof ms === 'number' && ms >= 0 ? Math.min(ms, TOLD_MAX) : null);
 
 /** @param {any} frame */
-export const errorOf = (frame) => new HubError(String(frame.error), frame.message, {
-  code: Number(frame.code) || 0, retryable: frame.temporary === true, retryAfterMs: told(frame.retryAfter),
-});
+export const errorOf = (frame) => new HubError(String(frame.error), frame.message, Number(frame.code) || 0, frame.temporary === true, told(frame.retryAfter));
 
 /** @param {any} frame @returns {frame is Position} */
 export const isPlace = (frame) => typeof frame.epoch === 'string' && Number.isSafeInteger(frame.offset) && frame.offset >= 0;
@@ -118,7 +116,7 @@ export function waiting(env, { signal, timeoutMs } = {}, begin) {
       ends.push(() => signal.removeEventListener('abort', aborted));
     }
     if (timeoutMs !== undefined) {
-      const timer = env.setTimeout(() => reject(new HubError('timed_out', '', { retryable: true })), timeoutMs);
+      const timer = env.setTimeout(() => reject(new HubError('timed_out', '', 0, true)), timeoutMs);
       ends.push(() => env.clearTimeout(timer));
     }
     ends.push(begin(resolve, reject) ?? (() => {}));
@@ -143,7 +141,7 @@ export const WORLD = {
   setTimeout: (run, ms) => setTimeout(run, ms),
   clearTimeout: (timer) => clearTimeout(timer),
   // Not crypto.randomUUID: pages that came over plain HTTP do not have it.
-  unique: () => btoa(String.fromCharCode(...crypto.getRandomValues(new Uint8Array(12)))).replace(/\W/gu, '-'),
+  unique: () => crypto.getRandomValues(new Uint32Array(3)).join('-').replace(/\d+/gu, (part) => (+part).toString(36)),
   watch({ online, offline, wake }) {
     const ending = new AbortController();
     const page = globalThis.document;

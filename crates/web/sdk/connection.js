@@ -7,7 +7,7 @@
  * Invariants: at most one socket is listened to; exactly one of the states of `ConnState` holds; one random number
  * is drawn for each wait; nothing but pings goes to a socket that is not trusted.
  */
-import { HubError, errorOf, told, valueOf } from './base.js';
+import { HubError, told, valueOf } from './base.js';
 
 /** @import { ConnState, Env, Frame, HubOptions, SocketLike, TokenRequest } from './types.js' */
 
@@ -16,8 +16,6 @@ const SILENCE_MS = 30_000;
 const SECOND_OPINION_MS = 5_000;
 /** A timer this late means that the machine slept, not that the peer is dead. */
 const SLEPT_MS = 3_000;
-const AUTH_AGAIN_MS = 5_000;
-const TIMER_MAX = 2 ** 31 - 1;
 const BINARY = 'outspoke.v1.binary';
 /** Close codes below 3000 with which one comes back; those of 4500 and more are for good. */
 const COMES_BACK = [1001, 1005, 1006, 1011, 1013];
@@ -78,11 +76,8 @@ export function connection(url, options, env, hub) {
   let probe = null;
   /** @type {unknown} */
   let timer;
-  /** @type {unknown} */
-  let tokenTimer;
-  /** The server's clock less ours. */
-  let skew = 0;
-  let auth = { id: '', reason: /** @type {TokenRequest['reason']} */ ('connect') };
+  /** What keeps the token fresh. @type {ReturnType<typeof import('./refresh.js').keepFresh> | null} */
+  let fresh = null;
 
   const is = (/** @type {ConnState['status']} */ status) => state.get().status === status;
 
@@ -103,8 +98,8 @@ export function connection(url, options, env, hub) {
     asking.abort();
     asking = new AbortController();
     env.clearTimeout(timer);
-    env.clearTimeout(tokenTimer);
-    socket = probe = session = null;
+    fresh?.stop();
+    socket = probe = session = fresh = null;
     if (old) {
       old.onopen = old.onmessage = old.onclose = null;
       // Not null: `ws` throws errors that nobody listens to.
@@ -127,7 +122,7 @@ export function connection(url, options, env, hub) {
   function wait(cause) {
     forget(1000);
     if (options.reconnect === false || attempt >= maxAttempts) {
-      return end(new HubError('gave_up', 'there is no connection to be had', { retryable: true }));
+      return end(new HubError('gave_up', '', 0, true));
     }
     const delay = env.random() * (limit ?? Math.min(capMs, baseMs * 2 ** attempt));
     limit = null;
@@ -182,7 +177,7 @@ export function connection(url, options, env, hub) {
       rejected = true;
       wait('auth');
     } else if (code >= 4500 || (code < 3000 && !COMES_BACK.includes(code))) {
-      end(new HubError(NAMES[code] ?? `close_${code}`, reason, { code }));
+      end(new HubError(NAMES[code] ?? `close_${code}`, reason, code));
     } else wait(code === 1005 || code === 1006 ? 'network' : 'server');
   }
 
@@ -195,8 +190,8 @@ export function connection(url, options, env, hub) {
     } else if (probe && is('online')) trust();
     if (!frame) return;
     if (frame.type === 'welcome' && !session) welcomed(frame);
-    else if (auth.id && frame.id === auth.id) authenticated(frame);
     else if (frame.type === 'going_away') limit = told(frame.reconnectAfter);
+    fresh?.hear(frame);
     if (session) hub.hear(frame);
   }
 
@@ -210,13 +205,24 @@ export function connection(url, options, env, hub) {
   /** @param {any} frame */
   function welcomed(frame) {
     rejected = false;
-    auth.reason = 'expiring';
     silence = frame.pingInterval > 0 ? Math.min(Math.max(frame.pingInterval, 1_000), 3_600_000) : SILENCE_MS;
     session = { status: 'online', since: heardAt, rttMs: null, session: String(frame.clientId), resumed: sessions > 0, node: String(frame.node?.name ?? '') };
     sessions += 1;
-    skew = Date.parse(frame.timestamp) - heardAt;
-    expires(frame);
     trust();
+    if (typeof token === 'function' && frame.expires) keepFresh(frame, heardAt, asking.signal).catch((error) => hub.log('no refreshing', error));
+  }
+
+  /** @param {any} welcome @param {number} at @param {AbortSignal} lost */
+  async function keepFresh(welcome, at, lost) {
+    const refreshing = await import('./refresh.js');
+    if (!lost.aborted) fresh = refreshing.keepFresh(env, welcome, at, { ask, end, write: (frame) => send(JSON.stringify(frame)) });
+  }
+
+  /** Hands something to the socket. False: there is none to be trusted. @param {string | Uint8Array<ArrayBuffer>} data */
+  function send(data) {
+    if (!is('online') || socket?.readyState !== 1) return false;
+    socket.send(data);
+    return true;
   }
 
   /** Waits for the moment at which the silence will have lasted too long. */
@@ -236,42 +242,6 @@ export function connection(url, options, env, hub) {
     arm(ms, (late) => (late > SLEPT_MS ? doubt(probeMs, dead) : dead()));
   }
 
-  /** @param {any} frame */
-  function expires(frame) {
-    const left = Date.parse(frame.expires) - skew - env.now();
-    if (typeof token === 'function' && left > 0) refreshIn(Math.max(left - 60_000, left / 2));
-  }
-
-  /** @param {number} ms */
-  function refreshIn(ms) {
-    env.clearTimeout(tokenTimer);
-    tokenTimer = env.setTimeout(refresh, Math.min(ms, TIMER_MAX));
-  }
-
-  function refresh() {
-    const again = () => refreshIn(AUTH_AGAIN_MS);
-    ask(auth.reason, (shown) => {
-      if (!is('online')) return again();
-      pings += 1;
-      auth.id = `a${pings}`;
-      write({ type: 'auth', id: auth.id, token: shown });
-    }, again);
-  }
-
-  /** @param {any} frame */
-  function authenticated(frame) {
-    auth.id = '';
-    if (frame.type !== 'error') {
-      auth.reason = 'expiring';
-      expires(frame);
-    } else if (frame.temporary) refreshIn(told(frame.retryAfter) ?? AUTH_AGAIN_MS);
-    else if (auth.reason === 'rejected') end(errorOf(frame));
-    else {
-      auth.reason = 'rejected';
-      refresh();
-    }
-  }
-
   return {
     state,
     /** Whether bytes can be sent as they are. */
@@ -285,12 +255,7 @@ export function connection(url, options, env, hub) {
       open();
     },
     close: () => end(null),
-    /** Hands something to the socket. False: there is none to be trusted. @param {string | Uint8Array<ArrayBuffer>} data */
-    send(data) {
-      if (!is('online') || socket?.readyState !== 1) return false;
-      socket.send(data);
-      return true;
-    },
+    send,
     retryNow() {
       if (!is('offline')) return;
       if (session) doubt(probeMs, open);

@@ -79,10 +79,9 @@ export function createFiles(hub, { token, fetch: load = fetch.bind(globalThis), 
     if (response.ok) return response;
     const { error, message } = await response.json().catch(() => ({}));
     const seconds = Number(response.headers.get('Retry-After'));
-    throw new HubError(error ?? `http_${response.status}`, message, {
-      code: response.status, retryable: response.status >= 500 && response.status !== 507 || AGAIN.includes(response.status),
-      retryAfterMs: seconds > 0 ? seconds * 1_000 : null,
-    });
+    const { status } = response;
+    const retryable = AGAIN.includes(status) || (status >= 500 && status !== 507);
+    throw new HubError(error ?? `http_${status}`, message, status, retryable, seconds > 0 ? seconds * 1_000 : null);
   }
 
   /** @param {string} url */

@@ -6,7 +6,7 @@
  * order in which they were made; at most `WINDOW` are on the wire; whatever is sent again has the key it had before.
  * Types: `types.d.ts`; behaviour: docs/clients/specification.md.
  */
-import { ASYNC_DISPOSE, HubError, WORLD, errorOf, listeners, until, valueOf, waiting } from './base.js';
+import { ASYNC_DISPOSE, HubError, WORLD, errorOf, isPlace, listeners, until, valueOf, waiting } from './base.js';
 import { connection } from './connection.js';
 import { makeRoom, patience } from './room.js';
 
@@ -45,7 +45,7 @@ const goalOf = (frame) => frame.to ?? frame.room;
 export function createHub(url, options = {}) {
   /** @type {Env} */
   const env = { ...WORLD, ...options.env };
-  if (!env.WebSocket) throw new TypeError('there is no WebSocket here: say env: { WebSocket }, or import from "@outspoke/client/node"');
+  if (!env.WebSocket) throw new TypeError('no WebSocket: use @outspoke/client/node, or env.WebSocket');
   const { max = 1_024, ttlMs = 300_000, overflow = 'reject', store } = options.outbox || {};
   const { on, emit } = listeners();
   const user = valueOf(/** @type {User | null} */ (null));
@@ -95,7 +95,7 @@ export function createHub(url, options = {}) {
   async function request(type, fields, call) {
     await ready(call);
     return waiting(env, call, (resolve, reject) => {
-      const lostIt = () => reject(new HubError('connection_lost', 'the connection was lost before the answer came', { retryable: true }));
+      const lostIt = () => reject(new HubError('connection_lost', '', 0, true));
       const asked = ask({ type, ...fields }, (answer) => {
         if (!answer) lostIt();
         else if (answer.type === 'error') reject(errorOf(answer));
@@ -107,7 +107,7 @@ export function createHub(url, options = {}) {
 
   /** @param {Call} [call] */
   const ready = (call) => until(env, call, net.state, (now) => {
-    if (now.status === 'closed') throw now.error ?? new HubError('closed', 'the hub was closed');
+    if (now.status === 'closed') throw now.error ?? new HubError('closed');
     return now.status === 'online';
   });
 
@@ -155,7 +155,7 @@ export function createHub(url, options = {}) {
   /** The private conversation that a message shows to be in this room. @param {any} frame */
   function conversation({ to, room: name, userId, epoch, offset }) {
     const direct = to !== undefined && directs.get(to === host.me() ? userId : to);
-    if (!direct || typeof name !== 'string' || direct.name) return undefined;
+    if (!direct || typeof name !== 'string' || direct.name || !isPlace({ epoch, offset })) return undefined;
     direct.bind(name, { epoch, offset: offset - 1 });
     return direct;
   }
@@ -226,9 +226,9 @@ export function createHub(url, options = {}) {
     if (bytes || text.length * 3 > bytesMax) {
       const header = new TextEncoder().encode(text);
       const length = bytes ? header.length + bytes.length + 2 : header.length;
-      if (length > bytesMax) return item.settle(new HubError('too_large', `the server takes ${bytesMax} bytes, this has ${length}`));
+      if (length > bytesMax) return item.settle(new HubError('too_large', `${length} bytes, of at most ${bytesMax}`));
       if (bytes) {
-        if (!net.binary()) return item.settle(new HubError('unsupported_frame', 'the server takes no binary messages'));
+        if (!net.binary()) return item.settle(new HubError('unsupported_frame'));
         whole = new Uint8Array(length);
         new DataView(whole.buffer).setUint16(0, header.length);
         whole.set(header, 2);
@@ -238,7 +238,7 @@ export function createHub(url, options = {}) {
     if (!net.send(whole)) return;
     flying += 1;
     item.flying = env.setTimeout(() => {
-      item.requeue(new HubError('unconfirmed', 'it was sent, and nothing came back'));
+      item.requeue(new HubError('unconfirmed', '', 0, true));
       pump();
     }, UNANSWERED_MS);
     item.state.set('sent');
@@ -265,7 +265,7 @@ export function createHub(url, options = {}) {
         ts: Date.parse(answer.timestamp), duplicate: answer.duplicate === true, answer,
       });
       room.acked(answer, item.state);
-    } else item.requeue(new HubError('connection_lost', 'the connection was lost', { retryable: true }));
+    } else item.requeue(new HubError('connection_lost', '', 0, true));
   }
 
   const changed = () => {
@@ -296,15 +296,13 @@ export function createHub(url, options = {}) {
       get error() { return error; },
       cancel() {
         if (everSent || !items.includes(item)) return false;
-        item.settle(new HubError('cancelled', 'it was taken back'));
+        item.settle(new HubError('cancelled'));
         return true;
       },
       then: (done, failed) => outcome.then(done, failed),
     };
-    const aborted = () => item.settle(new HubError('aborted', 'it was given up'));
-    const timer = env.setTimeout(() => item.settle(everSent
-      ? new HubError('unconfirmed', 'it was sent, and nobody can say whether it arrived')
-      : new HubError('expired', 'it could not be sent in time')), Math.max(entry.at + timeoutMs - env.now(), 0));
+    const aborted = () => item.settle(new HubError('aborted'));
+    const timer = env.setTimeout(() => item.settle(new HubError(everSent ? 'unconfirmed' : 'expired', '', 0, true)), Math.max(entry.at + timeoutMs - env.now(), 0));
     const watching = state.subscribe((now) => { everSent ||= now === 'sent'; });
     /** @type {Item} */
     const item = {
@@ -349,11 +347,11 @@ export function createHub(url, options = {}) {
     const failure = room.room.error ?? (net.state.get().status === 'closed' && now ? new HubError('closed') : null);
     if (failure) item.settle(failure);
     else if (how.signal?.aborted) item.settle(new HubError('aborted'));
-    else victim?.settle(new HubError('outbox_full', `${max} messages wait already`, { retryable: true }));
+    else victim?.settle(new HubError('outbox_full', `${max} messages wait already`, 0, true));
     if (items.includes(item) && !now && store) store.put(item.entry).catch((why) => log('outbox store', why));
     changed();
     pump();
-    if (now && item.flying === null && items.includes(item)) item.settle(new HubError('offline', 'there is no connection now', { retryable: true }));
+    if (now && item.flying === null && items.includes(item)) item.settle(new HubError('offline', '', 0, true));
     return item.publication;
   }
 
@@ -399,8 +397,10 @@ export function createHub(url, options = {}) {
     if (call?.timeoutMs) await until(env, call, outbox, ({ length }) => length === 0).catch(() => {});
     unwatch?.();
     unwatch = null;
+    const closed = new HubError('closed');
     net.close();
-    for (const { settle } of [...items]) settle(new HubError('closed', 'the hub was closed'));
+    for (const room of all()) room.gone(closed);
+    for (const { settle } of [...items]) settle(closed);
   }
 
   if (store) {

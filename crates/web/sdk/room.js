@@ -6,7 +6,7 @@
  * is being fetched, what is live waits. Answers are taken in callbacks and not by promises, because the frames behind
  * an answer may be handed out before a promise settles.
  */
-import { ASYNC_DISPOSE, HubError, errorOf, isPlace, listeners, until, valueOf } from './base.js';
+import { ASYNC_DISPOSE, HubError, errorOf, isPlace, listeners, until, valueOf, waiting } from './base.js';
 
 /** @import { AnyEnvelope, Call, Env, Envelope, Frame, Gap, HistoryPage, JoinOptions, Member, Notices, Position, Publication, PublishOptions, Room, RoomInfo } from './types.js' */
 
@@ -103,6 +103,8 @@ export function makeRoom(hub, name, options, to) {
   let newFrom = 0;
   /** Live messages behind the history that is being fetched. @type {any[] | null} */
   let waitingFrames = null;
+  /** Whether an answer to `subscribe` is to come. */
+  let asked = false;
   /** @type {unknown} */
   let again;
   /** @type {{ ack: Position, state: { get(): string, set(state: any): void } }[]} */
@@ -203,11 +205,12 @@ export function makeRoom(hub, name, options, to) {
     try {
       shown = typeof token === 'function' ? await token() : token;
     } catch (failure) {
-      return refused(new HubError('no_token', String(failure), { retryable: true }));
+      return refused(new HubError('no_token', String(failure), 0, true));
     }
-    if (!hub.online() || state.get() !== 'joining') return;
+    if (!hub.online() || state.get() !== 'joining' || asked) return;
     const place = recover === 'replay' || !info.get() ? position ?? (last && !info.get() ? { last } : {}) : {};
-    hub.ask({ type: 'subscribe', room: inner.name, ...(shown && { token: shown }), ...place }, (answer) => {
+    asked = hub.ask({ type: 'subscribe', room: inner.name, ...(shown && { token: shown }), ...place }, (answer) => {
+      asked = false;
       if (answer?.type === 'error') refused(errorOf(answer));
       else if (answer) subscribed(answer);
     });
@@ -255,7 +258,10 @@ export function makeRoom(hub, name, options, to) {
     };
     const offs = [on('*', (event) => {
       if (queue.push(event) > buffer) {
-        if (overflow === 'throw') end(new HubError('overflow', `the reader is ${queue.splice(0).length} events behind`));
+        if (overflow === 'throw') {
+          queue.length = 0;
+          end(new HubError('overflow'));
+        }
         else queue.shift();
       }
       wake();
@@ -348,7 +354,7 @@ export function makeRoom(hub, name, options, to) {
   /** @param {Call} [call] */
   const ready = (call) => until(env, call, state, (now) => {
     if (error) throw error;
-    return now === 'joined' && Boolean(inner.name);
+    return now === 'joined';
   });
 
   /** @param {string} type @param {any} data @returns {Frame} */
@@ -378,7 +384,7 @@ export function makeRoom(hub, name, options, to) {
     presence: {
       get: members.get,
       subscribe(/** @type {any} */ run) {
-        watch();
+        watch().catch((why) => hub.log('no presence', why));
         return members.subscribe(run);
       },
       counts,
@@ -390,9 +396,12 @@ export function makeRoom(hub, name, options, to) {
     delivered: (/** @type {number} */ upTo) => markUpTo('delivered', upTo),
     seen: (/** @type {number} */ upTo) => markUpTo('seen', upTo),
     async leave(/** @type {Call} */ call) {
-      const answered = hub.online() && inner.name ? hub.request('unsubscribe', { room: inner.name }, call) : null;
-      inner.gone(new HubError('left', 'the room was left'));
-      await answered?.catch(() => {});
+      // Said at once: whoever joins again in the next line must be behind it.
+      const answered = inner.name && waiting(env, call, (resolve) => {
+        if (!hub.ask({ type: 'unsubscribe', room: inner.name }, resolve)) resolve(null);
+      });
+      inner.gone(new HubError('left'));
+      await (answered || null);
     },
     [ASYNC_DISPOSE]: () => room.leave(),
     [Symbol.asyncIterator]: () => events(),

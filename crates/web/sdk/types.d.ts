@@ -377,7 +377,7 @@ export declare function createHub<S = AnyRooms>(url: string | URL, o?: HubOption
 
 /** What went wrong. `reason` is the name of an error of docs/protocol/codes.md, of a close code, or one of the client's own. */
 export declare class HubError extends Error {
-  constructor(reason: string, message?: string, more?: { code?: number; retryable?: boolean; retryAfterMs?: number | null });
+  constructor(reason: string, message?: string, code?: number, retryable?: boolean, retryAfterMs?: number | null);
   /** The number of the error or close code; 0 for the client's own. */
   readonly code: number;
   readonly reason: string;

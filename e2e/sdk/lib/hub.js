@@ -1,6 +1,7 @@
 /** A hub in a world of its own, and the frames that a server sends it. */
 import { createHub } from '../../../crates/web/sdk/index.js';
 import '../../../crates/web/sdk/queries.js';
+import '../../../crates/web/sdk/refresh.js';
 import { fakeWorld, settled } from '../../../crates/web/sdk/testing.js';
 
 export const AT = '2026-01-01T00:00:00.000Z';

@@ -8,6 +8,7 @@ import assert from 'node:assert/strict';
 import { createHub } from '../../../crates/web/sdk/index.js';
 // Loaded by the client with the first question; here beforehand, so that it takes no time then.
 import '../../../crates/web/sdk/queries.js';
+import '../../../crates/web/sdk/refresh.js';
 import { fakeWorld, settled } from '../../../crates/web/sdk/testing.js';
 
 const bytesOf = (base64) => Uint8Array.from(Buffer.from(base64, 'base64'));

@@ -249,3 +249,45 @@ test('without_a_websocket_the_cure_is_said', () => {
   assert.throws(() => createHub('ws://hub.example', { env: { WebSocket: undefined } }), /client\/node/u);
   assert.ok(new HubError('x') instanceof Error);
 });
+
+test('leaving_and_joining_again_at_once_ends_inside', async () => {
+  const { hub, welcome, join, sent } = setUp();
+  await welcome();
+  const room = await join('r');
+  room.leave();
+  const again = hub.room('r');
+  await settled();
+  assert.deepEqual(sent().map(({ type }) => type), ['unsubscribe', 'subscribe']);
+  assert.notEqual(again, room);
+});
+
+test('a_room_opened_while_the_hub_comes_online_is_subscribed_to_once', async () => {
+  const { hub, welcome, sent } = setUp();
+  hub.state.subscribe(({ status }) => { if (status === 'online') hub.room('r'); });
+  await welcome();
+  assert.deepEqual(sent().map(({ type }) => type), ['subscribe']);
+});
+
+test('a_conversation_without_a_word_is_ready', async () => {
+  const { hub, welcome, hear, sent } = setUp();
+  await welcome();
+  const direct = hub.direct('bob');
+  await settled();
+  const [{ type, id }] = sent();
+  assert.equal(type, 'conversations');
+  await hear({ type: 'conversations', id, conversations: [] });
+  await direct.ready();
+  assert.equal(direct.name, '');
+});
+
+test('close_ends_iterations_and_waits', async () => {
+  const { hub, welcome, join } = setUp();
+  await welcome();
+  const room = await join('r');
+  const reading = (async () => { for await (const event of room) assert.fail(event.type); })();
+  const waits = assert.rejects(hub.room('other').ready(), { reason: 'closed' });
+  await hub.close();
+  await reading;
+  await waits;
+  assert.equal(room.state.get(), 'left');
+});
