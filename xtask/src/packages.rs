@@ -71,13 +71,13 @@ pub(crate) fn chromium() -> Need {
     Need::new(
         &["chromium", "chromium-browser", "google-chrome"],
         &["chromium", "fonts-liberation"],
-        "browser",
+        "browser and sdk",
     )
 }
 
 /// Node's package manager; it comes with Node.
 pub(crate) fn npm() -> Need {
-    Need::new(&["npm"], &["nodejs", "npm"], "browser")
+    Need::new(&["npm"], &["nodejs", "npm"], "browser and sdk")
 }
 
 /// PostgreSQL's programs, of which Debian has none in the path; the tests look for them in the same places.

@@ -196,7 +196,11 @@ export function sharedSocket({ port }) {
   /** @type {TabSocket | null} */
   let current = null;
   const lock = `outspoke-${Math.random().toString(36).slice(2)}`;
-  globalThis.navigator?.locks?.request(lock, () => new Promise(() => {}));
+  // Said once we have it: the worker must not have it first.
+  globalThis.navigator?.locks?.request(lock, () => {
+    port.postMessage({ alive: lock });
+    return new Promise(() => {});
+  });
   port.onmessage = ({ data }) => current?.said(data);
   port.start?.();
   globalThis.addEventListener?.('pagehide', () => port.postMessage({ close: true }));
@@ -219,7 +223,7 @@ export function sharedSocket({ port }) {
     /** @param {string} url @param {string[]} protocols */
     constructor(url, protocols) {
       current = this;
-      port.postMessage({ open: url, protocols, alive: lock });
+      port.postMessage({ open: url, protocols });
     }
 
     /** @param {any} message */
