@@ -1,6 +1,6 @@
-//! Commands that no check needs: the comparison with other servers, the README's pictures.
+//! Commands that no check needs: the comparison with other servers, that of front-end techniques, the README's pictures.
 //!
-//! Both talk to the person who started them, on the terminal, and use the release binary.
+//! All talk to the person who started them, on the terminal, and use the release binary.
 
 use anyhow::{Result, ensure};
 
@@ -22,6 +22,17 @@ pub(crate) fn bench(ctx: &Context, args: &[String]) -> Result<bool> {
     compare.args(["bench", "compare", "--outspoke-bin"]).arg(&program);
     compare.arg("--bun").arg(peers.join("node_modules/.bin/bun")).args(args);
     Ok(compare.status()?.success())
+}
+
+/// Builds and measures the mini chat in every front-end technique, and the web chat beside them.
+pub(crate) fn frontends(ctx: &Context, args: &[String]) -> Result<bool> {
+    let folder = ctx.root.join("e2e/frontends");
+    let chromium = packages::chromium().ensure(ctx)?;
+    install_npm(ctx, &folder, &Log::new(ctx, "frontends")?)?;
+    let mut measure = ctx.command("node");
+    measure.current_dir(&folder).arg("measure.js").args(args);
+    measure.env("FRONTENDS_WORK", ctx.target.join("frontends"));
+    Ok(measure.env("OUTSPOKE_BIN", release_binary(ctx)?).env("CHROMIUM", chromium).status()?.success())
 }
 
 /// Takes the pictures in `docs/images/` again.

@@ -79,6 +79,12 @@ enum Task {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         args: Vec<String>,
     },
+    /// Measures front-end techniques in Chromium: `e2e/frontends/measure.js` with these arguments.
+    Frontends {
+        /// As its head says.
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        args: Vec<String>,
+    },
     /// Takes the README's pictures of the web chat.
     Screenshot,
     /// Lists what the suites need from the system and from registries, and whether it is there.
@@ -123,6 +129,7 @@ fn run(task: Task) -> Result<bool> {
         Task::Api { bless: true } => checks::bless(&ctx).map(|()| true),
         Task::Api { bless: false } => Ok(run_all(&ctx, &[checks::api()])),
         Task::Bench { args } => by_hand::bench(&ctx, &args),
+        Task::Frontends { args } => by_hand::frontends(&ctx, &args),
         Task::Screenshot => by_hand::screenshot(&ctx),
         Task::Deps => packages::list(&ctx).map(|()| true),
     }

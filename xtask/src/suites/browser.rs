@@ -1,4 +1,6 @@
 //! The web chat: its types by `tsc`, then `e2e/browser/` in a real Chromium against the release binary.
+//!
+//! And what chose its technique, `e2e/frontends/`, once and at full speed, so that it can be measured again any time.
 
 use anyhow::Result;
 
@@ -20,6 +22,12 @@ pub(super) fn run(ctx: &Context, tally: &mut Tally) -> Result<Notes> {
         .current_dir(&folder)
         .args(["test", "--silent"])
         .env("OUTSPOKE_BIN", release::build(ctx)?)
-        .env("CHROMIUM", chromium);
-    node::count(&log, &mut suite, tally)
+        .env("CHROMIUM", &chromium);
+    let notes = node::count(&log, &mut suite, tally)?;
+    let folder = ctx.root.join("e2e/frontends");
+    node::install(ctx, &folder, &log)?;
+    let mut smoke = ctx.command("npm");
+    smoke.current_dir(&folder).args(["run", "--silent", "smoke"]).env("CHROMIUM", chromium);
+    node::count(&log, smoke.env("FRONTENDS_WORK", ctx.target.join("frontends")), tally)?;
+    Ok(notes)
 }

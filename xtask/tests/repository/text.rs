@@ -97,6 +97,28 @@ fn links_between_pages_lead_somewhere() {
     assert_none(&findings, "links to files that are not there");
 }
 
+/// A page that no other links to is found by nobody.
+#[test]
+fn every_page_of_the_documentation_is_linked_from_another() {
+    let pages = || files().into_iter().filter(|file| file.path.ends_with(".md"));
+    let mut linked = std::collections::BTreeSet::new();
+    for file in pages() {
+        let page = root().join(&file.path).canonicalize().unwrap();
+        let text = file.text().unwrap_or_default();
+        let targets = link_targets(&text)
+            .into_iter()
+            .filter_map(|target| page.parent().and_then(|folder| folder.join(target).canonicalize().ok()));
+        linked.extend(targets.filter(|target| *target != page));
+    }
+    let numbered = |path: &str| path.starts_with("docs/decisions/0");
+    let documentation =
+        pages().map(|file| file.path).filter(|path| path.starts_with("docs/") && !numbered(path));
+    let lost = documentation.filter(|path| {
+        !linked.contains(&root().join(path).canonicalize().unwrap()) && path != "docs/README.md"
+    });
+    assert_none(&lost.collect::<Vec<_>>(), "pages that nothing links to; docs/README.md is the map");
+}
+
 /// The relative files that a page links to.
 fn link_targets(text: &str) -> Vec<&str> {
     let ends = text.split("](").skip(1).filter_map(|rest| rest.split(')').next());
