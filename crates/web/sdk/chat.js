@@ -177,7 +177,7 @@ export function chatOf(hub, room, { deliver = true, linesMax = LINES_MAX, ...opt
       do {
         /** @type {any} */
         const page = await hub.request('receipts', { room: room.name, after });
-        for (const { userId, delivered, seen } of page.users) {
+        for (const { userId, delivered, seen } of Array.isArray(page.users) ? page.users : []) {
           const now = marks.get().get(userId);
           marks.set(new Map(marks.get()).set(userId, { delivered: Math.max(delivered, now?.delivered ?? 0), seen: Math.max(seen, now?.seen ?? 0) }));
         }

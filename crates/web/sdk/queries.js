@@ -4,16 +4,20 @@
  * Loaded by `room.js` with the first such question, so that it costs nothing before. Invariant: the presence that is
  * shown is that of the present connection; it is asked for anew after every return.
  */
+import { isPlace } from './base.js';
 import { envelopeOf, isMessageFrame } from './room.js';
 
 /** @import { Call, HistoryPage, Member } from './types.js' */
 /** @import { Value } from './base.js' */
 /** @import { Inner } from './room.js' */
 
+/** What should be a list of objects, from somebody who may send anything. @param {unknown} list @returns {any[]} */
+const listOf = (list) => (Array.isArray(list) ? list.filter((one) => typeof one === 'object' && one) : []);
+
 /** @param {Inner} inner @param {any} [query] @returns {Promise<HistoryPage<any>>} */
 export async function page(inner, { signal, timeoutMs, ...query } = {}) {
   const { messages, epoch, first, head, more } = await inner.request('history', query, { signal, timeoutMs });
-  return { messages: messages.filter(isMessageFrame).map((/** @type {any} */ frame) => envelopeOf(frame, true)), epoch, first, head, more };
+  return { messages: listOf(messages).filter((frame) => isMessageFrame(frame) && isPlace(frame)).map((/** @type {any} */ frame) => envelopeOf(frame, true)), epoch, first, head, more };
 }
 
 /** All messages after `after`, oldest first, or else before `before`, newest first. @param {Inner} inner @param {any} [query] */
@@ -41,19 +45,21 @@ export function watchPresence(inner, members, counts) {
     let after;
     do {
       const { users, userCount, members: clients, next } = await inner.request('presence', { after }, call);
-      for (const user of users) now.set(user.userId, user);
+      for (const user of listOf(users)) now.set(user.userId, user);
       counts.set({ users: userCount, members: clients });
+      // One that leads nowhere would lead there for ever.
+      if (next === after) break;
       after = next;
     } while (after !== undefined);
     members.set(now);
     return now;
   }
 
-  /** @param {readonly any[]} come @param {readonly any[]} gone */
+  /** @param {unknown} come @param {unknown} gone */
   function change(come, gone) {
     const now = new Map(members.get());
-    for (const { userId } of gone) now.delete(userId);
-    for (const { userId, username, clientId, timestamp = '' } of come) {
+    for (const { userId } of listOf(gone)) now.delete(userId);
+    for (const { userId, username, clientId, timestamp = '' } of listOf(come)) {
       now.set(userId, { userId, username, online: true, since: timestamp, devices: clientId ? [{ clientId, since: timestamp }] : [] });
     }
     members.set(now);
@@ -68,7 +74,7 @@ export function watchPresence(inner, members, counts) {
   room.on('join', ({ data }) => { change([data], []); count(1); });
   room.on('leave', ({ data }) => { change([], [data]); count(-1); });
   room.on('presence_change', ({ data }) => {
-    change(data.joined ?? [], data.left ?? []);
+    change(data.joined, data.left);
     counts.set({ users: data.userCount, members: data.members });
   });
   inner.state.subscribe((now) => { if (now === 'joined') refresh().catch(() => {}); });
