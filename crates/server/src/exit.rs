@@ -12,6 +12,7 @@ use crate::cli::context::ContextError;
 use crate::cli::explain::UnknownCode;
 use crate::cli::healthcheck::HealthError;
 use crate::cli::publish::PubError;
+use crate::cli::socket::SocketError;
 use crate::cli::store;
 use crate::config::ConfigError;
 use crate::startup::StartError;
@@ -100,6 +101,9 @@ pub fn code(error: &anyhow::Error) -> Exit {
     if let Some(error) = error.downcast_ref::<ApiError>() {
         return error.exit();
     }
+    if let Some(error) = error.downcast_ref::<SocketError>() {
+        return error.exit();
+    }
     if error.is::<ContextError>() {
         return Exit::Config;
     }
@@ -131,8 +135,9 @@ fn verb_hint(error: &anyhow::Error) -> Option<String> {
     let api = || error.downcast_ref::<ApiError>().map(ApiError::hint);
     let context = || error.downcast_ref::<ContextError>().map(ContextError::hint);
     let publish = || error.downcast_ref::<PubError>().map(|publish| publish.hint().to_owned());
+    let socket = || error.downcast_ref::<SocketError>().map(SocketError::hint);
     let explain = || error.downcast_ref::<UnknownCode>().map(UnknownCode::hint);
-    health.or_else(cluster).or_else(api).or_else(context).or_else(publish).or_else(explain)
+    health.or_else(cluster).or_else(api).or_else(context).or_else(publish).or_else(socket).or_else(explain)
 }
 
 fn is_closed_pipe(error: &anyhow::Error) -> bool {

@@ -142,6 +142,10 @@ impl Api {
         Ok(Self { reach: args.resolve()? })
     }
 
+    pub(super) fn at(reach: Reach) -> Self {
+        Self { reach }
+    }
+
     /// Scheme, host and port.
     pub(super) fn origin(&self) -> String {
         self.reach.target.origin()
@@ -172,7 +176,7 @@ impl Api {
         let deadline = Instant::now() + self.reach.timeout;
         let mut stream = target.connect(deadline).map_err(ApiError::Server)?;
         let request = self.written(method, path, body);
-        let answer = exchange(&mut stream, &request, deadline).map_err(|source| {
+        let answer = exchange(&mut stream, &request, deadline).and_then(whole).map_err(|source| {
             let host = target.host.clone();
             ApiError::Server(match source {
                 source if is_timeout(&source) => HealthError::TimedOut { host },
@@ -222,6 +226,13 @@ impl Api {
         let text = |field: &str| clean(refusal[field].as_str().unwrap_or_default()).into_owned();
         let message = text("message");
         Err(match status {
+            // A proxy, whose server is away.
+            502..=504 if refusal["type"] != "error" => ApiError::Refused {
+                status,
+                name: "unavailable".to_owned(),
+                message: format!("a proxy answers with {status}"),
+                temporary: true,
+            },
             _ if refusal["type"] != "error" => ApiError::NoApi(self.origin()),
             401 => ApiError::Denied { given: self.reach.credential.as_ref().map(|known| known.sort()) },
             403 => ApiError::Forbidden { message },
@@ -262,6 +273,24 @@ fn exchange(stream: &mut Link, request: &str, deadline: Instant) -> io::Result<V
     }
 }
 
+/// Refuses an answer that was cut off: whether what was asked for was done, nobody knows.
+fn whole(answer: Vec<u8>) -> io::Result<Vec<u8>> {
+    let cut = || {
+        Err(io::Error::new(
+            io::ErrorKind::UnexpectedEof,
+            "it closed the connection before its answer was whole",
+        ))
+    };
+    let Some(end) = answer.windows(4).position(|window| window == b"\r\n\r\n") else {
+        // What does not begin like HTTP is judged as such.
+        return if b"HTTP/1.".starts_with(&answer[..answer.len().min(7)]) { cut() } else { Ok(answer) };
+    };
+    let head = String::from_utf8_lossy(&answer[..end]).to_ascii_lowercase();
+    let length =
+        head.lines().find_map(|line| line.strip_prefix("content-length:")?.trim().parse::<usize>().ok());
+    if length.is_some_and(|length| answer.len() - end - 4 < length) { cut() } else { Ok(answer) }
+}
+
 /// A name as a part of a path or of a query (RFC 3986 section 2.3).
 pub(super) fn encoded(name: &str) -> String {
     let mut out = String::with_capacity(name.len());
@@ -274,4 +303,25 @@ pub(super) fn encoded(name: &str) -> String {
         }
     }
     out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A server that dies while it answers has said nothing that may be believed.
+    #[test]
+    fn answer_that_was_cut_off_is_none() {
+        let cut = |answer: &str| whole(answer.as_bytes().to_vec()).is_err();
+        assert!(cut("") && cut("HTT") && cut("HTTP/1.0 200 OK\r\ncontent-"));
+        assert!(cut("HTTP/1.0 200 OK\r\nContent-Length: 5\r\n\r\n{\"a\""));
+        assert!(!cut("HTTP/1.0 200 OK\r\nContent-Length: 2\r\n\r\n{}"));
+        assert!(!cut("HTTP/1.0 200 OK\r\n\r\n{}"));
+        assert!(!cut("SSH-2.0-OpenSSH_9.2\r\n"));
+    }
+
+    #[test]
+    fn names_are_encoded_for_paths() {
+        assert_eq!(encoded("chat/rust ü~"), "chat%2Frust%20%C3%BC~");
+    }
 }

@@ -185,6 +185,12 @@ pub(super) fn cure(name: &str) -> Option<&'static str> {
     })
 }
 
+/// What to do about a close code.
+pub(super) fn cure_of_close(code: u16) -> Option<&'static str> {
+    let close = |entry: &Entry| matches!(entry.sort, Sort::Close { .. }) && entry.number == code;
+    entries().find(close)?.cure()
+}
+
 impl Entry {
     fn cure(self) -> Option<&'static str> {
         match self.sort {

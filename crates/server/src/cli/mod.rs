@@ -8,6 +8,7 @@ pub mod api;
 pub mod cluster;
 pub mod config;
 pub mod context;
+mod exec;
 pub mod explain;
 mod generate;
 pub mod healthcheck;
@@ -19,7 +20,9 @@ pub mod publish;
 pub mod reach;
 mod render;
 mod rooms;
+pub mod socket;
 pub mod store;
+mod tail;
 pub mod token;
 
 use std::ffi::OsString;
@@ -51,9 +54,21 @@ enum Command {
     /// Say something in a room: outspoke pub lobby 'Hello everyone!'
     #[command(name = "pub", visible_alias = "publish", after_help = exit::CODES_HELP)]
     Pub(Box<publish::PubArgs>),
+    /// Run a program, publish what it says, and exit with its code: outspoke exec build -- cargo build
+    ///
+    /// Every line is a message of the type process_output in the room; process_status says that it runs and how it ended. The
+    /// exit code is the program's, 128 and the signal's number where one ended it, 126 or 127 if it cannot be run.
+    #[command(after_help = exit::CODES_HELP)]
+    Exec(Box<exec::ExecArgs>),
     /// Print what was said in a room.
     #[command(after_help = exit::CODES_HELP)]
     History(history::HistoryArgs),
+    /// Print what is said in rooms, as it is said: outspoke tail lobby
+    ///
+    /// With an API key the room's history is asked for again and again; else it is a connection of its own, with a token or,
+    /// on a server without authentication, under any name.
+    #[command(visible_alias = "sub", after_help = exit::CODES_HELP)]
+    Tail(Box<tail::TailArgs>),
     /// List who is in a room.
     #[command(after_help = exit::CODES_HELP)]
     Presence(rooms::PresenceArgs),
@@ -210,7 +225,9 @@ fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Healthcheck(args) => healthcheck::run(&args)?,
         Command::Bench { args } => return bench(args),
         Command::Pub(args) => publish::run(&args)?,
+        Command::Exec(args) => return exec::run(&args),
         Command::History(args) => history::run(&args)?,
+        Command::Tail(args) => return tail::run(&args),
         Command::Presence(args) => rooms::presence(&args)?,
         Command::Rooms(args) => rooms::rooms(&args)?,
         Command::Kick(args) => rooms::kick(&args)?,

@@ -169,6 +169,8 @@ pub(super) struct Reach {
     pub(super) target: Target,
     pub(super) credential: Option<Credential>,
     pub(super) tenant: Option<String>,
+    /// Who to be where nobody is asked to prove it.
+    pub(super) user: Option<String>,
     pub(super) timeout: Duration,
 }
 
@@ -243,7 +245,7 @@ impl ReachArgs {
             Some((credential, _)) => Some(credential),
             None => configured_key(&load(&self.settings.sources()).map_err(ApiError::Settings)?.config),
         };
-        Ok(Reach { target, credential, tenant: self.tenant.clone(), timeout: self.timeout })
+        Ok(Reach { target, credential, tenant: self.tenant.clone(), user: None, timeout: self.timeout })
     }
 
     /// A context named by a flag is not given a variable's credential, which is probably for another server.
@@ -254,6 +256,7 @@ impl ReachArgs {
             target: named.server.target()?,
             credential: own.or_else(|| named.credential()),
             tenant: self.tenant.clone().or_else(|| named.tenant.clone()),
+            user: named.user.clone(),
             timeout: self.timeout,
         })
     }
@@ -263,7 +266,7 @@ impl ReachArgs {
         let config = load(&self.settings.sources()).map_err(ApiError::Settings)?.config;
         let credential = own.map(|(credential, _)| credential).or_else(|| configured_key(&config));
         let target = Target::own(&config, "");
-        Ok(Reach { target, credential, tenant: self.tenant.clone(), timeout: self.timeout })
+        Ok(Reach { target, credential, tenant: self.tenant.clone(), user: None, timeout: self.timeout })
     }
 }
 

@@ -22,12 +22,7 @@ pub(super) struct Form {
 impl Form {
     /// One message, with its line's end.
     pub(super) fn line(self, message: &Value) -> String {
-        let mut line = String::new();
-        if self.rooms
-            && let Some(room) = message["room"].as_str()
-        {
-            let _ = write!(line, "{} ", self.screen.dim(&format!("[{}]", clean(room))));
-        }
+        let mut line = self.label(message);
         match output_of(message) {
             // The log of a program is its lines, and nothing else.
             Some(output) => line.push_str(&sanitize(output, self.colors)),
@@ -38,6 +33,14 @@ impl Form {
         }
         line.push('\n');
         line
+    }
+
+    /// What a line begins with, where there are several rooms.
+    pub(super) fn label(self, message: &Value) -> String {
+        match message["room"].as_str().filter(|_| self.rooms) {
+            Some(room) => format!("{} ", self.screen.dim(&format!("[{}]", clean(room)))),
+            None => String::new(),
+        }
     }
 
     fn said(self, message: &Value) -> String {

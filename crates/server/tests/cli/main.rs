@@ -5,5 +5,8 @@
 #![allow(clippy::unwrap_used)]
 
 mod docs;
+mod exec;
+mod slow;
 mod support;
+mod tail;
 mod verbs;

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::Duration;
 
-use outspoke_testkit::{Process, TcpClient};
+use outspoke_testkit::{Process, Signal, TcpClient};
 use serde_json::Value;
 use tempfile::TempDir;
 use tokio::io::AsyncWriteExt as _;
@@ -18,9 +18,9 @@ pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 /// A running server, in a folder that outlives it.
 #[derive(Debug)]
 pub(crate) struct Server {
-    _process: Process,
+    pub(crate) process: Process,
     pub(crate) addr: SocketAddr,
-    _folder: TempDir,
+    pub(crate) folder: TempDir,
 }
 
 impl Server {
@@ -44,7 +44,7 @@ impl Server {
             ready.then(|| event["address"].as_str()?.parse().ok())?
         };
         let addr = process.wait_for(ready).await;
-        Self { _process: process, addr, _folder: folder }
+        Self { process, addr, folder }
     }
 
     pub(crate) fn url(&self) -> String {
@@ -54,6 +54,19 @@ impl Server {
     /// The command line with this server and its key in the environment.
     pub(crate) fn cli(&self) -> Cli {
         Cli::new().env("OUTSPOKE_SERVER", &self.url()).env("OUTSPOKE_KEY", KEY)
+    }
+
+    /// The command line with this server, and no credential: as a client of a server in open mode.
+    pub(crate) fn open_cli(&self) -> Cli {
+        Cli::new().env("OUTSPOKE_SERVER", &self.url())
+    }
+
+    /// Killed as by a power cut, and started again where it was.
+    pub(crate) async fn killed(self) -> (String, TempDir) {
+        let Self { mut process, addr, folder } = self;
+        process.signal(Signal::KILL).unwrap();
+        process.ended(PATIENCE).await;
+        (addr.to_string(), folder)
     }
 
     /// A user's connection, in no room, with its welcome read.
@@ -102,6 +115,11 @@ impl Cli {
         command.envs(std::env::var_os("LLVM_PROFILE_FILE").map(|file| ("LLVM_PROFILE_FILE", file)));
         command.kill_on_drop(true);
         command
+    }
+
+    /// Begins a run that goes on beside the test.
+    pub(crate) fn start(&self, args: &[&str]) -> Process {
+        Process::spawn(self.command(args))
     }
 
     pub(crate) async fn run(&self, args: &[&str]) -> Said {

@@ -1,0 +1,81 @@
+//! `tail`: what is said in rooms, as it is said.
+
+use serde_json::json;
+
+use crate::exec::STORED;
+use crate::support::{PATIENCE, Server, json_lines};
+
+#[tokio::test]
+async fn what_is_said_is_printed_with_a_key_and_without() {
+    let server = Server::start(STORED).await;
+    let cli = server.cli();
+    for number in 0..30 {
+        cli.ok(&["pub", "news", &format!("old {number}")]).await;
+    }
+    for (den, follower) in [("one", server.cli()), ("two", server.open_cli())] {
+        // What was said before, the newest ten or as many as are wanted.
+        let old = follower.ok(&["tail", "news", "--count", "10", "--raw", "--event", "chat"]).await;
+        assert_eq!(old, (20..30).map(|number| format!("old {number}\n")).collect::<String>());
+        let old = follower.ok(&["tail", "news", "--last", "3", "--count", "3", "--json"]).await;
+        assert_eq!(json_lines(&old)[2]["content"], "old 29");
+        let old = follower.ok(&["tail", "news", "--since", "1h", "--count", "30", "--raw"]).await;
+        assert_eq!(old.lines().count(), 30);
+        // And what is said from then on.
+        let mut tail = follower.start(&[
+            "tail", "news", den, "--last", "1", "--count", "3", "--event", "chat", "--event", "vote",
+        ]);
+        tail.wait_for(|line| line.ends_with("server: old 29").then_some(())).await;
+        cli.ok(&["pub", den, "--data", "{\"yes\":1}", "--event", "vote"]).await;
+        tail.wait_for(|line| {
+            (line.starts_with(&format!("[{den}] ")) && line.ends_with("server vote: {\"yes\":1}"))
+                .then_some(())
+        })
+        .await;
+        cli.ok(&["pub", "news", "--event", "system", "not this"]).await;
+        cli.ok(&["pub", "news", "new \x1b[2J"]).await;
+        assert_eq!(tail.ended(PATIENCE).await.code(), Some(0));
+        let log = tail.log();
+        assert!(log.last().unwrap().ends_with("server: new \\u{1b}[2J"), "{log:?}");
+        assert!(!log.iter().any(|line| line.contains("not this")), "{log:?}");
+        cli.ok(&["pub", "news", "--event", "system", "for the next round"]).await;
+        for number in 20..30 {
+            cli.ok(&["pub", "news", &format!("old {number}")]).await;
+        }
+    }
+}
+
+#[tokio::test]
+async fn end_by_time_is_a_failure_only_if_something_was_still_wanted() {
+    let server = Server::start(STORED).await;
+    for cli in [server.cli(), server.open_cli()] {
+        assert_eq!(cli.run(&["tail", "quiet", "--for", "50ms"]).await.code, 0);
+        assert_eq!(
+            cli.run(&["tail", "quiet", "--for", "50ms", "--count", "1", "--event", "chat"]).await.code,
+            1
+        );
+        cli.fails(69, &["tail", "quiet", "--server", "http://127.0.0.1:1"], "cannot reach").await;
+        assert_eq!(cli.run(&["tail"]).await.code, 2);
+    }
+    server.cli().fails(77, &["tail", "x", "--key", "guess"], "refuses this key").await;
+}
+
+#[tokio::test]
+async fn people_who_come_and_talk_are_seen_over_a_connection() {
+    let server = Server::start(&[]).await;
+    let mut tail = server.open_cli().start(&[
+        "tail", "den", "--json", "--user", "watcher", "--count", "2", "--event", "join", "--event", "chat",
+    ]);
+    let mut ann = server.client("ann").await;
+    // The follower is there as soon as the room has a member.
+    let there = async { while server.cli().run(&["presence", "den"]).await.code != 0 {} };
+    tokio::time::timeout(PATIENCE, there).await.unwrap();
+    ann.send(json!({ "type": "subscribe", "room": "den" })).await;
+    ann.expect("subscribed").await;
+    ann.send(json!({ "type": "chat", "room": "den", "content": "hi" })).await;
+    assert_eq!(tail.ended(PATIENCE).await.code(), Some(0));
+    let seen = json_lines(&tail.log().join("\n"));
+    assert_eq!(
+        (&seen[0]["type"], &seen[0]["userId"], &seen[1]["content"]),
+        (&json!("join"), &json!("ann"), &json!("hi"))
+    );
+}
