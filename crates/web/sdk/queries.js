@@ -17,7 +17,8 @@ const listOf = (list) => (Array.isArray(list) ? list.filter((one) => typeof one 
 /** @param {Inner} inner @param {any} [query] @returns {Promise<HistoryPage<any>>} */
 export async function page(inner, { signal, timeoutMs, ...query } = {}) {
   const { messages, epoch, first, head, more } = await inner.request('history', query, { signal, timeoutMs });
-  return { messages: listOf(messages).filter((frame) => isMessageFrame(frame) && isPlace(frame)).map((/** @type {any} */ frame) => envelopeOf(frame, true)), epoch, first, head, more };
+  const whole = listOf(messages).filter((frame) => isMessageFrame(frame) && isPlace(frame));
+  return { messages: whole.map((frame) => envelopeOf(frame, true)), epoch, first, head, more };
 }
 
 /** All messages after `after`, oldest first, or else before `before`, newest first. @param {Inner} inner @param {any} [query] */
