@@ -88,6 +88,18 @@ impl Append {
         Ok(())
     }
 
+    /// Which upload it is.
+    #[must_use]
+    pub fn id(&self) -> FileId {
+        self.id
+    }
+
+    /// Bytes that the upload is to have.
+    #[must_use]
+    pub fn length(&self) -> u64 {
+        self.length
+    }
+
     /// Bytes that the upload has now.
     #[must_use]
     pub fn offset(&self) -> u64 {

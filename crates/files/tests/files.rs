@@ -147,7 +147,7 @@ fn part_with_a_wrong_checksum_or_without_its_end_does_not_count() {
     // Killed in the middle: nothing takes it back but the next one that looks.
     let mut part = place.files.append(record.id, 5, Some(checksum(b"67890"))).unwrap();
     part.write(b"999").unwrap();
-    std::mem::forget(part);
+    let _never_dropped = std::mem::ManuallyDrop::new(part);
     let place = place.opened_again();
     assert_eq!(place.files.offset(&place.files.record(record.id).unwrap()).unwrap(), 5);
     place.files.append(record.id, 5, None).unwrap().write(b"67890").unwrap();

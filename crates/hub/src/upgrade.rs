@@ -16,7 +16,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use ecow::EcoString;
 use http::request::Parts;
-use http::{HeaderValue, Request, Response, StatusCode, header};
+use http::{HeaderValue, Method, Request, Response, StatusCode, header};
 use http_body_util::Full;
 use hyper::upgrade::{OnUpgrade, Upgraded};
 use hyper_util::rt::TokioIo;
@@ -176,6 +176,34 @@ impl<B: Send + 'static> Service<Request<B>> for UpgradeService {
 }
 
 impl UpgradeService {
+    /// Who makes a plain HTTP request, and the hub of their tenant: for what an application answers besides the hub, to the same
+    /// people. Judged as an upgrade at this endpoint would be, but that nobody connects: web pages of others are refused, and so
+    /// is who shows no credential.
+    ///
+    /// # Errors
+    /// The answer to give instead, in the shape that refused upgrades have.
+    ///
+    /// # Cancel safety
+    /// Dropping the future has no effect.
+    pub async fn identify(&self, parts: &Parts) -> Result<(Identity, Hub), Box<Response<Full<Bytes>>>> {
+        let address = parts.extensions.get::<ClientAddress>().copied();
+        // Browsers do not say where a page's own reading requests come from; nothing is done by one.
+        let reads = matches!(parts.method, Method::GET | Method::HEAD);
+        if !reads || parts.headers.contains_key(header::ORIGIN) {
+            let foreign = self.hub.config().origins.check(parts);
+            foreign.map_err(|foreign| refused(&AuthError::forbidden(foreign.to_string())))?;
+        }
+        let of_endpoint = self.options.tenant.of(parts)?;
+        let told = |error: AuthError| {
+            self.hub.inner.tell_auth_failure(address, &error);
+            refused(&error)
+        };
+        let mut identity = self.hub.authenticator().authenticate(parts).await.map_err(told)?;
+        let tenant = self.choose_tenant(&mut identity, of_endpoint).await?;
+        self.hub.check_credential(&identity).await.map_err(told)?;
+        Ok((identity, Hub { inner: Arc::clone(&self.hub.inner), tenant }))
+    }
+
     async fn upgrade(&self, parts: Parts, upgraded: OnUpgrade) -> Result<Answer, Box<Answer>> {
         let upgrade = Upgrade::check(&parts.method, parts.version, &parts.headers)
             .map_err(|error| Box::new(error.response().map(|text| Full::new(Bytes::from(text)))))?;

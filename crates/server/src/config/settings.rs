@@ -4,6 +4,7 @@
 //! a test fails when the two files lag behind. Rules between settings are in `rules`.
 
 pub mod auth;
+pub mod files;
 pub mod origins;
 pub mod rate;
 mod reload;
@@ -13,6 +14,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use self::auth::Auth;
+use self::files::Files;
 use self::origins::{Networks, Origins};
 use self::rate::Rates;
 pub use self::reload::Reload;
@@ -52,6 +54,8 @@ pub struct Config {
     pub auth: Auth,
     /// The HTTP API.
     pub api: Api,
+    /// Files that users upload.
+    pub files: Files,
     /// Numbers about use.
     pub analytics: Analytics,
     /// Compressed messages.
@@ -80,6 +84,7 @@ impl Section for Config {
         Tenants::describe(out);
         Auth::describe(out);
         Api::describe(out);
+        Files::describe(out);
         Analytics::describe(out);
         Compression::describe(out);
         Log::describe(out);
@@ -102,6 +107,7 @@ impl Section for Config {
             tenants: Tenants::read(resolver),
             auth: Auth::read(resolver),
             api: Api::read(resolver),
+            files: Files::read(resolver),
             analytics: Analytics::read(resolver),
             compression: Compression::read(resolver),
             log: Log::read(resolver),

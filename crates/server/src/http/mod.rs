@@ -4,12 +4,15 @@
 
 pub(crate) mod api;
 mod cors;
+pub(crate) mod files;
 mod headers;
 mod health;
 mod page;
+mod progress;
 
 pub(crate) use self::api::Kept;
 pub(crate) use self::headers::with_security_headers;
+pub(crate) use self::progress::Progress;
 use axum::Router;
 use axum::http::{StatusCode, Uri};
 use axum::response::IntoResponse;
@@ -45,6 +48,17 @@ pub(crate) fn routes(hub: &Hub, config: &Config, name: &str, kept: &Kept) -> Rou
         routes = routes
             .route("/t/{tenant}/ws", any_service(by_path(native_endpoint(config))))
             .route("/t/{tenant}/gohub", any_service(by_path(gohub_endpoint(config))));
+    }
+    if let Some(door) = &kept.files {
+        let files = |tenant| {
+            let endpoint = hub.service_with(native_endpoint(config).of_tenant(tenant));
+            api::throttled(files::routes(door.clone(), endpoint), &config.rate, kept)
+                .layer(cors::files_layer(hub))
+        };
+        routes = routes.merge(files::answering_options(files(by_host(&config.tenants))));
+        if config.tenants.enabled && config.tenants.path {
+            routes = routes.nest("/t/{tenant}", files::answering_options(files(TenantFrom::Path)));
+        }
     }
     if config.api.enabled {
         let api = api::Api::new(hub, &config.api, &config.tenants, name, kept);

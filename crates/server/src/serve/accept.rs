@@ -34,6 +34,7 @@ use super::reload::Front;
 use super::sender::{Trusted, proxied};
 use super::tls::{Secured, Tls};
 use crate::config::settings::Server;
+use crate::http::Progress;
 use crate::limits::RESERVED;
 
 /// How long accepting pauses when descriptors or memory are short.
@@ -236,14 +237,15 @@ impl Conversation {
             .header_read_timeout(self.limits.timeout)
             .max_headers(self.limits.fields_max)
             .max_buf_size(self.limits.bytes_max);
-        let (begins, last_began) = watch::channel(Instant::now());
+        let (progress, moved) = Progress::begin();
         let service = service_fn(|mut request: Request<Incoming>| {
-            begins.send_replace(Instant::now());
+            progress.moved();
             sender.sign(&mut request, &self.way.front.trusted.load());
             request.extensions_mut().insert(Unwrap::of::<S>());
+            request.extensions_mut().insert(progress.clone());
             // Those that hold now: the next request on the same connection may get others.
             let answer = Router::clone(&self.way.front.routes.load()).call(request);
-            in_time(self.limits.request_timeout, answer)
+            in_time(self.limits.request_timeout, moved.clone(), answer)
         });
         let connection = http.serve_connection(TokioIo::new(stream), service);
         let mut connection = std::pin::pin!(connection.with_upgrades());
@@ -253,7 +255,7 @@ impl Conversation {
                 connection.as_mut().graceful_shutdown();
                 connection.await
             }
-            () = overdue(last_began, self.limits.request_timeout + self.limits.timeout) => {
+            () = overdue(moved.clone(), self.limits.request_timeout + self.limits.timeout) => {
                 tracing::debug!("an HTTP connection ended: its client neither sent nor read in time");
                 return Ok(());
             }
@@ -292,27 +294,31 @@ impl Sender {
     }
 }
 
-/// An answer in time, or one that says that it took too long.
+/// An answer in time, or one that says that it took too long. Bytes of a file that came or went are time gained.
 async fn in_time(
     timeout: Duration,
+    moved: watch::Receiver<Instant>,
     answer: impl Future<Output = Result<Response, Infallible>>,
 ) -> Result<Response, Infallible> {
-    match tokio::time::timeout(timeout, answer).await {
-        Ok(answer) => answer,
+    tokio::select! {
+        biased;
+        answer = answer => answer,
         // Whatever is left of the request is not waited for.
-        Err(_) => Ok((StatusCode::REQUEST_TIMEOUT, [(header::CONNECTION, "close")]).into_response()),
+        () = overdue(moved, timeout) => {
+            Ok((StatusCode::REQUEST_TIMEOUT, [(header::CONNECTION, "close")]).into_response())
+        }
     }
 }
 
-/// Ready when no request has begun for so long. Between requests the header's time is shorter, so a client that is here by
-/// then takes its time with a body, or with reading its answer.
-async fn overdue(mut last_began: watch::Receiver<Instant>, patience: Duration) {
+/// Ready when nothing has moved for so long: no request begun, nor bytes of a file. Between requests the header's time is
+/// shorter, so a client that is here by then takes its time with a body, or with reading its answer.
+async fn overdue(mut moved: watch::Receiver<Instant>, patience: Duration) {
     loop {
-        let deadline = *last_began.borrow_and_update() + patience;
+        let deadline = *moved.borrow_and_update() + patience;
         tokio::select! {
             () = tokio::time::sleep_until(deadline) => return,
             // An error: nobody can begin another one; the deadline stays.
-            Ok(()) = last_began.changed() => {}
+            Ok(()) = moved.changed() => {}
         }
     }
 }

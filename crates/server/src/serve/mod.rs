@@ -8,6 +8,7 @@ mod accept;
 pub(crate) mod auth;
 mod cluster;
 mod doors;
+mod files;
 mod hub;
 mod listen;
 mod redirect;
@@ -107,13 +108,18 @@ async fn serve(
     // Who reads that the server is ready is not to be told to try again. A store that is away is no reason to wait for ever.
     hub.tenants_known(config.store.timeout).await;
     let (stop, stopping) = watch::channel(false);
-    let (name, kept) = (cluster::name(&config.cluster, bound), http::Kept::default());
+    let name = cluster::name(&config.cluster, bound);
+    let kept = http::Kept { files: files::open(config)?, ..http::Kept::default() };
     let front = reload::Front::new(http::routes(&hub, config, &name, &kept), config);
     let mut reloader = Reloader::new(sources, loaded.clone());
     reload::hub_parts(&mut reloader, &hub, descriptors);
     reload::access_part(&mut reloader, access);
     if let Some(certificates) = &certificates {
         reload::certificates_part(&mut reloader, certificates);
+    }
+    if let Some(door) = &kept.files {
+        files::part(&mut reloader, door);
+        tokio::spawn(files::sweep(door.clone(), config.files.sweep_interval, stopping.clone()));
     }
     reload::front_parts(&mut reloader, &front, &hub, &name, &kept);
     reload::log_part(&mut reloader, logging);

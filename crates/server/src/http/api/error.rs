@@ -18,7 +18,7 @@ const RETRY_AFTER: u32 = 1;
 
 /// Why a request is not done.
 #[derive(Clone, Debug)]
-pub(super) struct ApiError {
+pub(in crate::http) struct ApiError {
     status: StatusCode,
     body: ErrorBody,
     retry_after: Option<u32>,
@@ -26,7 +26,7 @@ pub(super) struct ApiError {
 
 /// The refusal as JSON; batches hold some of them.
 #[derive(Clone, Debug, Serialize)]
-pub(super) struct ErrorBody {
+pub(in crate::http) struct ErrorBody {
     r#type: &'static str,
     code: u16,
     error: Cow<'static, str>,
@@ -36,7 +36,7 @@ pub(super) struct ErrorBody {
 
 impl ApiError {
     /// One of the table's, with the status that it has over HTTP.
-    pub(super) fn new(code: ErrorCode, message: impl Into<String>) -> Self {
+    pub(in crate::http) fn new(code: ErrorCode, message: impl Into<String>) -> Self {
         let status = status_of(code);
         let temporary = code.is_temporary();
         Self {
@@ -55,7 +55,7 @@ impl ApiError {
     }
 
     /// One of HTTP's own.
-    pub(super) fn http(status: StatusCode, error: &'static str, message: impl Into<String>) -> Self {
+    pub(in crate::http) fn http(status: StatusCode, error: &'static str, message: impl Into<String>) -> Self {
         let temporary = status == StatusCode::TOO_MANY_REQUESTS || status == StatusCode::REQUEST_TIMEOUT;
         Self {
             status,
@@ -71,28 +71,28 @@ impl ApiError {
     }
 
     /// The request cannot be read.
-    pub(super) fn bad_request(message: impl Into<String>) -> Self {
+    pub(in crate::http) fn bad_request(message: impl Into<String>) -> Self {
         Self::new(ErrorCode::BadRequest, message)
     }
 
     /// There is nothing of that name.
-    pub(super) fn not_found(message: impl Into<String>) -> Self {
+    pub(in crate::http) fn not_found(message: impl Into<String>) -> Self {
         Self::http(StatusCode::NOT_FOUND, "not_found", message)
     }
 
     /// The same, said of a part of the request.
-    pub(super) fn within(mut self, part: &str) -> Self {
+    pub(in crate::http) fn within(mut self, part: &str) -> Self {
         self.body.message = format!("{part}: {}", self.body.message);
         self
     }
 
     /// Whether who asks is not known.
-    pub(super) fn is_unauthorized(&self) -> bool {
+    pub(in crate::http) fn is_unauthorized(&self) -> bool {
         self.status == StatusCode::UNAUTHORIZED
     }
 
     /// The refusal without its status.
-    pub(super) fn into_body(self) -> ErrorBody {
+    pub(in crate::http) fn into_body(self) -> ErrorBody {
         self.body
     }
 }

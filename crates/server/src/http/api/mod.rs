@@ -8,7 +8,7 @@ mod analytics;
 mod clients;
 #[cfg(test)]
 mod cluster_tests;
-mod error;
+pub(in crate::http) mod error;
 mod history;
 mod input;
 mod key;
@@ -41,6 +41,7 @@ use self::error::ApiError;
 use self::key::{Guesses, Keys};
 use self::throttle::Throttles;
 pub(crate) use self::throttle::throttled;
+use super::files::Door;
 use crate::config::settings;
 use crate::reload::Handle;
 
@@ -65,9 +66,11 @@ pub(crate) struct Api {
 /// What outlives the routes: they are made anew when the configuration is another.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Kept {
-    guesses: Arc<Guesses>,
-    throttles: Arc<Throttles>,
+    pub(crate) guesses: Arc<Guesses>,
+    pub(crate) throttles: Arc<Throttles>,
     pub(crate) reload: Handle,
+    /// Where users' files are, if any are taken.
+    pub(crate) files: Option<Door>,
 }
 
 impl Api {

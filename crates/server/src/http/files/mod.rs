@@ -1,0 +1,159 @@
+//! Files over HTTP: uploads by the tus protocol, links, and downloads.
+//!
+//! Whoever may connect at `/ws` may upload at `/files`, with the same credential and from the same web pages; a download needs no
+//! credential but a [link](outspoke_files::Part) that was given to somebody who may have the file. What files are and how they are
+//! kept is [`outspoke_files`]'s, which blocks, and so is called on threads for that.
+
+mod content;
+mod error;
+mod headers;
+mod links;
+mod turns;
+mod uploads;
+mod visitor;
+
+use axum::Router;
+use axum::extract::{FromRef, Path, Request};
+use axum::http::{HeaderValue, Method, StatusCode, header};
+use axum::middleware::{Next, from_fn, map_response};
+use axum::response::Response;
+use axum::routing::{get, post};
+use outspoke_files::{FileId, Files, FilesConfig, FilesError, Limits};
+use outspoke_hub::UpgradeService;
+
+use self::turns::Turns;
+use super::api::error::ApiError;
+use crate::config::settings;
+
+/// The files, for whoever comes over HTTP. Outlives the routes.
+#[derive(Clone, Debug)]
+pub(crate) struct Door {
+    pub(crate) files: Files,
+    turns: Turns,
+}
+
+impl Door {
+    pub(crate) fn new(files: Files) -> Self {
+        Self { files, turns: Turns::default() }
+    }
+
+    /// Takes away what has expired and what nobody needs.
+    pub(crate) async fn sweep(&self) {
+        match self.run(Files::sweep).await {
+            Ok(swept) => tracing::debug!(?swept, "files were swept"),
+            Err(error) => tracing::warn!(?error, "files were not swept"),
+        }
+    }
+
+    /// Does something with files that may block.
+    async fn run<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&Files) -> Result<T, FilesError> + Send + 'static,
+    ) -> Result<T, ApiError> {
+        let files = self.files.clone();
+        blocking(move || work(&files)).await
+    }
+}
+
+/// Does something that may block. It is done to its end even if nobody waits for it any more.
+async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T, FilesError> + Send + 'static,
+) -> Result<T, ApiError> {
+    match tokio::task::spawn_blocking(work).await {
+        Ok(done) => Ok(done?),
+        Err(error) => {
+            tracing::error!(%error, "work on a file panicked");
+            Err(ApiError::http(StatusCode::INTERNAL_SERVER_ERROR, "internal", "the server has a fault"))
+        }
+    }
+}
+
+/// What every request needs.
+#[derive(Clone, Debug)]
+struct Api {
+    door: Door,
+    /// Who judges who comes.
+    endpoint: UpgradeService,
+}
+
+impl FromRef<Api> for Door {
+    fn from_ref(api: &Api) -> Self {
+        api.door.clone()
+    }
+}
+
+/// The files of one endpoint: those who may connect there may come here.
+pub(super) fn routes(door: Door, endpoint: UpgradeService) -> Router {
+    Router::new()
+        .route("/files", post(uploads::create))
+        .route(
+            "/files/{id}",
+            get(links::facts)
+                .head(uploads::status)
+                .patch(uploads::append)
+                .delete(uploads::remove)
+                .post(uploads::overridden),
+        )
+        .route("/files/{id}/link", post(links::link))
+        .route("/files/{id}/content", get(content::content))
+        .route("/files/{id}/preview", get(content::preview))
+        .layer(map_response(headers::say_version))
+        .with_state(Api { door, endpoint })
+}
+
+/// The same routes, which say what they understand to who asks with OPTIONS: inside are the answers to browsers that ask what
+/// another site's page may do.
+pub(super) fn answering_options(routes: Router) -> Router {
+    routes.layer(from_fn(async |request: Request, next: Next| {
+        let asks = request.method() == Method::OPTIONS;
+        let mut response: Response = next.run(request).await;
+        if asks {
+            *response.status_mut() = StatusCode::NO_CONTENT;
+            headers::describe(response.headers_mut());
+        }
+        response.headers_mut().entry(header::CACHE_CONTROL).or_insert(HeaderValue::from_static("no-store"));
+        response
+    }))
+}
+
+/// The file that a path names; the path may name a tenant before it.
+#[derive(Debug, serde::Deserialize)]
+struct Named {
+    id: String,
+}
+
+impl Named {
+    fn id(Path(named): Path<Self>) -> Result<FileId, ApiError> {
+        named.id.parse().map_err(|_| FilesError::NotFound.into())
+    }
+}
+
+/// How the settings want files.
+pub(crate) fn config(settings: &settings::Config) -> FilesConfig {
+    let files = &settings.files;
+    let mut config = FilesConfig::at(files.folder(&settings.data));
+    config.link_key = (!files.link_key.is_empty()).then(|| files.link_key.as_bytes().to_vec());
+    config.preview_threads = files.preview_threads;
+    config.preview_queue_max = files.preview_queue_max;
+    config.limits = limits(files);
+    config
+}
+
+/// What the settings let files use.
+pub(crate) fn limits(files: &settings::files::Files) -> Limits {
+    let mut limits = Limits::default();
+    limits.file_bytes_max = files.file_bytes_max as u64;
+    limits.user_bytes_max = files.user_bytes_max as u64;
+    limits.tenant_bytes_max = files.tenant_bytes_max as u64;
+    limits.unfinished_per_user_max = files.unfinished_per_user_max;
+    limits.unfinished_lifetime = files.unfinished_lifetime;
+    limits.orphan_lifetime = files.orphan_lifetime;
+    limits.types.clone_from(&files.types);
+    limits.image_pixels_max = files.image_pixels_max as u64;
+    limits.image_frames_max = files.image_frames_max as u64;
+    limits.preview_memory_max = files.preview_memory_max as u64;
+    limits.preview_timeout = files.preview_timeout;
+    limits.preview_pixels = u32::try_from(files.preview_pixels).unwrap_or(u32::MAX);
+    limits.link_lifetime = files.link_lifetime;
+    limits
+}
