@@ -46,7 +46,8 @@ def main():
         output = run(tool, config, arguments)
     (cache / "schemathesis.log").write_text(output)
     print(output)
-    return judge(output)
+    uploaded = upload(cache, arguments.address)
+    return judge(output, uploaded)
 
 
 def install(cache):
@@ -139,16 +140,24 @@ def run(tool, config, arguments):
     return ended.stdout + ended.stderr
 
 
-def judge(output):
-    """The counts, in one line."""
+def upload(cache, address):
+    """Whether another's client of the tus protocol gets a file through."""
+    command = [cache / "venv" / "bin" / "python", HERE / "tus.py", address]
+    return subprocess.run(command, check=False, timeout=300).returncode == 0
+
+
+def judge(output, uploaded):
+    """The counts, in one line; the upload is one case."""
     cases = re.search(r"(\d+) generated(?:, \d+ found (\d+) unique failures)?(?:, (\d+) passed)?", output)
     errors = re.search(r"(\d+) errors?\b.* in [\d.]+s", output)
     if cases is None:
         print("api: 0 passed, 1 failed")
         return 1
     failed = int(cases[2] or 0) + (int(errors[1]) if errors else 0)
+    passed = int(cases[3] or int(cases[1]) - failed) + uploaded
+    failed += not uploaded
     # A case that cannot be made, such as a wrong value where every value is right, is no case.
-    print(f"api: {int(cases[3] or int(cases[1]) - failed)} passed, {failed} failed")
+    print(f"api: {passed} passed, {failed} failed")
     return 1 if failed else 0
 
 

@@ -30,6 +30,7 @@ use crate::keeper::Keeper;
 use crate::last_seen::LastSeen;
 use crate::quota::Quotas;
 use crate::rate::gate::Gate;
+use crate::review::{Reviewer, Reviewing};
 use crate::room::idle::Idle;
 use crate::room::presence::Overdue;
 use crate::rulings::{self, Book};
@@ -48,6 +49,7 @@ pub struct HubBuilder {
     tenants: Vec<(EcoString, Quotas)>,
     authenticator: Option<Arc<dyn Authenticator>>,
     authorizer: Option<Arc<dyn Authorizer>>,
+    reviewer: Option<Arc<dyn Reviewer>>,
     stores: Vec<(EcoString, Arc<dyn Store>)>,
     cluster: Option<(Arc<dyn MessageBus>, ClusterOptions)>,
     on_connect: Option<OnConnect>,
@@ -71,6 +73,7 @@ impl HubBuilder {
             tenants: Vec::new(),
             authenticator: None,
             authorizer: None,
+            reviewer: None,
             stores: Vec::new(),
             cluster: None,
             on_connect: None,
@@ -126,6 +129,12 @@ impl HubBuilder {
     /// tokens for rooms are not accepted.
     pub fn authorizer(mut self, authorizer: impl Authorizer) -> Self {
         self.authorizer = Some(Arc::new(authorizer));
+        self
+    }
+
+    /// Looks at messages of certain sorts before they are placed, and says what they say.
+    pub fn reviewer(mut self, reviewer: impl Reviewer) -> Self {
+        self.reviewer = Some(Arc::new(reviewer));
         self
     }
 
@@ -257,6 +266,7 @@ impl HubBuilder {
             tenants,
             authenticator,
             authorizer,
+            reviewer,
             stores,
             cluster,
             on_connect,
@@ -296,6 +306,7 @@ impl HubBuilder {
             open_mode,
             asks: authorizer.as_ref().map(|authorizer| authorizer.asks()).unwrap_or_default(),
             authorizer,
+            reviewing: reviewer.map(Reviewing::new),
             shards: (0..count).map(|_| mailbox()).collect(),
             registry: Arc::new(Registry::new(config.connections_max)),
             tenants: known,

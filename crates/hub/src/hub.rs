@@ -39,6 +39,7 @@ use crate::last_seen::LastSeen;
 use crate::peer::ClientAddress;
 use crate::publication::{Publication, opcode};
 use crate::rate::gate::{Crowded, Gate};
+use crate::review::Reviewing;
 use crate::room::Draft;
 use crate::room::idle::Idle;
 use crate::room::load::Need;
@@ -80,6 +81,8 @@ pub(crate) struct Inner {
     pub(crate) authorizer: Option<Arc<dyn Authorizer>>,
     /// What it wants to be asked about.
     pub(crate) asks: Asks,
+    /// Who wants to see messages of some sorts.
+    pub(crate) reviewing: Option<Reviewing>,
     pub(crate) shards: Box<[Mailbox]>,
     pub(crate) registry: Arc<Registry>,
     pub(crate) tenants: Tenants,

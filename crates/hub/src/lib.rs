@@ -46,6 +46,7 @@ mod publish;
 mod quota;
 mod rate;
 mod reconfigure;
+mod review;
 mod room;
 mod rulings;
 mod shard;
@@ -91,6 +92,7 @@ pub use crate::{
     quota::{Quotas, Usage},
     rate::{ActionRates, AddressRange, InvalidAddressRange, Rate, RateConfig, RateLimiter, origin_of},
     reconfigure::{Changed, ReconfigureError, Takes},
+    review::{Proposal, Review, Reviewer},
     room::Published,
     rulings::{
         BAR_LASTS_MIN, RULING_LASTS, RULING_LASTS_MAX, Ruled, Ruling, RulingError, RulingInfo, Subject,

@@ -21,7 +21,8 @@ use crate::suites::{COVERAGE_FOLDER, OBJECTS_FILE};
 /// The share of lines that tests must reach, in percent.
 const MINIMUM: f64 = 85.0;
 /// The folders under `crates/` that are the product.
-const PRODUCT: [&str; 9] = ["auth", "bench", "bus", "hub", "protocol", "server", "store", "web", "websocket"];
+const PRODUCT: [&str; 10] =
+    ["auth", "bench", "bus", "files", "hub", "protocol", "server", "store", "web", "websocket"];
 
 /// Lines, and those of them that ran.
 #[derive(Debug, Default, Clone, Copy, Deserialize)]

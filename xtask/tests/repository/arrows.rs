@@ -9,7 +9,7 @@ use serde_json::Value;
 use crate::tree::{assert_none, root};
 
 /// Each product crate and all of ours that it may depend on outside its tests.
-const ARROWS: [(&str, &[&str]); 10] = [
+const ARROWS: [(&str, &[&str]); 11] = [
     (
         "outspoke",
         &[
@@ -17,6 +17,7 @@ const ARROWS: [(&str, &[&str]); 10] = [
             "outspoke-bench",
             "outspoke-bus",
             "outspoke-client",
+            "outspoke-files",
             "outspoke-hub",
             "outspoke-protocol",
             "outspoke-store",
@@ -31,6 +32,7 @@ const ARROWS: [(&str, &[&str]); 10] = [
     ("outspoke-store", &[]),
     ("outspoke-protocol", &[]),
     ("outspoke-websocket", &[]),
+    ("outspoke-files", &[]),
     ("outspoke-web", &[]),
     // The load generator shares no code path with what it measures.
     ("outspoke-bench", &[]),

@@ -12,6 +12,7 @@ use tokio::time::Instant;
 
 use super::commit::Answers;
 use super::{Keeper, Origin, refusal_of_store};
+use crate::amend::Change;
 use crate::cluster::PlacedRecord;
 use crate::hub::Inner;
 use crate::publish::record_of;
@@ -121,7 +122,7 @@ impl Keeper {
         let Target { message, payload, epoch, from_memory } = target;
         // What is in memory may be behind what another hub has done.
         let is_final = !(from_memory && self.store.is_shared());
-        let amended = match amending.apply(&message, now) {
+        let amended = match amending.apply(hub, &message, now) {
             Ok(Some(amended)) => amended,
             _ if !is_final => return Err(Failure::Conflict),
             Ok(None) => return Ok(unchanged(&message)),
@@ -176,6 +177,9 @@ impl Keeper {
             let told =
                 PlacedRecord::new(&outcome, &record.payload).amending(amending.target, &rewritten.payload);
             cluster.tell_placed(room, epoch, vec![told]);
+        }
+        if amending.change == Change::Delete {
+            hub.tell_deleted(&room.tenant, &message);
         }
         Ok(Published { members, ..published })
     }

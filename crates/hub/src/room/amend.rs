@@ -34,7 +34,15 @@ impl Amending {
     ///
     /// # Errors
     /// The message cannot be changed like that, or not by this user.
-    pub(crate) fn apply(&self, message: &Message, now: Timestamp) -> Result<Option<Message>, Refusal> {
+    pub(crate) fn apply(
+        &self,
+        hub: &Inner,
+        message: &Message,
+        now: Timestamp,
+    ) -> Result<Option<Message>, Refusal> {
+        if matches!(self.change, Change::Edit(_)) {
+            hub.check_editable(&message.kind)?;
+        }
         self.change.apply(message, self.by.as_ref(), self.moderates, now)
     }
 }
@@ -56,11 +64,16 @@ impl Room {
         let Some(target) = message_at(&state, amending.target) else {
             return Err(not_found(missing(amending.target, self.oldest(&state), state.head)));
         };
-        let Some(amended) = amending.apply(&target, now)? else {
+        let Some(amended) = amending.apply(hub, &target, now)? else {
             return Ok(unchanged(&target));
         };
         self.put_back(hub, &mut state, amended);
-        Ok(self.publish_now(hub, &mut state, amending.draft(), now))
+        let published = self.publish_now(hub, &mut state, amending.draft(), now);
+        drop(state);
+        if amending.change == Change::Delete {
+            hub.tell_deleted(&self.tenant, &target);
+        }
+        Ok(published)
     }
 
     /// Does to the message of that id what another node's message says. Returns whether it is here.

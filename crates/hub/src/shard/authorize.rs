@@ -6,7 +6,7 @@
 use std::sync::Arc;
 
 use ecow::EcoString;
-use outspoke_protocol::{ErrorCode, Event, Refusal, RequestId, RoomName, Token, UserId};
+use outspoke_protocol::{Body, ErrorCode, Event, Refusal, RequestId, RoomName, Token, UserId};
 
 use super::connection::{Asking, Pending, Waiting};
 use super::joins::refusal_of;
@@ -179,7 +179,7 @@ impl Shard {
             Pending::Join { asking, by_token } => self.enter_granted(key, asking, &grant, by_token),
             Pending::Say { room, draft } => {
                 let room = self.room_after_all(key, &room, &grant)?;
-                let said = self.place_now(key, request.as_ref(), &room, draft);
+                let said = self.place_reviewed(key, request.as_ref(), &room, draft);
                 if room.members() == 0 {
                     self.hub.idle.put(&room, room.lingers());
                 }
@@ -189,6 +189,27 @@ impl Shard {
                 let room = self.room_after_all(key, &room, &grant)?;
                 self.amend_now(key, request.as_ref(), &room, amending)
             }
+        });
+        if let Err(refusal) = done {
+            self.refuse(key.slot, refusal.answering(request));
+        }
+    }
+
+    /// The reviewer has answered.
+    pub(super) fn reviewed(
+        &mut self,
+        key: Key,
+        request: Option<RequestId>,
+        outcome: Result<Body, Refusal>,
+        (room, draft): (Arc<Room>, Draft),
+    ) {
+        let done = outcome.and_then(|body| {
+            let room = self.room_after_all(key, &room, &Grant::default())?;
+            let said = self.place_now(key, request.as_ref(), &room, Draft { body, ..draft });
+            if room.members() == 0 {
+                self.hub.idle.put(&room, room.lingers());
+            }
+            said
         });
         if let Err(refusal) = done {
             self.refuse(key.slot, refusal.answering(request));

@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll, Wake, Waker};
 
 use bytes::Bytes;
-use outspoke_protocol::{Event, Refusal, RequestId, RoomName, StartFrom};
+use outspoke_protocol::{Body, Event, Refusal, RequestId, RoomName, StartFrom};
 use outspoke_store::StoreError;
 use outspoke_websocket::{Decoder, Window};
 
@@ -159,7 +159,12 @@ pub(super) enum Waiting {
     Refresh(Refreshing),
     /// The authorizer judges what is to be done next; taken when it has.
     Authorize(Authorizing, Option<Box<Pending>>),
+    /// The reviewer looks at what is to be said, in that room; taken when it has.
+    Review(Looking, Option<Box<(Arc<Room>, Draft)>>),
 }
+
+/// A reviewer at work.
+pub(super) type Looking = Pin<Box<dyn Future<Output = Result<Body, Refusal>> + Send>>;
 
 /// An authenticator at work.
 pub(super) type Refreshing = Pin<Box<dyn Future<Output = Result<Identity, AuthError>> + Send>>;
@@ -202,6 +207,7 @@ pub(super) enum Done {
     Room(Result<(), StoreError>, Box<Asking>),
     Refresh(Result<Identity, AuthError>),
     Authorize(Result<Grant, Refusal>, Option<Box<Pending>>),
+    Review(Result<Body, Refusal>, Option<Box<(Arc<Room>, Draft)>>),
 }
 
 impl Waiting {
@@ -215,6 +221,9 @@ impl Waiting {
             Self::Refresh(refreshing) => refreshing.as_mut().poll(context).map(Done::Refresh),
             Self::Authorize(authorizing, pending) => {
                 authorizing.as_mut().poll(context).map(|outcome| Done::Authorize(outcome, pending.take()))
+            }
+            Self::Review(looking, said) => {
+                looking.as_mut().poll(context).map(|outcome| Done::Review(outcome, said.take()))
             }
         }
     }

@@ -7,7 +7,7 @@ use bytes::Bytes;
 use ecow::{EcoString, eco_format};
 use outspoke_protocol::{Acknowledgement, Body, BodyRef, ErrorCode, Event, Kind, Refusal, RequestId};
 
-use super::connection::Stall;
+use super::connection::{Stall, Waiting};
 use super::joins::refusal_of;
 use super::receive::Flow;
 use super::{Key, Shard};
@@ -16,6 +16,7 @@ use crate::error::JoinError;
 use crate::keeper::Origin;
 use crate::policy::Action;
 use crate::publish::{NotSubmitted, submit};
+use crate::review::Proposal;
 use crate::room::{Draft, Published, Room};
 use crate::stats::count;
 
@@ -96,8 +97,31 @@ impl Shard {
     ) -> Result<Flow, Refusal> {
         match self.hub.asks.publish {
             true => self.ask_to_say(key, id, room, draft),
-            false => self.place_now(key, id, room, draft),
+            false => self.place_reviewed(key, id, room, draft),
         }
+    }
+
+    /// Gives a client's message to its room, once whoever wants to see it has.
+    pub(super) fn place_reviewed(
+        &mut self,
+        key: Key,
+        id: Option<&RequestId>,
+        room: &Arc<Room>,
+        draft: Draft,
+    ) -> Result<Flow, Refusal> {
+        let (Some(reviewer), Some(name)) = (self.hub.reviewer_of(&draft.kind).cloned(), room.name.clone())
+        else {
+            return self.place_now(key, id, room, draft);
+        };
+        let client = &self.connections[key.slot as usize].client;
+        let (tenant, user) = (client.tenant.name.clone(), client.user().clone());
+        let proposal =
+            Proposal { tenant, user, room: name, kind: draft.kind.clone(), body: draft.body.clone() };
+        let looking = Box::pin(async move { reviewer.review(proposal).await });
+        let said = Some(Box::new((Arc::clone(room), draft)));
+        self.wait_for(key, Waiting::Review(looking, said), id.cloned());
+        self.poll_soon(key);
+        Ok(Flow::Stalled)
     }
 
     /// Gives a client's message to its room, or to the room's keeper.

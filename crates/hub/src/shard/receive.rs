@@ -349,6 +349,11 @@ impl Shard {
                     self.authorized(key, request, outcome, *pending);
                 }
             }
+            Done::Review(outcome, said) => {
+                if let Some(said) = said {
+                    self.reviewed(key, request, outcome, *said);
+                }
+            }
         }
         if self.connection(key).is_none() {
             self.replies.clear();

@@ -24,6 +24,7 @@ mod pushes;
 mod receipts;
 mod reconfigure;
 mod recovery;
+mod reviews;
 mod rulings;
 mod shared;
 mod shelf;

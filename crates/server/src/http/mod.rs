@@ -55,9 +55,9 @@ pub(crate) fn routes(hub: &Hub, config: &Config, name: &str, kept: &Kept) -> Rou
             api::throttled(files::routes(door.clone(), endpoint), &config.rate, kept)
                 .layer(cors::files_layer(hub))
         };
-        routes = routes.merge(files::answering_options(files(by_host(&config.tenants))));
+        routes = routes.merge(files::answering_options(door, files(by_host(&config.tenants))));
         if config.tenants.enabled && config.tenants.path {
-            routes = routes.nest("/t/{tenant}", files::answering_options(files(TenantFrom::Path)));
+            routes = routes.nest("/t/{tenant}", files::answering_options(door, files(TenantFrom::Path)));
         }
     }
     if config.api.enabled {

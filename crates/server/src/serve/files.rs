@@ -7,7 +7,7 @@ use outspoke_files::Files;
 use tokio::sync::watch;
 
 use crate::config::Config;
-use crate::http::files::{self, Door};
+use crate::http::files::{self, Door, FileMessages};
 use crate::reload::Reloader;
 use crate::reload::part::Step;
 
@@ -42,11 +42,11 @@ pub(super) fn part(reloader: &mut Reloader, door: &Door) {
 }
 
 /// Takes away from time to time what has expired and what nobody needs, until the server stops.
-pub(super) async fn sweep(door: Door, interval: Duration, mut stopping: watch::Receiver<bool>) {
+pub(super) async fn sweep(messages: FileMessages, interval: Duration, mut stopping: watch::Receiver<bool>) {
     let sweeping = async {
         loop {
             tokio::time::sleep(interval).await;
-            door.sweep().await;
+            messages.sweep().await;
         }
     };
     tokio::select! {

@@ -22,6 +22,7 @@ use std::sync::Arc;
 
 use anyhow::Context as _;
 use arc_swap::ArcSwap;
+use tokio::runtime::Handle;
 use tokio::sync::watch;
 
 use self::signals::Told;
@@ -104,12 +105,16 @@ async fn serve(
     let builder = stores
         .iter()
         .fold(builder, |builder, open| builder.store(open.plan.name.as_str(), Arc::clone(&open.store)));
+    let files = files::open(config)?;
+    let messages = files.clone().map(|door| http::files::FileMessages::new(door, Handle::current()));
+    let builder = messages.iter().fold(builder, |builder, messages| builder.reviewer(messages.clone()));
     let hub = cluster::join(builder, loaded, bound)?.start()?;
+    messages.iter().for_each(|messages| messages.of(&hub));
     // Who reads that the server is ready is not to be told to try again. A store that is away is no reason to wait for ever.
     hub.tenants_known(config.store.timeout).await;
     let (stop, stopping) = watch::channel(false);
     let name = cluster::name(&config.cluster, bound);
-    let kept = http::Kept { files: files::open(config)?, ..http::Kept::default() };
+    let kept = http::Kept::with_files(files);
     let front = reload::Front::new(http::routes(&hub, config, &name, &kept), config);
     let mut reloader = Reloader::new(sources, loaded.clone());
     reload::hub_parts(&mut reloader, &hub, descriptors);
@@ -117,9 +122,9 @@ async fn serve(
     if let Some(certificates) = &certificates {
         reload::certificates_part(&mut reloader, certificates);
     }
-    if let Some(door) = &kept.files {
+    if let Some((door, messages)) = kept.files.as_ref().zip(messages) {
         files::part(&mut reloader, door);
-        tokio::spawn(files::sweep(door.clone(), config.files.sweep_interval, stopping.clone()));
+        tokio::spawn(files::sweep(messages, config.files.sweep_interval, stopping.clone()));
     }
     reload::front_parts(&mut reloader, &front, &hub, &name, &kept);
     reload::log_part(&mut reloader, logging);

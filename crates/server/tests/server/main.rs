@@ -14,6 +14,7 @@ mod churn;
 mod corpus;
 mod descriptors;
 mod dialects;
+mod files;
 mod heartbeat;
 mod http;
 mod identity;

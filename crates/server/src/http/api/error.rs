@@ -86,6 +86,16 @@ impl ApiError {
         self
     }
 
+    /// Whether the server is at fault.
+    pub(in crate::http) fn is_fault(&self) -> bool {
+        self.status.is_server_error()
+    }
+
+    /// What is said.
+    pub(in crate::http) fn message(&self) -> &str {
+        &self.body.message
+    }
+
     /// Whether who asks is not known.
     pub(in crate::http) fn is_unauthorized(&self) -> bool {
         self.status == StatusCode::UNAUTHORIZED

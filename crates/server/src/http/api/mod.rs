@@ -61,16 +61,24 @@ pub(crate) struct Api {
     /// What this server is called where it is the only one.
     name: Arc<str>,
     reload: Handle,
+    files: Option<Door>,
 }
 
 /// What outlives the routes: they are made anew when the configuration is another.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Kept {
-    pub(crate) guesses: Arc<Guesses>,
-    pub(crate) throttles: Arc<Throttles>,
+    guesses: Arc<Guesses>,
+    throttles: Arc<Throttles>,
     pub(crate) reload: Handle,
     /// Where users' files are, if any are taken.
     pub(crate) files: Option<Door>,
+}
+
+impl Kept {
+    /// With users' files, if any are taken.
+    pub(crate) fn with_files(files: Option<Door>) -> Self {
+        Self { files, ..Self::default() }
+    }
 }
 
 impl Api {
@@ -88,6 +96,7 @@ impl Api {
             tenants: tenants.enabled,
             name: name.into(),
             reload: kept.reload.clone(),
+            files: kept.files.clone(),
         }
     }
 }

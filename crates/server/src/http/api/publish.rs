@@ -93,6 +93,9 @@ impl Order {
             let name = speaker.optional::<String>("name")?.unwrap_or_default();
             publication = publication.by(UserId::new(id), users::checked_name(hub, &name)?);
         }
+        if let Some(from) = &publication.from {
+            publication.body = hub.review(&from.user, &room, &publication.kind, publication.body).await?;
+        }
         Ok(Self { room, publication })
     }
 

@@ -150,6 +150,9 @@ pub(super) async fn remove(
     };
     api.hub.remove_tenant(&name, data).await?;
     let erased = data == TenantData::Erase;
+    if let Some(files) = api.files.as_ref().filter(|_| erased) {
+        files.erase(&name, None).await?;
+    }
     tracing::info!(tenant = %name, erased, "a tenant was removed");
     Ok(Json(Removed { tenant: name, erased }))
 }

@@ -2,17 +2,19 @@
 
 use axum::Json;
 use axum::body::{Body, Bytes};
+use axum::extract::State;
 use axum::http::header::{CONTENT_DISPOSITION, CONTENT_TYPE};
 use axum::response::{IntoResponse, Response};
 use futures_util::stream;
+use outspoke_files::Record;
 use outspoke_hub::protocol::{Event, UserId};
 use outspoke_hub::{ErrorCode, Hub, Listing, UserDataPlace, UserDatum};
 use serde::Serialize;
 
-use super::Of;
 use super::error::ApiError;
 use super::history::encoded;
 use super::input::{Named, Query};
+use super::{Api, Of};
 
 /// A user who is connected.
 #[derive(Debug, Serialize)]
@@ -45,14 +47,24 @@ pub(super) struct Erased {
     user: String,
     messages: u64,
     facts: u64,
+    files: usize,
 }
 
-pub(super) async fn erase(Of(hub): Of, Named(user): Named, query: Query) -> Result<Json<Erased>, ApiError> {
+pub(super) async fn erase(
+    State(api): State<Api>,
+    Of(hub): Of,
+    Named(user): Named,
+    query: Query,
+) -> Result<Json<Erased>, ApiError> {
     query.only(&[])?;
     let user = checked_id(&hub, &user)?;
     let erased = hub.erase_user(&user).await?;
-    tracing::info!(messages = erased.messages, facts = erased.facts, "a user's data was erased");
-    Ok(Json(Erased { user, messages: erased.messages, facts: erased.facts }))
+    let files = match &api.files {
+        Some(door) => door.erase(hub.tenant(), Some(&user)).await?,
+        None => 0,
+    };
+    tracing::info!(messages = erased.messages, facts = erased.facts, files, "a user's data was erased");
+    Ok(Json(Erased { user, messages: erased.messages, facts: erased.facts, files }))
 }
 
 /// The last line of an export: without it, something is missing.
@@ -73,9 +85,17 @@ struct Fact<'a> {
     value: String,
 }
 
+/// What is known of a file of the user's. Its content is had by its link, or from the folder by its hash.
+#[derive(Debug, Serialize)]
+struct File<'a> {
+    r#type: &'static str,
+    file: &'a Record,
+}
+
 /// What is still to be written of an export.
 struct Export {
     hub: Hub,
+    files: Vec<Record>,
     user: String,
     place: Option<UserDataPlace>,
     begun: bool,
@@ -89,6 +109,12 @@ impl Export {
             if self.begun && self.place.is_none() {
                 let end = End { r#type: "end", user: &self.user, items: self.items };
                 return Ok(Some((Bytes::from(line(&end)), None)));
+            }
+            if !self.files.is_empty() {
+                let files = std::mem::take(&mut self.files);
+                self.items += files.len() as u64;
+                let lines = files.iter().flat_map(|file| line(&File { r#type: "file", file })).collect();
+                return Ok(Some((lines, Some(self))));
             }
             let (data, next) = self.hub.user_data(&self.user, self.place.take()).await?;
             (self.begun, self.place) = (true, next);
@@ -123,10 +149,19 @@ fn line(value: &impl Serialize) -> Vec<u8> {
 }
 
 /// JSON lines, as they are read. A store that goes away in the middle ends the stream without its end.
-pub(super) async fn export(Of(hub): Of, Named(user): Named, query: Query) -> Result<Response, ApiError> {
+pub(super) async fn export(
+    State(api): State<Api>,
+    Of(hub): Of,
+    Named(user): Named,
+    query: Query,
+) -> Result<Response, ApiError> {
     query.only(&[])?;
     let user = checked_id(&hub, &user)?;
-    let export = Export { hub, user, place: None, begun: false, items: 0 };
+    let files = match &api.files {
+        Some(door) => door.of_user(hub.tenant(), &user).await?,
+        None => Vec::new(),
+    };
+    let export = Export { hub, files, user, place: None, begun: false, items: 0 };
     // Begun before the status is sent, so that a store that is away can still be told.
     let first = export.next().await?;
     let lines = stream::try_unfold(Some(first), |state| async move {

@@ -31,7 +31,10 @@ const CHECKSUM: HeaderName = HeaderName::from_static("upload-checksum");
 const TUS_VERSION: HeaderName = HeaderName::from_static("tus-version");
 
 /// What the server understands, for who asks with OPTIONS.
-pub(super) fn describe(headers: &mut HeaderMap) {
+pub(super) fn describe(headers: &mut HeaderMap, bytes_max: u64) {
+    if bytes_max > 0 {
+        headers.insert(HeaderName::from_static("tus-max-size"), HeaderValue::from(bytes_max));
+    }
     headers.insert(RESUMABLE, HeaderValue::from_static(VERSION));
     headers.insert(TUS_VERSION, HeaderValue::from_static(VERSION));
     headers.insert(HeaderName::from_static("tus-extension"), HeaderValue::from_static(EXTENSIONS));

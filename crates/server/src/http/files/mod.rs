@@ -8,19 +8,21 @@ mod content;
 mod error;
 mod headers;
 mod links;
+mod messages;
 mod turns;
 mod uploads;
 mod visitor;
 
 use axum::Router;
-use axum::extract::{FromRef, Path, Request};
+use axum::extract::{Path, Request, State};
 use axum::http::{HeaderValue, Method, StatusCode, header};
-use axum::middleware::{Next, from_fn, map_response};
+use axum::middleware::{Next, from_fn_with_state, map_response};
 use axum::response::Response;
 use axum::routing::{get, post};
-use outspoke_files::{FileId, Files, FilesConfig, FilesError, Limits};
+use outspoke_files::{FileId, Files, FilesConfig, FilesError, Limits, Owner, Record};
 use outspoke_hub::UpgradeService;
 
+pub(crate) use self::messages::FileMessages;
 use self::turns::Turns;
 use super::api::error::ApiError;
 use crate::config::settings;
@@ -37,12 +39,16 @@ impl Door {
         Self { files, turns: Turns::default() }
     }
 
-    /// Takes away what has expired and what nobody needs.
-    pub(crate) async fn sweep(&self) {
-        match self.run(Files::sweep).await {
-            Ok(swept) => tracing::debug!(?swept, "files were swept"),
-            Err(error) => tracing::warn!(?error, "files were not swept"),
-        }
+    /// Everything of a user's, finished or not.
+    pub(super) async fn of_user(&self, tenant: &str, user: &str) -> Result<Vec<Record>, ApiError> {
+        let owner = Owner::new(tenant, user);
+        self.run(move |files| files.of_user(&owner)).await
+    }
+
+    /// Takes away everything of a user's, or of a tenant's. Returns how much that was.
+    pub(super) async fn erase(&self, tenant: &str, user: Option<&str>) -> Result<usize, ApiError> {
+        let (tenant, user) = (tenant.to_owned(), user.map(str::to_owned));
+        self.run(move |files| files.erase(&tenant, user.as_deref())).await
     }
 
     /// Does something with files that may block.
@@ -76,12 +82,6 @@ struct Api {
     endpoint: UpgradeService,
 }
 
-impl FromRef<Api> for Door {
-    fn from_ref(api: &Api) -> Self {
-        api.door.clone()
-    }
-}
-
 /// The files of one endpoint: those who may connect there may come here.
 pub(super) fn routes(door: Door, endpoint: UpgradeService) -> Router {
     Router::new()
@@ -103,17 +103,19 @@ pub(super) fn routes(door: Door, endpoint: UpgradeService) -> Router {
 
 /// The same routes, which say what they understand to who asks with OPTIONS: inside are the answers to browsers that ask what
 /// another site's page may do.
-pub(super) fn answering_options(routes: Router) -> Router {
-    routes.layer(from_fn(async |request: Request, next: Next| {
-        let asks = request.method() == Method::OPTIONS;
-        let mut response: Response = next.run(request).await;
-        if asks {
-            *response.status_mut() = StatusCode::NO_CONTENT;
-            headers::describe(response.headers_mut());
-        }
-        response.headers_mut().entry(header::CACHE_CONTROL).or_insert(HeaderValue::from_static("no-store"));
-        response
-    }))
+pub(super) fn answering_options(door: &Door, routes: Router) -> Router {
+    routes.layer(from_fn_with_state(door.clone(), answer_options))
+}
+
+async fn answer_options(State(door): State<Door>, request: Request, next: Next) -> Response {
+    let asks = request.method() == Method::OPTIONS;
+    let mut response = next.run(request).await;
+    if asks {
+        *response.status_mut() = StatusCode::NO_CONTENT;
+        headers::describe(response.headers_mut(), door.files.limits().file_bytes_max);
+    }
+    response.headers_mut().entry(header::CACHE_CONTROL).or_insert(HeaderValue::from_static("no-store"));
+    response
 }
 
 /// The file that a path names; the path may name a tenant before it.
