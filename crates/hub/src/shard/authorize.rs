@@ -153,7 +153,7 @@ impl Shard {
         key: Key,
         id: Option<&RequestId>,
         room: &Room,
-        body: Option<outspoke_protocol::Body>,
+        body: Option<Body>,
         pending: Pending,
     ) -> Result<Flow, Refusal> {
         let (Some(authorizer), Some(name)) = (self.hub.authorizer.clone(), room.name.clone()) else {

@@ -306,7 +306,9 @@ impl Shared {
         loop {
             let page = hub.history(room, from, PAGE).await?;
             for message in &page.messages {
-                files_of(message).iter().for_each(|id| drop(wanted.remove(id)));
+                for id in files_of(message) {
+                    wanted.remove(&id);
+                }
             }
             let oldest = page.messages.first().and_then(|message| message.position);
             match oldest.filter(|_| page.more && !wanted.is_empty()) {

@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use outspoke_files::FileId;
-use tokio::sync::{Notify, OwnedMutexGuard};
+use tokio::sync::{OwnedMutexGuard, watch};
 
 /// How long the one before may take to write what it has.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -20,7 +20,8 @@ pub(super) struct Turns(Arc<Mutex<HashMap<FileId, Arc<Place>>>>);
 #[derive(Debug, Default)]
 struct Place {
     lock: Arc<tokio::sync::Mutex<()>>,
-    asked: Notify,
+    /// Requests that have come so far.
+    come: watch::Sender<u64>,
 }
 
 /// The right to work on an upload, until it is dropped.
@@ -29,6 +30,8 @@ pub(super) struct Turn {
     turns: Turns,
     id: FileId,
     place: Arc<Place>,
+    /// Which of those that have come it is.
+    number: u64,
     held: Option<OwnedMutexGuard<()>>,
 }
 
@@ -36,8 +39,12 @@ impl Turns {
     /// Waits until it is this request's turn; `None`: it does not come.
     pub(super) async fn take(&self, id: FileId) -> Option<Turn> {
         let place = Arc::clone(self.places().entry(id).or_default());
-        let mut turn = Turn { turns: self.clone(), id, place, held: None };
-        turn.place.asked.notify_waiters();
+        let mut number = 0;
+        place.come.send_modify(|come| {
+            *come += 1;
+            number = *come;
+        });
+        let mut turn = Turn { turns: self.clone(), id, place, number, held: None };
         let lock = Arc::clone(&turn.place.lock).lock_owned();
         turn.held = Some(tokio::time::timeout(PATIENCE, lock).await.ok()?);
         Some(turn)
@@ -49,9 +56,10 @@ impl Turns {
 }
 
 impl Turn {
-    /// Ready when another request wants to work on the upload.
+    /// Ready when another request, which came later, wants to work on the upload.
     pub(super) async fn asked(&self) {
-        self.place.asked.notified().await;
+        // The sender is in the place, which is held.
+        drop(self.place.come.subscribe().wait_for(|come| *come > self.number).await);
     }
 }
 
