@@ -17,7 +17,7 @@ use outspoke_hub::{Body, Epoch, ErrorCode, Hub, Kind, Message, Proposal, Refusal
 use serde::{Deserialize, Serialize};
 use tokio::runtime::Handle;
 
-use super::{Door, blocking};
+use super::Door;
 use crate::http::api::error::ApiError;
 
 /// The sort of these messages.
@@ -139,15 +139,13 @@ impl Reviewer for FileMessages {
             let sent = read(&body)?;
             self.0.check_caption(sent.content.as_deref())?;
             let owner = Owner::new(tenant.as_str(), user.as_str());
-            let (files, named) = (self.0.door.files.clone(), sent.files.clone());
-            let attached = self.0.runtime.spawn(blocking(move || {
-                let ids: Vec<FileId> = named.iter().map(|named| named.id).collect();
-                for id in &ids {
-                    // Whose it is, is looked at with the others.
-                    files.with_preview(*id, PREVIEW_PATIENCE)?;
-                }
-                files.attach(&owner, &ids, room.as_str())
-            }));
+            let ids: Vec<FileId> = sent.files.iter().map(|named| named.id).collect();
+            let door = self.0.door.clone();
+            let attached = self.0.runtime.spawn(async move {
+                // Whose they are, is looked at with everything else.
+                door.with_previews(ids.clone(), PREVIEW_PATIENCE).await?;
+                door.run(move |files| files.attach(&owner, &ids, room.as_str())).await
+            });
             let unavailable = |_| Refusal::new(ErrorCode::Unavailable, "the server is stopping");
             let records = attached.await.map_err(unavailable)?.map_err(|error| refusal_of(&error))?;
             self.0.told(sent, records)

@@ -13,6 +13,9 @@ mod turns;
 mod uploads;
 mod visitor;
 
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
 use axum::Router;
 use axum::extract::{Path, Request, State};
 use axum::http::{HeaderValue, Method, StatusCode, header};
@@ -21,6 +24,7 @@ use axum::response::Response;
 use axum::routing::{get, post};
 use outspoke_files::{FileId, Files, FilesConfig, FilesError, Limits, Owner, Record};
 use outspoke_hub::UpgradeService;
+use tokio::sync::Semaphore;
 
 pub(crate) use self::messages::FileMessages;
 use self::turns::Turns;
@@ -32,11 +36,29 @@ use crate::config::settings;
 pub(crate) struct Door {
     pub(crate) files: Files,
     turns: Turns,
+    /// Those who may wait for a preview that is being made, each with a thread: others get what there is.
+    waiting: Arc<Semaphore>,
 }
+
+/// Who may wait for previews at a time.
+const WAITING_MAX: usize = 16;
 
 impl Door {
     pub(crate) fn new(files: Files) -> Self {
-        Self { files, turns: Turns::default() }
+        Self { files, turns: Turns::default(), waiting: Arc::new(Semaphore::new(WAITING_MAX)) }
+    }
+
+    /// Files, with their previews if those are made in time.
+    async fn with_previews(&self, ids: Vec<FileId>, patience: Duration) -> Result<Vec<Record>, ApiError> {
+        let place = Arc::clone(&self.waiting).try_acquire_owned().ok();
+        let patience = if place.is_some() { patience } else { Duration::ZERO };
+        self.run(move |files| {
+            let _place = place;
+            let deadline = Instant::now() + patience;
+            let left = || deadline.saturating_duration_since(Instant::now());
+            ids.into_iter().map(|id| files.with_preview(id, left())).collect()
+        })
+        .await
     }
 
     /// Everything of a user's, finished or not.

@@ -105,6 +105,12 @@ pub(super) async fn append(
     let offset = headers::offset(&parts.headers)?;
     let checksum = headers::checksum(&parts.headers)?;
     let record = own(&api.door, visitor, id).await?;
+    let behind = record.clone();
+    let at = api.door.run(move |files| files.offset(&behind)).await?;
+    if at != offset && record.facts().is_none() {
+        // One that was on its way for too long: who is here by now goes on.
+        return Err(FilesError::Offset { at }.into());
+    }
     let turn = turn(&api.door, id).await?;
     let append = api.door.run(move |files| files.append(id, offset, checksum)).await?;
     let progress = parts.extensions.get::<Progress>();
