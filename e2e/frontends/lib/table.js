@@ -32,7 +32,7 @@ export function table(results) {
 /** The web chat's own figures: medians, with the lowest and highest in brackets. @param {Record<string, number>[]} rounds */
 export function pageTable(rounds) {
   const names = {
-    bytes: 'first load, bytes with headers', requests: 'requests', fcp: 'first contentful paint, ms', usable: 'scripts have run, ms',
+    bodies: 'first load, bytes of bodies as they travel', bytes: 'the same with headers', requests: 'requests', fcp: 'first contentful paint, ms', usable: 'scripts have run, ms',
     single: 'a message of somebody else to the screen, 500 in the room, ms',
   };
   const lines = Object.entries(names).map(([key, label]) => {
