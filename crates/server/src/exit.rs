@@ -14,6 +14,7 @@ use crate::cli::healthcheck::HealthError;
 use crate::cli::publish::PubError;
 use crate::cli::socket::SocketError;
 use crate::cli::store;
+use crate::cli::top::NoTerminal;
 use crate::config::ConfigError;
 use crate::startup::StartError;
 
@@ -136,8 +137,16 @@ fn verb_hint(error: &anyhow::Error) -> Option<String> {
     let context = || error.downcast_ref::<ContextError>().map(ContextError::hint);
     let publish = || error.downcast_ref::<PubError>().map(|publish| publish.hint().to_owned());
     let socket = || error.downcast_ref::<SocketError>().map(SocketError::hint);
+    let top = || error.is::<NoTerminal>().then(|| NoTerminal::HINT.to_owned());
     let explain = || error.downcast_ref::<UnknownCode>().map(UnknownCode::hint);
-    health.or_else(cluster).or_else(api).or_else(context).or_else(publish).or_else(socket).or_else(explain)
+    health
+        .or_else(cluster)
+        .or_else(api)
+        .or_else(context)
+        .or_else(publish)
+        .or_else(socket)
+        .or_else(top)
+        .or_else(explain)
 }
 
 fn is_closed_pipe(error: &anyhow::Error) -> bool {

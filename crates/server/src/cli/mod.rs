@@ -24,6 +24,7 @@ pub mod socket;
 pub mod store;
 mod tail;
 pub mod token;
+pub mod top;
 
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -75,6 +76,9 @@ enum Command {
     /// List the rooms that have members or messages.
     #[command(after_help = exit::CODES_HELP)]
     Rooms(rooms::RoomsArgs),
+    /// Watch the nodes, the busiest rooms and the slowest clients.
+    #[command(after_help = exit::CODES_HELP)]
+    Top(Box<top::TopArgs>),
     /// Send a user away: out of a room for a while, or off the server.
     #[command(after_help = exit::CODES_HELP)]
     Kick(Box<rooms::KickArgs>),
@@ -230,6 +234,7 @@ fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Tail(args) => return tail::run(&args),
         Command::Presence(args) => rooms::presence(&args)?,
         Command::Rooms(args) => rooms::rooms(&args)?,
+        Command::Top(args) => top::run(&args)?,
         Command::Kick(args) => rooms::kick(&args)?,
         Command::Context(command) => context::run(command)?,
         Command::Explain(args) => explain::run(&args)?,

@@ -4,7 +4,7 @@ use std::os::unix::fs::PermissionsExt as _;
 
 use serde_json::{Value, json};
 
-use crate::support::{Cli, KEY, Server};
+use crate::support::{Cli, KEY, PATIENCE, Server};
 
 /// Rooms that remember.
 const KEEPING: &[(&str, &str)] =
@@ -98,6 +98,29 @@ async fn rooms_and_their_members_are_listed_and_sent_away() {
 }
 
 #[tokio::test]
+async fn figures_are_printed_once_and_rates_are_between_two_looks() {
+    let server = Server::start(KEEPING).await;
+    let cli = server.cli();
+    cli.ok(&["pub", "busy", "hi", "--count", "50"]).await;
+    let mut top = cli.start(&["top", "--once", "--json", "--interval", "1s"]);
+    while top.is_running() {
+        cli.ok(&["pub", "busy", "hi"]).await;
+    }
+    top.ended(PATIENCE).await;
+    let seen: Value = serde_json::from_str(&top.log()[0]).unwrap();
+    assert_eq!((&seen["nodes"][0]["connections"], &seen["rooms"][0]["room"]), (&json!(0), &json!("busy")));
+    assert!(seen["rooms"][0]["messagesPerSecond"].as_f64().unwrap() > 0.0, "{seen}");
+    assert!(seen["rooms"][0]["head"].as_u64().unwrap() > 50, "{seen}");
+    let seen = cli.ok(&["top", "--once", "--interval", "1ms", "--sort", "name"]).await;
+    assert!(
+        seen.starts_with("NODE") && seen.contains("\nROOM  MESSAGES/S") && seen.contains("\nbusy "),
+        "{seen}"
+    );
+    cli.fails(1, &["top"], "use --once").await;
+    assert_eq!(cli.run(&["top", "--json"]).await.code, 2);
+}
+
+#[tokio::test]
 async fn token_is_revoked_on_the_server() {
     let server = Server::start(&[]).await;
     let cli = server.cli();
@@ -112,7 +135,8 @@ async fn token_is_revoked_on_the_server() {
 async fn trouble_has_a_code_of_its_own_and_a_cure() {
     let server = Server::start(&[]).await;
     let url = server.url();
-    let verbs: [&[&str]; 6] = [
+    let verbs: [&[&str]; 7] = [
+        &["top", "--once"],
         &["rooms"],
         &["presence", "lobby"],
         &["history", "lobby"],
