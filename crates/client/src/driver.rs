@@ -242,7 +242,7 @@ impl<'a> Driver<'a> {
         match self.converse(&mut socket).await {
             Ok(()) => {
                 socket.queue_close(CloseCode::NORMAL, "");
-                let _ = timeout(GOODBYE, until_closed(&mut socket)).await;
+                let _ = timeout(GOODBYE, socket.until_closed()).await;
                 End::Done
             }
             Err(error) => {
@@ -434,16 +434,6 @@ async fn welcomed(socket: &mut Socket) -> Result<Welcome, Error> {
                 refused = Refusal::parse(text.as_bytes()).map(|refusal| Error::Refused(Box::new(refusal)));
             }
             _ => return Err(Error::Protocol("its first frame is no welcome; is this Outspoke?".into())),
-        }
-    }
-}
-
-/// Reads on until the peer has said goodbye too.
-async fn until_closed(socket: &mut Socket) {
-    while let Ok(received) = socket.next().await {
-        if matches!(received, Received::Close { .. }) {
-            let _ = socket.flush().await;
-            return;
         }
     }
 }

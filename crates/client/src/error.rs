@@ -111,6 +111,9 @@ pub enum Error {
         /// Messages whose publishers got an error instead of an acknowledgement.
         messages: usize,
     },
+    /// There is no connection now.
+    #[error("not connected")]
+    NotConnected,
     /// The client is closed, by `close` or for the reason that is in its state.
     #[error("the client is closed")]
     Closed,
@@ -189,6 +192,7 @@ impl Error {
             | Self::TimedOut { .. }
             | Self::OutboxFull { .. }
             | Self::Dropped
+            | Self::NotConnected
             | Self::Token(_) => true,
             Self::Rejected { status, refusal, .. } => {
                 refusal.as_ref().is_some_and(|refusal| refusal.temporary) || is_temporary(*status)

@@ -16,9 +16,12 @@ mod driver;
 mod error;
 mod event;
 mod history;
+#[cfg(test)]
+mod peer;
 mod position;
 mod publish;
 mod queue;
+pub mod reconnecting;
 mod room;
 mod shared;
 mod sink;

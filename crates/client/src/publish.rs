@@ -138,18 +138,23 @@ impl Publish {
     async fn submit_or_wait(mut self) -> Result<Publication, Error> {
         let client = self.client.clone();
         let shared = &client.handle().shared;
+        if shared.config.overflow != Overflow::Wait {
+            return self.try_submit();
+        }
         let patience = self.timeout.unwrap_or(shared.config.message_ttl);
         let deadline = Instant::now() + patience;
+        let late = |_| Error::TimedOut { sent: false };
+        let _turn = timeout_at(deadline, shared.turn.lock()).await.map_err(late)?;
         loop {
             let freed = shared.space.notified();
             tokio::pin!(freed);
             // Registered before looking, so that no release is missed in between.
             freed.as_mut().enable();
             match self.try_submit() {
-                Err(Error::OutboxFull { .. }) if shared.config.overflow == Overflow::Wait => {}
+                Err(Error::OutboxFull { .. }) => {}
                 done => return done,
             }
-            timeout_at(deadline, freed).await.map_err(|_| Error::TimedOut { sent: false })?;
+            timeout_at(deadline, freed).await.map_err(late)?;
         }
     }
 }

@@ -42,12 +42,21 @@ pub(crate) struct Shared {
     pub(crate) bell: Notify,
     /// A publish has left the outbox.
     pub(crate) space: Arc<Notify>,
+    /// Who waits for the outbox's room, one after the other: messages keep their order.
+    pub(crate) turn: tokio::sync::Mutex<()>,
 }
 
 impl Shared {
     pub(crate) fn new(config: Config, core: Core) -> Self {
         let state = watch::Sender::new(ConnectionState::Idle);
-        Self { core: Mutex::new(core), config, state, bell: Notify::new(), space: Arc::new(Notify::new()) }
+        Self {
+            core: Mutex::new(core),
+            config,
+            state,
+            bell: Notify::new(),
+            space: Arc::new(Notify::new()),
+            turn: tokio::sync::Mutex::new(()),
+        }
     }
 
     /// Does something with the core. The lock is held for as long as `act` takes.

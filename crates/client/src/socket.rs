@@ -55,6 +55,14 @@ pub(crate) enum Received {
     },
 }
 
+/// What happened to a connection.
+#[derive(Debug)]
+pub(crate) enum Step {
+    Received(Received),
+    /// Everything that was queued is with the network.
+    Written,
+}
+
 /// An open connection.
 pub(crate) struct Socket {
     stream: Box<dyn ByteStream>,
@@ -180,6 +188,33 @@ impl Socket {
     /// *Cancel safety*: nothing is lost.
     pub(crate) async fn next(&mut self) -> Result<Received, Error> {
         poll_fn(|context| self.poll_next(context)).await
+    }
+
+    /// The next thing that comes, or the moment at which all that was queued is written, if anything was.
+    ///
+    /// *Cancel safety*: nothing is lost.
+    pub(crate) async fn step(&mut self) -> Result<Step, Error> {
+        poll_fn(|context| {
+            if let Some(received) = self.inbox.pop_front() {
+                return Poll::Ready(Ok(Step::Received(received)));
+            }
+            if !self.out.is_empty() && self.poll_write(context)?.is_ready() {
+                self.compact();
+                return Poll::Ready(Ok(Step::Written));
+            }
+            self.poll_next(context).map_ok(Step::Received)
+        })
+        .await
+    }
+
+    /// Reads on until the peer has said goodbye, or is gone.
+    pub(crate) async fn until_closed(&mut self) {
+        while let Ok(received) = self.next().await {
+            if matches!(received, Received::Close { .. }) {
+                let _ = self.flush().await;
+                return;
+            }
+        }
     }
 
     /// Writes everything that is queued; what comes meanwhile is left unread.

@@ -11,6 +11,7 @@ mod api;
 mod auth;
 mod chat;
 mod churn;
+mod client;
 mod corpus;
 mod descriptors;
 mod dialects;
