@@ -204,8 +204,8 @@ impl Client {
         let shared = &self.handle.shared;
         let expires = Instant::now() + shared.config.request_timeout;
         let submitted = shared.order(|core| {
-            core.submit(room, again, expires, |id| {
-                request["id"] = json!(id);
+            core.submit(room, again, expires, None, |id| {
+                request["id"] = id.to_json();
                 Frame::Text(request.to_string().into())
             })
         });

@@ -15,7 +15,7 @@ use tokio::time::{Instant, sleep_until, timeout, timeout_at};
 
 use crate::core::outbox::Frame;
 use crate::core::wire::{Head, Welcome};
-use crate::core::{Ending, Out};
+use crate::core::{Ending, Heard, Out};
 use crate::error::{Error, Refusal};
 use crate::shared::Shared;
 use crate::socket::{Received, Request, Socket};
@@ -161,14 +161,11 @@ impl<'a> Driver<'a> {
     /// Whether to come back after this, and with which token.
     fn judge(&mut self, error: &Error) -> Result<(), Error> {
         let config = &self.shared.config;
-        if error.is_unauthorized() {
-            let first = self.why != TokenReason::Rejected;
-            if config.token.can_renew() && first {
-                self.why = TokenReason::Rejected;
-            } else if !matches!(error, Error::Disconnected { code: 4004, .. }) || config.token.can_renew() {
-                return Err(error.clone());
-            }
-        } else if !comes_back_after(error, self.ever_online) {
+        // A token that was accepted and has ended is no reason to doubt the next.
+        let renews = config.token.can_renew() && refuses_the_token(error);
+        if renews && self.why != TokenReason::Rejected {
+            self.why = TokenReason::Rejected;
+        } else if renews || !comes_back_after(error, self.ever_online) {
             return Err(error.clone());
         }
         self.failures += 1;
@@ -205,7 +202,7 @@ impl<'a> Driver<'a> {
                 // Whoever waits for the outbox's room must hear of messages that expire while there is no connection.
                 let deadline = self.shared.with(|core| {
                     core.outbox.expire(Instant::now());
-                    core.outbox.deadline().map_or(retry_at, |deadline| deadline.min(retry_at))
+                    core.outbox.deadline(Instant::now()).map_or(retry_at, |deadline| deadline.min(retry_at))
                 });
                 if Instant::now() >= retry_at {
                     return;
@@ -276,7 +273,7 @@ impl<'a> Driver<'a> {
                 if renewal.is_none() && core.wants_token(now) {
                     renewal = Some(self.renew(TokenReason::Expiring));
                 }
-                Ok::<_, Error>((is_over(core), core.deadline()))
+                Ok::<_, Error>((is_over(core), core.deadline(now)))
             })?;
             if over {
                 return Ok(());
@@ -309,11 +306,11 @@ impl<'a> Driver<'a> {
             core.heard(now);
             while let Some(received) = next {
                 match received {
-                    Received::Text(text) => {
-                        if core.text(text, now) && renewal.is_none() {
-                            *renewal = Some(self.renew(TokenReason::Rejected));
-                        }
-                    }
+                    Received::Text(text) => match core.text(text, now)? {
+                        Heard::Nothing => {}
+                        Heard::Pong(rtt) => self.measured(rtt),
+                        Heard::TokenRefused => *renewal = Some(self.renew(TokenReason::Rejected)),
+                    },
                     Received::Binary(bytes) => core.binary(&bytes),
                     Received::Ping => {}
                     Received::Pong => {
@@ -385,6 +382,17 @@ fn is_over(core: &crate::core::Core) -> bool {
         None => false,
         Some(Ending::Now) => true,
         Some(Ending::Flush(until)) => core.outbox.is_empty() || Instant::now() >= until,
+    }
+}
+
+/// Whether another token may be accepted where this one was not.
+fn refuses_the_token(error: &Error) -> bool {
+    match error {
+        Error::Rejected { status, .. } => matches!(status, 401 | 403),
+        Error::Disconnected { code, .. } => *code == 4504,
+        // Before the welcome; in a session the second refusal is the end.
+        Error::Refused(refusal) => matches!(refusal.code, 130 | 133),
+        _ => false,
     }
 }
 

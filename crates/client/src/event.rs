@@ -175,6 +175,8 @@ pub struct Gap {
     pub from: Option<Position>,
     /// The last message in it.
     pub to: Position,
+    /// How many, where that can be said.
+    pub missed: Option<u64>,
     /// Why.
     pub reason: GapReason,
 }
@@ -189,6 +191,8 @@ pub enum GapReason {
     Epoch,
     /// The connection was too slow, and the server passed over them.
     Overflow,
+    /// The offset jumped, and the server had not said so: please report it.
+    Lost,
     /// They were passed over on purpose: the stream wants what is new ([`Recover::Latest`](crate::Recover::Latest)).
     Skipped,
 }
@@ -450,14 +454,21 @@ struct Kind<'a> {
 /// The notices, each with fields of its own.
 fn notice<T>(json: &str) -> serde_json::Result<Seen<'_, T>> {
     let Kind { kind } = serde_json::from_str(json)?;
+    // A notice that is none is passed over, like everything that is not understood.
     Ok(Seen::Notice(match kind.as_ref() {
-        "typing" => Some(Event::Typing(serde_json::from_str::<WireTyping<'_>>(json)?.into())),
-        "presence_change" => {
-            Some(Event::Presence(serde_json::from_str::<WirePresenceChange<'_>>(json)?.into()))
+        "typing" => {
+            serde_json::from_str::<WireTyping<'_>>(json).ok().map(|typing| Event::Typing(typing.into()))
         }
-        "receipt" => Some(Event::Receipt(serde_json::from_str::<WireReceipt<'_>>(json)?.into())),
+        "presence_change" => {
+            let change = serde_json::from_str::<WirePresenceChange<'_>>(json).ok();
+            change.map(|change| Event::Presence(change.into()))
+        }
+        "receipt" => {
+            serde_json::from_str::<WireReceipt<'_>>(json).ok().map(|receipt| Event::Receipt(receipt.into()))
+        }
         "receipt_counts" => {
-            Some(Event::ReceiptCounts(serde_json::from_str::<WireReceiptCounts>(json)?.into()))
+            let counts = serde_json::from_str::<WireReceiptCounts>(json).ok();
+            counts.map(|counts| Event::ReceiptCounts(counts.into()))
         }
         _ => return Ok(Seen::Message(serde_json::from_str(json)?)),
     }))

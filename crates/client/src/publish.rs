@@ -20,7 +20,7 @@ use tokio::time::{Instant, timeout_at};
 
 use crate::client::{Client, decode};
 use crate::core::outbox::{Again, Answer, Frame, Overflow};
-use crate::core::wire::WireAck;
+use crate::core::wire::{WireAck, WireId};
 use crate::error::Error;
 use crate::position::Position;
 
@@ -58,10 +58,12 @@ pub struct Ack {
     pub room: Arc<str>,
     /// The message's place in the room's log, if it has one.
     pub position: Option<Position>,
-    /// The server's time.
-    pub timestamp: Timestamp,
+    /// The server's time, if it was said.
+    pub timestamp: Option<Timestamp>,
     /// Whether it was published by an earlier sending already, and not again.
     pub duplicate: bool,
+    /// The whole answer as it came, as JSON: for a slash command, it is the command's own.
+    pub json: Arc<str>,
 }
 
 /// A message that is not sent yet: await it, or [`submit`](Self::submit) it.
@@ -76,6 +78,7 @@ pub struct Publish {
     event: Option<String>,
     key: Option<String>,
     timeout: Option<Duration>,
+    volatile: bool,
 }
 
 impl fmt::Debug for Publish {
@@ -86,7 +89,7 @@ impl fmt::Debug for Publish {
 
 impl Publish {
     pub(crate) const fn new(client: Client, target: Target, body: Result<Body, Error>) -> Self {
-        Self { client, target, body, event: None, key: None, timeout: None }
+        Self { client, target, body, event: None, key: None, timeout: None, volatile: false }
     }
 
     /// The idempotency key, 1 to 64 bytes: the same message under the same key is published once. Random by default.
@@ -108,6 +111,12 @@ impl Publish {
         self
     }
 
+    /// Sends the message now or not at all: it has no key, waits for no connection, and fails with one.
+    pub fn volatile(mut self) -> Self {
+        self.volatile = true;
+        self
+    }
+
     /// Puts the message into the outbox at once, without waiting for anything.
     ///
     /// # Errors
@@ -126,9 +135,15 @@ impl Publish {
             Target::User(_) => None,
         };
         let (key, id, answer) = shared.order(|core| {
+            if self.volatile && !core.is_ready(room.map(|room| &**room)) {
+                return Err(Error::NotConnected);
+            }
             let key = self.key.get_or_insert_with(|| core.key()).clone();
-            let frame = |id| frame(id, &self.target, body, self.event.as_deref(), &key);
-            let (id, answer) = core.submit(room, Again::Keyed, expires, frame)?;
+            let idempotency_key = (!self.volatile).then_some(&*key);
+            let frame =
+                |id: WireId<'_>| frame(&id, &self.target, body, self.event.as_deref(), idempotency_key);
+            let again = if self.volatile { Again::Never } else { Again::Keyed };
+            let (id, answer) = core.submit(room, again, expires, Some(&key), frame)?;
             Ok::<_, Error>((key, id, answer))
         })?;
         Ok(Publication { client: self.client.clone(), key, id, answer })
@@ -210,6 +225,7 @@ fn ack(json: &str) -> Result<Ack, Error> {
         position,
         timestamp: wire.timestamp,
         duplicate: wire.duplicate,
+        json: json.into(),
     })
 }
 
@@ -219,7 +235,7 @@ fn ack(json: &str) -> Result<Ack, Error> {
 struct Request<'a> {
     #[serde(rename = "type")]
     kind: &'a str,
-    id: i64,
+    id: serde_json::Value,
     #[serde(skip_serializing_if = "Option::is_none")]
     event: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -236,10 +252,11 @@ struct Request<'a> {
     reaction: Option<&'a str>,
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     remove: bool,
-    idempotency_key: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    idempotency_key: Option<&'a str>,
 }
 
-fn frame(id: i64, target: &Target, body: &Body, event: Option<&str>, key: &str) -> Frame {
+fn frame(id: &WireId<'_>, target: &Target, body: &Body, event: Option<&str>, key: Option<&str>) -> Frame {
     let (room, to) = match target {
         Target::Room(room) => (Some(&**room), None),
         Target::User(user) => (None, Some(&**user)),
@@ -247,7 +264,7 @@ fn frame(id: i64, target: &Target, body: &Body, event: Option<&str>, key: &str) 
     let direct = to.is_some();
     let mut request = Request {
         kind: if direct { "direct" } else { "publish" },
-        id,
+        id: id.to_json(),
         event,
         room,
         to,
@@ -302,7 +319,7 @@ mod tests {
     use super::*;
 
     fn text(target: Target, body: &Body, event: Option<&str>) -> String {
-        match frame(7, &target, body, event, "k") {
+        match frame(&WireId::Number(7), &target, body, event, Some("k")) {
             Frame::Text(text) => text.to_string(),
             Frame::Binary(bytes) => String::from_utf8_lossy(&bytes).into_owned(),
         }

@@ -21,15 +21,23 @@ use tokio::time::Instant;
 
 use self::outbox::{Answer, Frame, Limits, Outbox, Submission, Takes};
 use self::rooms::{Rooms, Subscription};
-use self::wire::{Authenticated, Conversations, GoingAway, Head, Welcome, WireGap};
+use self::wire::{Authenticated, Conversations, GoingAway, Head, Welcome, WireGap, WireId};
 use crate::error::{Error, Refusal};
 use crate::position::Position;
 use crate::queue::Queue;
 
 /// A token is renewed so long before it ends, or at half its time if that is shorter.
 const REFRESH_BEFORE: Duration = Duration::from_mins(1);
-/// How often the client asks for a sign of life of a server that does not ping.
-const PING_INTERVAL: Duration = Duration::from_secs(30);
+/// How long a silence may be before the server is asked, if it does not say how often it pings; and the bounds of what it says.
+const SILENCE: Duration = Duration::from_secs(30);
+const SILENCE_MIN: Duration = Duration::from_secs(1);
+const SILENCE_MAX: Duration = Duration::from_hours(1);
+/// After a refusal of the moment a token is shown again.
+const TOKEN_AGAIN: Duration = Duration::from_secs(5);
+/// No server is believed that wants a longer absence.
+const AWAY_MAX: Duration = Duration::from_mins(5);
+/// `rate_limited`.
+const RATE_LIMITED: u16 = 162;
 /// Frames are within this if the server does not say what it takes.
 const FRAME_BYTES_MAX: usize = 8192;
 
@@ -38,6 +46,16 @@ const FRAME_BYTES_MAX: usize = 8192;
 pub(crate) enum Out {
     Frame(Frame),
     Ping,
+}
+
+/// What the session is to do about a frame.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Heard {
+    Nothing,
+    /// A token was refused, and another may do.
+    TokenRefused,
+    /// The server has answered after so long.
+    Pong(Duration),
 }
 
 /// Where the connection's credential stands.
@@ -60,6 +78,8 @@ struct Online {
     last_heard: Instant,
     /// A sign of life was asked for then.
     probed: Option<Instant>,
+    /// The request for it, and when it was made.
+    ping: Option<(i64, Instant)>,
     /// The server's clock at a moment of ours.
     clock: (Instant, Timestamp),
     credential: Credential,
@@ -121,14 +141,18 @@ impl Core {
         room: Option<&Arc<str>>,
         again: outbox::Again,
         expires: Instant,
-        frame: impl FnOnce(i64) -> Frame,
+        name: Option<&str>,
+        frame: impl FnOnce(WireId<'_>) -> Frame,
     ) -> Result<(i64, oneshot::Receiver<Answer>), Error> {
         if self.ending.is_some() {
             return Err(Error::Closed);
         }
         self.next_id += 1;
         let id = self.next_id;
-        let submission = Submission { room: room.cloned(), frame: frame(id), again, expires };
+        // Two messages under one name at a time, of different rooms, are told apart by numbers.
+        let name: Option<Arc<str>> = name.filter(|name| self.outbox.named(name).is_none()).map(Arc::from);
+        let frame = frame(name.as_deref().map_or(WireId::Number(id), |name| WireId::Text(name.into())));
+        let submission = Submission { room: room.cloned(), frame, again, expires, name };
         self.wanted = true;
         Ok((id, self.outbox.push(id, submission)?))
     }
@@ -140,6 +164,11 @@ impl Core {
             self.frames.push_back(Out::Frame(Frame::Text(frame.into())));
         }
         joined
+    }
+
+    /// Whether a message to this room, or to a user, would be sent at once.
+    pub(crate) fn is_ready(&self, room: Option<&str>) -> bool {
+        self.online.is_some() && room.is_none_or(|room| self.rooms.is_joined(room))
     }
 
     pub(crate) fn subscribe(&mut self, room: &Arc<str>, subscription: Subscription) -> Result<(), Error> {
@@ -190,13 +219,14 @@ impl Core {
 
     /// The connection is open, and the server has said so.
     pub(crate) fn connected(&mut self, welcome: &Welcome, binary: bool, now: Instant) {
-        let interval = Duration::from_millis(welcome.ping_interval);
-        let silence_max = if interval.is_zero() { PING_INTERVAL } else { interval + self.grace };
+        let interval = welcome.ping_interval.filter(|millis| *millis > 0).map(Duration::from_millis);
+        let silence_max = interval.map_or(SILENCE, |interval| interval.clamp(SILENCE_MIN, SILENCE_MAX));
         let mut online = Online {
             bytes_max: welcome.max_message_bytes.unwrap_or(FRAME_BYTES_MAX),
             silence_max,
             last_heard: now,
             probed: None,
+            ping: None,
             clock: (now, welcome.timestamp),
             credential: Credential::Lasting,
             binary,
@@ -248,7 +278,10 @@ impl Core {
                 Some(probed) if now >= probed + grace => return Err(Error::Silent),
                 None if now >= online.last_heard + online.silence_max => {
                     online.probed = Some(now);
-                    self.frames.push_back(Out::Ping);
+                    self.next_id += 1;
+                    online.ping = Some((self.next_id, now));
+                    let ping = json!({ "type": "ping", "id": self.next_id }).to_string();
+                    self.frames.push_back(Out::Frame(Frame::Text(ping.into())));
                 }
                 _ => {}
             }
@@ -257,7 +290,7 @@ impl Core {
     }
 
     /// When [`tick`](Self::tick) and [`next_frame`](Self::next_frame) must be called although nothing came.
-    pub(crate) fn deadline(&self) -> Option<Instant> {
+    pub(crate) fn deadline(&self, now: Instant) -> Option<Instant> {
         let watchdog = self.online.as_ref().map(|online| match online.probed {
             Some(probed) => probed + self.grace,
             None => online.last_heard + online.silence_max,
@@ -270,8 +303,8 @@ impl Core {
             Some(Credential::Until(moment)) => Some(moment),
             _ => None,
         };
-        let rooms = self.online.as_ref().and_then(|_| self.rooms.deadline());
-        [watchdog, renewal, ending, rooms, self.outbox.deadline()].into_iter().flatten().min()
+        let rooms = self.online.as_ref().and_then(|_| self.rooms.deadline(now));
+        [watchdog, renewal, ending, rooms, self.outbox.deadline(now)].into_iter().flatten().min()
     }
 
     /// Whether a fresh token is to be asked for now. Says so once.
@@ -317,16 +350,20 @@ impl Core {
         self.outbox.next(now, takes, |room| rooms.is_joined(room)).map(Out::Frame)
     }
 
-    /// A text frame. Returns whether a token was refused, and another may do.
-    pub(crate) fn text(&mut self, json: String, now: Instant) -> bool {
+    /// A text frame.
+    pub(crate) fn text(&mut self, json: String, now: Instant) -> Result<Heard, Error> {
         let head: Head<'_> = match serde_json::from_str(&json) {
             Ok(head) => head,
             Err(error) => {
-                tracing::warn!(%error, "a frame is not understood");
-                return false;
+                tracing::debug!(%error, "a frame is not understood");
+                return Ok(Heard::Nothing);
             }
         };
-        let id = head.request();
+        let id = match head.id() {
+            Some(WireId::Number(number)) => Some(number),
+            Some(WireId::Text(name)) => self.outbox.named(&name),
+            None => None,
+        };
         let room = head.room.as_deref().unwrap_or_default();
         match (head.kind.as_ref(), id) {
             ("subscribed", Some(id)) if self.rooms.subscribed(room, id, &json) => {}
@@ -336,11 +373,15 @@ impl Core {
             }
             ("history", Some(id)) if self.rooms.page(id, &json) => {}
             ("error", Some(id)) => return self.refused(id, &json, now),
+            ("error", None) => self.complained(&json, now),
             ("authenticated", Some(id)) => self.authenticated(id, &json, now),
-            ("error", None) => {
-                let refusal = Refusal::parse(json.as_bytes());
-                let said = refusal.as_ref().map(ToString::to_string).unwrap_or_default();
-                tracing::warn!(error = said, "the server refuses something that has no id");
+            ("pong", Some(id)) => {
+                let ping =
+                    self.online.as_mut().and_then(|online| online.ping.take_if(|(ping, _)| *ping == id));
+                if let Some((_, since)) = ping {
+                    return Ok(Heard::Pong(now - since));
+                }
+                self.outbox.answer(id, json);
             }
             (_, Some(id)) => {
                 self.outbox.answer(id, json);
@@ -352,14 +393,24 @@ impl Core {
             }
             ("going_away", None) => {
                 if let Ok(going) = serde_json::from_str::<GoingAway>(&json) {
-                    self.away = Some(Duration::from_millis(going.reconnect_after));
+                    self.away = Some(Duration::from_millis(going.reconnect_after).min(AWAY_MAX));
                 }
             }
             ("conversations", None) => self.unread(&json),
             ("system", None) if head.room.is_none() => self.rooms.announce(&json),
             _ => self.rooms.deliver(room, &head, &json, None),
         }
-        false
+        Ok(Heard::Nothing)
+    }
+
+    /// An error that answers no request of ours.
+    fn complained(&mut self, json: &str, now: Instant) {
+        let Some(refusal) = Refusal::parse(json.as_bytes()) else { return };
+        if refusal.code == RATE_LIMITED {
+            self.outbox.ignored(refusal.retry_after, now);
+        } else {
+            tracing::warn!(error = %refusal, "the server refuses something that has no id");
+        }
     }
 
     /// A binary frame: a header in JSON, preceded by its length, and the bytes behind it.
@@ -378,25 +429,29 @@ impl Core {
         }
     }
 
-    fn refused(&mut self, id: i64, json: &str, now: Instant) -> bool {
-        let Some(refusal) = Refusal::parse(json.as_bytes()) else { return false };
+    fn refused(&mut self, id: i64, json: &str, now: Instant) -> Result<Heard, Error> {
+        let Some(refusal) = Refusal::parse(json.as_bytes()) else { return Ok(Heard::Nothing) };
         if let Some(online) = &mut self.online
             && let Credential::Shown(shown, second) = online.credential
             && shown == id
         {
-            // The old one holds until it ends; then the server says so with its close.
-            online.credential = Credential::Lasting;
-            return !second;
+            if refusal.temporary {
+                let again = refusal.retry_after.unwrap_or(TOKEN_AGAIN).min(AWAY_MAX);
+                online.credential = Credential::Until(now + again);
+                return Ok(Heard::Nothing);
+            }
+            online.credential = Credential::Asked;
+            return if second { Err(Error::Refused(Box::new(refusal))) } else { Ok(Heard::TokenRefused) };
         }
         if self.rooms.refused(id, &refusal, now, &mut self.outbox) {
-            return false;
+            return Ok(Heard::Nothing);
         }
         let room = self.outbox.room_of(id);
         if let Some(room) = room.as_deref().filter(|_| refusal.code == 122) {
             self.rooms.absent(room);
         }
         self.outbox.refuse(id, refusal, now, room.is_some());
-        false
+        Ok(Heard::Nothing)
     }
 
     fn authenticated(&mut self, id: i64, json: &str, now: Instant) {

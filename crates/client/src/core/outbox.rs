@@ -15,15 +15,18 @@ use tokio::time::Instant;
 
 use crate::error::{Error, Refusal};
 
-/// Sent and unanswered requests; the server stops reading at 256.
-const WINDOW: usize = 128;
+/// Sent and unanswered requests at most; the server stops reading at 256.
+const WINDOW: f64 = 64.0;
+/// Requests that are no messages and may wait.
+const REQUESTS_MAX: usize = 1024;
+/// How long an answer may take before the request is made again.
+const UNANSWERED: Duration = Duration::from_secs(20);
 /// How long the server remembers an idempotency key: a message sent before is not sent again.
 const KEY_MEMORY: Duration = Duration::from_mins(5);
-/// The first pause after a refusal of the moment that names none; doubled up to the highest.
-const PAUSE_FIRST: Duration = Duration::from_secs(1);
-const PAUSE_MAX: Duration = Duration::from_secs(30);
 /// `not_subscribed`: the request overtook a room's end.
 const NOT_SUBSCRIBED: u16 = 122;
+/// `rate_limited`: all rooms are meant.
+const RATE_LIMITED: u16 = 162;
 
 /// A frame to be sent.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -78,6 +81,44 @@ pub(crate) enum Again {
     Never,
 }
 
+/// A pause that the server wants, longer with every refusal in a row.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Pause {
+    until: Option<Instant>,
+    refusals: u32,
+}
+
+impl Pause {
+    const FIRST: Duration = Duration::from_secs(1);
+    const MAX: Duration = Duration::from_secs(30);
+    /// Nobody is believed who asks for a longer one.
+    const ASKED_MAX: Duration = Duration::from_mins(5);
+
+    pub(crate) fn refused(&mut self, retry_after: Option<Duration>, now: Instant) {
+        // What is refused during the pause was on its way already.
+        if !self.is_over(now) {
+            return;
+        }
+        let pause = (Self::FIRST * 2_u32.saturating_pow(self.refusals.min(5))).min(Self::MAX);
+        let asked = retry_after.unwrap_or_default().min(Self::ASKED_MAX);
+        self.until = Some(now + pause.max(asked));
+        self.refusals += 1;
+    }
+
+    pub(crate) fn is_over(&self, now: Instant) -> bool {
+        self.until.is_none_or(|until| now >= until)
+    }
+
+    pub(crate) const fn until(&self) -> Option<Instant> {
+        self.until
+    }
+
+    /// An acknowledgement ends the row.
+    const fn accepted(&mut self) {
+        self.refusals = 0;
+    }
+}
+
 /// What to do when the outbox is full.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 #[non_exhaustive]
@@ -104,6 +145,8 @@ pub(crate) struct Submission {
     pub(crate) frame: Frame,
     pub(crate) again: Again,
     pub(crate) expires: Instant,
+    /// The id on the wire, if it is not the number that is given for it.
+    pub(crate) name: Option<Arc<str>>,
 }
 
 struct Entry {
@@ -111,9 +154,11 @@ struct Entry {
     frame: Frame,
     again: Again,
     expires: Instant,
-    sent: bool,
+    name: Option<Arc<str>>,
+    /// On this connection, and unanswered.
+    sent: Option<Instant>,
     ever_sent: bool,
-    refusals: u32,
+    overtaken: u32,
     reply: oneshot::Sender<Answer>,
 }
 
@@ -123,11 +168,17 @@ pub(crate) struct Outbox {
     /// Nothing before this one is unsent.
     cursor: i64,
     in_flight: usize,
+    /// How many may be in flight: less when the server is asked for too much.
+    window: f64,
     publishes: usize,
     rooms: HashMap<Arc<str>, usize>,
-    /// Nothing is sent before: the server asked for a pause.
-    hold_until: Option<Instant>,
-    /// No entry expires before.
+    /// Entries that the wire knows by a text.
+    names: HashMap<Arc<str>, i64>,
+    /// No room is written to before its pause is over; the empty name stands for no room.
+    pauses: HashMap<Arc<str>, Pause>,
+    /// The same for all.
+    pause: Pause,
+    /// No entry expires, and none is overdue, before.
     expiry: Option<Instant>,
 }
 
@@ -138,11 +189,19 @@ impl Outbox {
             entries: BTreeMap::new(),
             cursor: i64::MIN,
             in_flight: 0,
+            window: WINDOW,
             publishes: 0,
             rooms: HashMap::new(),
-            hold_until: None,
+            names: HashMap::new(),
+            pauses: HashMap::new(),
+            pause: Pause::default(),
             expiry: None,
         }
+    }
+
+    /// The entry that the wire knows by this text.
+    pub(crate) fn named(&self, name: &str) -> Option<i64> {
+        self.names.get(name).copied()
     }
 
     /// Publishes that are not acknowledged.
@@ -186,34 +245,44 @@ impl Outbox {
         id: i64,
         submission: Submission,
     ) -> Result<oneshot::Receiver<Answer>, Error> {
-        let Submission { room, frame, again, expires } = submission;
+        let Submission { room, frame, again, expires, name } = submission;
         if again == Again::Keyed {
             self.make_space()?;
             self.publishes += 1;
-        } else if self.entries.len() - self.publishes >= self.limits.publishes.max(WINDOW) {
+        } else if self.entries.len() - self.publishes >= REQUESTS_MAX {
             return Err(Error::OutboxFull { queued: self.entries.len() });
         }
         if let Some(room) = &room {
             *self.rooms.entry(Arc::clone(room)).or_default() += 1;
         }
-        self.expiry = Some(self.expiry.map_or(expires, |earliest| earliest.min(expires)));
+        if let Some(name) = &name {
+            self.names.insert(Arc::clone(name), id);
+        }
+        self.look_at(expires);
         let (reply, answer) = oneshot::channel();
-        let entry = Entry { room, frame, again, expires, sent: false, ever_sent: false, refusals: 0, reply };
+        let entry =
+            Entry { room, frame, again, expires, name, sent: None, ever_sent: false, overtaken: 0, reply };
         self.entries.insert(id, entry);
         Ok(answer)
     }
 
+    fn look_at(&mut self, moment: Instant) {
+        self.expiry = Some(self.expiry.map_or(moment, |earliest| earliest.min(moment)));
+    }
+
     /// The next frame to send, of a room that is `ready`.
     pub(crate) fn next(&mut self, now: Instant, takes: Takes, ready: impl Fn(&str) -> bool) -> Option<Frame> {
-        if self.in_flight >= WINDOW || self.hold_until.is_some_and(|until| now < until) {
+        if self.in_flight >= self.window as usize || !self.pause.is_over(now) {
             return None;
         }
-        self.hold_until = None;
         let mut skipped = None;
         loop {
-            let mut unsent = self.entries.range_mut(self.cursor..).filter(|(_, entry)| !entry.sent);
+            let pauses = &self.pauses;
+            let mut unsent = self.entries.range_mut(self.cursor..).filter(|(_, entry)| entry.sent.is_none());
             let found = unsent.find_map(|(&id, entry)| {
-                if entry.room.as_deref().is_none_or(&ready) {
+                let room = entry.room.as_deref();
+                let paused = pauses.get(room.unwrap_or_default()).is_some_and(|pause| !pause.is_over(now));
+                if !paused && room.is_none_or(&ready) {
                     return Some((id, entry));
                 }
                 skipped.get_or_insert(id);
@@ -227,7 +296,7 @@ impl Outbox {
                 self.finish(id, Err(error));
                 continue;
             }
-            entry.sent = true;
+            entry.sent = Some(now);
             if !entry.ever_sent {
                 entry.ever_sent = true;
                 if entry.again == Again::Keyed {
@@ -236,7 +305,8 @@ impl Outbox {
             }
             self.in_flight += 1;
             let frame = entry.frame.clone();
-            self.expiry = Some(self.expiry.map_or(entry.expires, |earliest| earliest.min(entry.expires)));
+            let look = entry.expires.min(now + UNANSWERED);
+            self.look_at(look);
             self.cursor = skipped.unwrap_or(id + 1);
             return Some(frame);
         }
@@ -249,29 +319,57 @@ impl Outbox {
 
     /// The server's answer. Returns whether anybody had asked.
     pub(crate) fn answer(&mut self, id: i64, json: String) -> bool {
+        let Some(entry) = self.entries.get(&id) else { return false };
+        if let Some(pause) = self.pauses.get_mut(entry.room.as_deref().unwrap_or_default()) {
+            pause.accepted();
+        }
+        self.pause.accepted();
+        self.window = (self.window + 1.0 / self.window).min(WINDOW);
         self.finish(id, Ok(json))
     }
 
     /// The server's refusal: of the moment, and the request is made again; or for good.
     pub(crate) fn refuse(&mut self, id: i64, refusal: Refusal, now: Instant, rejoins: bool) -> bool {
         let Some(entry) = self.entries.get_mut(&id) else { return false };
-        let again = refusal.temporary || (refusal.code == NOT_SUBSCRIBED && rejoins && entry.refusals < 3);
-        if !again || entry.again == Again::Never {
+        let overtaken = refusal.code == NOT_SUBSCRIBED && rejoins && entry.overtaken < 3;
+        if !(refusal.temporary || overtaken) || entry.again == Again::Never {
             return self.finish(id, Err(Error::Refused(Box::new(refusal))));
         }
-        let pause = PAUSE_FIRST * 2_u32.saturating_pow(entry.refusals.min(5));
-        entry.refusals += 1;
-        if entry.sent {
-            entry.sent = false;
+        entry.overtaken += u32::from(overtaken);
+        let room = entry.room.clone().unwrap_or_default();
+        if entry.sent.take().is_some() {
             self.in_flight -= 1;
         }
         self.cursor = self.cursor.min(id);
-        if refusal.temporary {
-            // Everything waits, so that messages keep their order.
-            let until = now + refusal.retry_after.unwrap_or_else(|| pause.min(PAUSE_MAX));
-            self.hold_until = Some(self.hold_until.map_or(until, |held| held.max(until)));
+        if refusal.code == RATE_LIMITED {
+            self.slow_down(refusal.retry_after, now);
+        } else if refusal.temporary {
+            self.pauses.entry(room).or_default().refused(refusal.retry_after, now);
         }
         true
+    }
+
+    /// The server did not even read what it was sent.
+    pub(crate) fn ignored(&mut self, retry_after: Option<Duration>, now: Instant) {
+        self.unsend(|entry| entry.again != Again::Never);
+        self.slow_down(retry_after, now);
+    }
+
+    /// The server is asked for too much: one at a time, until it is found how much it takes.
+    fn slow_down(&mut self, retry_after: Option<Duration>, now: Instant) {
+        self.window = 1.0;
+        self.pause.refused(retry_after, now);
+    }
+
+    /// What was sent and has no answer is to be sent again.
+    fn unsend(&mut self, which: impl Fn(&Entry) -> bool) {
+        for (id, entry) in &mut self.entries {
+            if entry.sent.is_some() && which(entry) {
+                entry.sent = None;
+                self.in_flight -= 1;
+                self.cursor = self.cursor.min(*id);
+            }
+        }
     }
 
     /// The room whose readiness a request waits for.
@@ -281,7 +379,7 @@ impl Outbox {
 
     fn finish(&mut self, id: i64, answer: Answer) -> bool {
         let Some(entry) = self.entries.remove(&id) else { return false };
-        self.in_flight -= usize::from(entry.sent);
+        self.in_flight -= usize::from(entry.sent.is_some());
         self.publishes -= usize::from(entry.again == Again::Keyed);
         if let Some(room) = &entry.room
             && let Some(count) = self.rooms.get_mut(room)
@@ -290,6 +388,9 @@ impl Outbox {
             if *count == 0 {
                 self.rooms.remove(room);
             }
+        }
+        if let Some(name) = &entry.name {
+            self.names.remove(name);
         }
         // Nobody may wait any more: a dropped future leaves its message to be sent.
         let _ = entry.reply.send(answer);
@@ -304,21 +405,18 @@ impl Outbox {
 
     /// The connection broke: what may be is sent again on the next.
     pub(crate) fn disconnected(&mut self) {
-        let lost = |entry: &&Entry| entry.sent && entry.again == Again::Never;
+        let lost = |entry: &&Entry| entry.sent.is_some() && entry.again == Again::Never;
         let lost: Vec<i64> =
             self.entries.iter().filter(|(_, entry)| lost(entry)).map(|(id, _)| *id).collect();
         for id in lost {
             self.finish(id, Err(Error::Interrupted));
         }
-        for entry in self.entries.values_mut() {
-            entry.sent = false;
-        }
-        self.in_flight = 0;
-        self.cursor = i64::MIN;
-        self.hold_until = None;
+        self.unsend(|_| true);
+        self.pauses.clear();
+        self.pause = Pause::default();
     }
 
-    /// Ends what has waited for too long.
+    /// Ends what has waited for too long, and gives up waiting for answers that do not come.
     pub(crate) fn expire(&mut self, now: Instant) {
         if self.expiry.is_none_or(|earliest| now < earliest) {
             return;
@@ -333,12 +431,20 @@ impl Outbox {
         for (id, sent) in due {
             self.finish(id, Err(Error::TimedOut { sent }));
         }
-        self.expiry = self.entries.values().map(|entry| entry.expires).min();
+        let overdue = |entry: &Entry| entry.sent.is_some_and(|sent| now >= sent + UNANSWERED);
+        self.unsend(|entry| entry.again != Again::Never && overdue(entry));
+        let looks = self.entries.values().map(|entry| {
+            let answer = entry.sent.filter(|_| entry.again != Again::Never).map(|sent| sent + UNANSWERED);
+            answer.map_or(entry.expires, |answer| answer.min(entry.expires))
+        });
+        self.expiry = looks.min();
     }
 
     /// When something must be looked at again.
-    pub(crate) fn deadline(&self) -> Option<Instant> {
-        [self.expiry, self.hold_until].into_iter().flatten().min()
+    pub(crate) fn deadline(&self, now: Instant) -> Option<Instant> {
+        let pauses = self.pauses.values().chain([&self.pause]);
+        let pauses = pauses.filter_map(Pause::until).filter(|until| *until > now).min();
+        [self.expiry, pauses].into_iter().flatten().min()
     }
 
     /// Ends all that waits for a room.
@@ -372,7 +478,7 @@ mod tests {
 
     fn publish(text: &str, expires: Instant) -> Submission {
         let frame = Frame::Text(text.into());
-        Submission { room: Some("r".into()), frame, again: Again::Keyed, expires }
+        Submission { room: Some("r".into()), frame, again: Again::Keyed, expires, name: None }
     }
 
     fn sent(outbox: &mut Outbox, now: Instant) -> Vec<String> {
@@ -446,10 +552,13 @@ mod tests {
             drop(outbox.push(id, publish(text, now + Duration::from_secs(60))).unwrap());
         }
         assert_eq!(outbox.next(now, ANY, |_| true), Some(Frame::Text("a".into())));
-        assert!(outbox.refuse(1, temporary(500), now, false));
+        assert!(outbox.refuse(1, temporary(1500), now, false));
         assert_eq!(sent(&mut outbox, now), [""; 0]);
-        assert_eq!(outbox.deadline(), Some(now + Duration::from_millis(500)));
-        assert_eq!(sent(&mut outbox, now + Duration::from_millis(500)), ["a", "b", "c"]);
+        let again = now + Duration::from_millis(1500);
+        assert_eq!(outbox.deadline(now), Some(again));
+        assert_eq!(sent(&mut outbox, again), ["a"]);
+        assert!(outbox.answer(1, String::new()));
+        assert_eq!(sent(&mut outbox, again), ["b", "c"]);
     }
 
     #[test]
@@ -459,14 +568,14 @@ mod tests {
         let mut sent = outbox.push(1, publish("a", now + Duration::from_secs(600))).unwrap();
         assert!(outbox.next(now, ANY, |_| true).is_some());
         let mut unsent = outbox.push(2, publish("b", now + Duration::from_secs(10))).unwrap();
-        assert_eq!(outbox.deadline(), Some(now + Duration::from_secs(10)));
+        assert_eq!(outbox.deadline(now), Some(now + Duration::from_secs(10)));
         outbox.expire(now + Duration::from_secs(10));
         assert!(matches!(unsent.try_recv(), Ok(Err(Error::TimedOut { sent: false }))));
         // The server forgets keys after five minutes: from then on a second sending could double the message.
         outbox.expire(now + KEY_MEMORY);
         assert!(matches!(sent.try_recv(), Ok(Err(Error::TimedOut { sent: true }))));
         assert!(outbox.is_empty());
-        assert_eq!(outbox.deadline(), None);
+        assert_eq!(outbox.deadline(now), None);
     }
 
     #[test]

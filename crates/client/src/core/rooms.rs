@@ -1,21 +1,20 @@
 //! The rooms that a client is in, or wants to be in, and what their streams have.
 //!
 //! A room is joined once per connection however many streams it has. Every stream has its own place in the room's log;
-//! the one rule of delivery is that the message after that place is the only one that may be yielded. Whatever comes
-//! further on (the stream was polled too slowly, the server passed something over, the room could not be recovered) makes
-//! the stream *lag*: it is fed from the room's history until it has caught up, and what history has not is a gap.
-//! So nothing is lost silently, and nothing is doubled, whichever way it came.
+//! the one rule of delivery is that the message after that place is the only one that may be yielded, unless a gap is
+//! yielded before. A stream that was polled too slowly, or whose room could not be recovered, *lags*: it is fed from the
+//! room's history until it has caught up, and what history has not is a gap. So nothing is lost silently, and nothing is
+//! doubled, whichever way it came.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Arc, Weak};
-use std::time::Duration;
 
 use bytes::Bytes;
 use serde_json::json;
 use tokio::sync::oneshot;
 use tokio::time::Instant;
 
-use super::outbox::Outbox;
+use super::outbox::{Outbox, Pause};
 use super::wire::{Head, History, Subscribed, WireGap};
 use crate::error::{Error, Refusal};
 use crate::event::{Gap, GapReason, Joined};
@@ -24,8 +23,8 @@ use crate::queue::{Item, Queue};
 
 /// Messages asked for at once when a stream lags.
 const PAGE: usize = 200;
-/// The first pause after a refusal of the moment that names none.
-const PAUSE: Duration = Duration::from_secs(1);
+/// Live messages that wait for a stream to be recovered.
+const WAITING_MAX: usize = 4096;
 
 /// What a stream gets when the client could not be there all the time.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
@@ -36,6 +35,8 @@ pub enum Recover {
     Replay,
     /// What is new, and a gap for what was passed over.
     Latest,
+    /// What is new, and nothing is said.
+    None,
 }
 
 /// Where a stream begins.
@@ -75,13 +76,39 @@ struct Lag {
     head: u64,
     /// The request for its next page.
     asked: Option<i64>,
-    /// No request before.
-    not_before: Option<Instant>,
+    /// No request before it is over.
+    pause: Pause,
+    /// What came meanwhile, from `head` on without a hole.
+    waiting: VecDeque<(Position, Item)>,
+    /// How much may wait; beyond it, `head` moves on and history must have it. Nothing, if the consumer is slow.
+    waiting_max: usize,
 }
 
 impl Lag {
-    const fn to(head: u64) -> Self {
-        Self { head, asked: None, not_before: None }
+    /// The consumer is slow: what comes is left to history.
+    fn slow(head: u64) -> Self {
+        Self { head, asked: None, pause: Pause::default(), waiting: VecDeque::new(), waiting_max: 0 }
+    }
+
+    /// The stream is to be recovered, and what comes meanwhile can wait.
+    fn recovery(head: u64) -> Self {
+        Self { waiting_max: WAITING_MAX, ..Self::slow(head) }
+    }
+
+    /// Everything up to `head` is history's.
+    fn came_to(&mut self, head: u64) {
+        self.waiting.clear();
+        self.waiting_max = 0;
+        self.head = self.head.max(head);
+    }
+
+    /// A message came. Where it cannot wait, history must have it and what waited before it.
+    fn came(&mut self, position: Position, item: impl FnOnce() -> Item) {
+        if self.waiting.len() < self.waiting_max {
+            self.waiting.push_back((position, item()));
+        } else {
+            self.came_to(position.offset);
+        }
     }
 }
 
@@ -100,8 +127,10 @@ pub(super) struct Room {
     published: bool,
     token: Option<Arc<str>>,
     status: Status,
-    /// No request to come in before: the last was refused.
-    not_before: Option<Instant>,
+    /// No request to come in before it is over.
+    pause: Pause,
+    /// Rooms are come into in the order in which they were asked for.
+    order: u64,
     /// The newest message that came.
     place: Option<Position>,
     /// Messages up to here were said before the client came.
@@ -109,14 +138,15 @@ pub(super) struct Room {
 }
 
 impl Room {
-    fn new() -> Self {
+    fn new(order: u64) -> Self {
         Self {
             subscribers: Vec::new(),
             handles: Weak::new(),
             published: false,
             token: None,
             status: Status::Absent,
-            not_before: None,
+            pause: Pause::default(),
+            order,
             place: None,
             replayed_to: 0,
         }
@@ -127,19 +157,24 @@ impl Room {
         !self.subscribers.is_empty() || publishes || outbox.needs(name)
     }
 
-    /// The place that a request to come in names.
+    /// The place that a request to come in names: that of the stream that is furthest behind, of those that keep up.
     fn recover_from(&self) -> Option<Position> {
-        let replays = |subscriber: &Subscriber| subscriber.recover == Recover::Replay;
-        if !self.subscribers.iter().any(replays) {
-            return None;
-        }
-        self.place.or_else(|| self.subscribers.iter().find_map(|subscriber| subscriber.at))
+        let replays = || self.subscribers.iter().filter(|subscriber| subscriber.recover == Recover::Replay);
+        let slow = |subscriber: &Subscriber| {
+            subscriber.lag.as_ref().is_some_and(|lag| lag.waiting_max == 0) && subscriber.queue.room() == 0
+        };
+        let place = self.place.filter(|_| replays().next().is_some());
+        let current = |at: &Position| self.place.is_none_or(|place| place.epoch == at.epoch);
+        let behind = replays().filter(|subscriber| !slow(subscriber)).filter_map(|subscriber| subscriber.at);
+        behind.filter(current).min_by_key(|at| at.offset).or(place)
     }
 }
 
 /// Every room by its name.
 pub(super) struct Rooms {
     map: BTreeMap<Arc<str>, Room>,
+    /// How many there ever were.
+    count: u64,
 }
 
 /// What the rooms want to be sent.
@@ -147,11 +182,14 @@ pub(super) type Frames = Vec<String>;
 
 impl Rooms {
     pub(super) fn new() -> Self {
-        Self { map: BTreeMap::new() }
+        Self { map: BTreeMap::new(), count: 0 }
     }
 
     fn room(&mut self, name: &Arc<str>) -> &mut Room {
-        self.map.entry(Arc::clone(name)).or_insert_with(Room::new)
+        self.map.entry(Arc::clone(name)).or_insert_with(|| {
+            self.count += 1;
+            Room::new(self.count)
+        })
     }
 
     pub(super) fn contains(&self, name: &str) -> bool {
@@ -190,7 +228,7 @@ impl Rooms {
                 Start::Last(count) => {
                     let offset = place.offset.saturating_sub(count.into());
                     new.at = Some(Position { offset, ..place });
-                    new.lag = (offset < place.offset).then(|| Lag::to(place.offset));
+                    new.lag = (offset < place.offset).then(|| Lag::recovery(place.offset));
                 }
                 Start::Since(_) => reconcile(&mut new, place, 1),
             }
@@ -233,8 +271,10 @@ impl Rooms {
     pub(super) fn disconnected(&mut self) {
         for room in self.map.values_mut() {
             room.status = Status::Absent;
-            room.not_before = None;
+            room.pause = Pause::default();
             for subscriber in &mut room.subscribers {
+                // Recovered anew, from what was handed out.
+                subscriber.lag.take_if(|lag| lag.waiting_max > 0);
                 if let Some(lag) = &mut subscriber.lag {
                     lag.asked = None;
                 }
@@ -253,6 +293,7 @@ impl Rooms {
 
     /// Comes into rooms, goes out of rooms, and asks for what streams lack.
     pub(super) fn poll(&mut self, now: Instant, outbox: &Outbox, next_id: &mut i64, frames: &mut Frames) {
+        let mut joins = Vec::new();
         self.map.retain(|name, room| {
             room.subscribers.retain(|subscriber| !subscriber.queue.is_closed());
             if !room.is_wanted(name, outbox) {
@@ -266,9 +307,8 @@ impl Rooms {
                     true
                 };
             }
-            if room.status == Status::Absent && room.not_before.is_none_or(|until| now >= until) {
-                *next_id += 1;
-                frames.push(join_frame(name, room, *next_id));
+            if room.status == Status::Absent && room.pause.is_over(now) {
+                joins.push((room.order, Arc::clone(name)));
             }
             if room.status == Status::Joined {
                 for subscriber in &mut room.subscribers {
@@ -277,17 +317,22 @@ impl Rooms {
             }
             true
         });
+        joins.sort_unstable();
+        for (_, name) in joins {
+            if let Some(room) = self.map.get_mut(&name) {
+                *next_id += 1;
+                frames.push(join_frame(&name, room, *next_id));
+            }
+        }
     }
 
     /// When [`poll`](Self::poll) has something to do although nothing came.
-    pub(super) fn deadline(&self) -> Option<Instant> {
-        let rooms = self.map.values();
-        let lags = |room: &Room| {
+    pub(super) fn deadline(&self, now: Instant) -> Option<Instant> {
+        let pauses = self.map.values().flat_map(|room| {
             let lags = room.subscribers.iter().filter_map(|subscriber| subscriber.lag.as_ref());
-            lags.filter_map(|lag| lag.not_before).min()
-        };
-        let joins = |room: &Room| room.not_before.filter(|_| room.status == Status::Absent);
-        rooms.filter_map(|room| [lags(room), joins(room)].into_iter().flatten().min()).min()
+            lags.map(|lag| &lag.pause).chain([&room.pause])
+        });
+        pauses.filter_map(Pause::until).filter(|until| *until > now).min()
     }
 
     /// The answer to a request to come in. Returns whether it was one of ours.
@@ -306,7 +351,7 @@ impl Rooms {
         };
         let here = wire.position();
         room.status = Status::Joined;
-        room.not_before = None;
+        room.pause = Pause::default();
         room.place = Some(here);
         room.replayed_to = wire.head;
         for subscriber in &mut room.subscribers {
@@ -334,7 +379,7 @@ impl Rooms {
         if let Some((name, room)) = self.map.iter_mut().find(|(_, room)| joining(room)) {
             room.status = Status::Absent;
             if refusal.temporary {
-                room.not_before = Some(now + refusal.retry_after.unwrap_or(PAUSE));
+                room.pause.refused(refusal.retry_after, now);
                 return true;
             }
             let error = Error::Refused(Box::new(refusal.clone()));
@@ -349,7 +394,7 @@ impl Rooms {
         let Some(lag) = &mut subscriber.lag else { return true };
         lag.asked = None;
         if refusal.temporary {
-            lag.not_before = Some(now + refusal.retry_after.unwrap_or(PAUSE));
+            lag.pause.refused(refusal.retry_after, now);
         } else {
             let head = lag.head;
             give_up(subscriber, head);
@@ -395,6 +440,9 @@ impl Rooms {
             return;
         }
         let Some(position) = head.position() else {
+            if !head.is_notice() {
+                return;
+            }
             let item = Item::Frame { json: json.into(), bytes: bytes.cloned(), replayed: false };
             for subscriber in &room.subscribers {
                 // Notices are of the moment: who is behind does without.
@@ -411,12 +459,11 @@ impl Rooms {
         let replayed = position.offset <= room.replayed_to;
         let mut shared: Option<Arc<str>> = None;
         for subscriber in &mut room.subscribers {
-            if !follows(subscriber, position) {
-                continue;
-            }
-            let json = Arc::clone(shared.get_or_insert_with(|| json.into()));
-            subscriber.queue.push(Item::Frame { json, bytes: bytes.cloned(), replayed });
-            subscriber.at = Some(position);
+            let item = || {
+                let json = Arc::clone(shared.get_or_insert_with(|| json.into()));
+                Item::Frame { json, bytes: bytes.cloned(), replayed }
+            };
+            hand_out(subscriber, position, item);
         }
     }
 
@@ -439,15 +486,12 @@ impl Rooms {
         for subscriber in &mut room.subscribers {
             match subscriber.at {
                 Some(at) if at.epoch == to.epoch && gap.missed > 0 => {
-                    if at.offset >= to.offset {
-                        continue;
+                    if let Some(lag) = &mut subscriber.lag {
+                        // It comes to that by its own way.
+                        lag.came_to(to.offset);
+                    } else if at.offset < to.offset {
+                        push_gap(subscriber, to, GapReason::Overflow);
                     }
-                    if subscriber.recover == Recover::Replay {
-                        // What was skipped for want of speed may still be kept.
-                        lag_to(subscriber, to.offset);
-                        continue;
-                    }
-                    push_gap(subscriber, to, GapReason::Overflow);
                 }
                 _ => {
                     push_gap(subscriber, to, GapReason::Epoch);
@@ -462,7 +506,7 @@ impl Rooms {
         let Some(subscriber) = self.asking(id) else { return false };
         let Some(lag) = &mut subscriber.lag else { return true };
         lag.asked = None;
-        lag.not_before = None;
+        lag.pause = Pause::default();
         let head = lag.head;
         let page: History<'_> = match serde_json::from_str(json) {
             Ok(page) => page,
@@ -478,11 +522,11 @@ impl Rooms {
         }
         let any = !page.messages.is_empty();
         for message in page.messages {
-            take(subscriber, message.get());
+            take(subscriber, message.get(), head);
         }
         let at = subscriber.at.map_or(0, |at| at.offset);
         if at >= head {
-            subscriber.lag = None;
+            catch_up(subscriber);
         } else if !any {
             // What was there when the page was made, and is not in it, is not kept. What came since may be.
             give_up(subscriber, if page.head > at { head.min(page.head) } else { head });
@@ -491,58 +535,68 @@ impl Rooms {
     }
 }
 
-/// Whether `position` is what comes next for a stream; if it is further on, the stream lags from now on.
-fn follows(subscriber: &mut Subscriber, position: Position) -> bool {
-    let Some(at) = subscriber.at else { return false };
+/// Gives a stream the message at `position`, says what is missing before it, or leaves it for later.
+fn hand_out(subscriber: &mut Subscriber, position: Position, item: impl FnOnce() -> Item) {
+    let Some(at) = subscriber.at else { return };
+    let before = Position { offset: position.offset.saturating_sub(1), ..position };
     if at.epoch != position.epoch {
         // The log has changed without a word, which a server never does; it is said all the same.
-        let to = Position { epoch: position.epoch, offset: position.offset.saturating_sub(1) };
-        push_gap(subscriber, to, GapReason::Epoch);
-        return true;
+        subscriber.lag = None;
+        push_gap(subscriber, before, GapReason::Epoch);
+    } else if position.offset <= at.offset {
+        return;
+    } else if let Some(lag) = &mut subscriber.lag {
+        return lag.came(position, item);
+    } else if before.offset > at.offset {
+        push_gap(subscriber, before, GapReason::Lost);
+    } else if subscriber.queue.room_or_ask() == 0 {
+        subscriber.lag = Some(Lag::slow(position.offset));
+        return;
     }
-    if position.offset <= at.offset {
-        return false;
-    }
-    if let Some(lag) = &mut subscriber.lag {
-        lag.head = lag.head.max(position.offset);
-        return false;
-    }
-    if position.offset > at.offset + 1 || subscriber.queue.room_or_ask() == 0 {
-        lag_to(subscriber, position.offset);
-        return false;
-    }
-    true
+    subscriber.queue.push(item());
+    subscriber.at = Some(position);
 }
 
-fn lag_to(subscriber: &mut Subscriber, head: u64) {
-    match &mut subscriber.lag {
-        Some(lag) => lag.head = lag.head.max(head),
-        None => subscriber.lag = Some(Lag::to(head)),
+/// A stream has what it lacked: what waited follows.
+fn catch_up(subscriber: &mut Subscriber) {
+    let Some(lag) = subscriber.lag.take() else { return };
+    for (position, item) in lag.waiting {
+        hand_out(subscriber, position, || item);
     }
 }
 
 /// Brings a stream's place and the room's together, after coming in.
 fn reconcile(subscriber: &mut Subscriber, here: Position, first: u64) {
     let Some(at) = subscriber.at else { return };
-    let replays = subscriber.recover == Recover::Replay;
-    if at.epoch != here.epoch {
-        let to = if replays { Position { offset: first.saturating_sub(1), ..here } } else { here };
-        subscriber.lag = None;
-        push_gap(subscriber, to, GapReason::Epoch);
-    }
-    let behind = subscriber.at.is_some_and(|at| at.offset < here.offset);
-    if behind && replays {
-        lag_to(subscriber, here.offset);
-    } else if behind {
-        push_gap(subscriber, here, GapReason::Skipped);
+    let behind = at.epoch != here.epoch || at.offset < here.offset;
+    match subscriber.recover {
+        Recover::None => subscriber.at = Some(here),
+        Recover::Latest if behind => push_gap(subscriber, here, GapReason::Skipped),
+        Recover::Latest => {}
+        Recover::Replay => {
+            if at.epoch != here.epoch {
+                let to = Position { offset: first.saturating_sub(1).min(here.offset), ..here };
+                subscriber.lag = None;
+                push_gap(subscriber, to, GapReason::Epoch);
+            }
+            if subscriber.at.is_some_and(|at| at.offset < here.offset) {
+                match &mut subscriber.lag {
+                    Some(lag) => lag.came_to(here.offset),
+                    None => subscriber.lag = Some(Lag::recovery(here.offset)),
+                }
+            }
+        }
     }
 }
 
 /// Takes a message of a page, and says what lies between it and the last.
-fn take(subscriber: &mut Subscriber, json: &str) {
-    let Ok(head) = serde_json::from_str::<Head<'_>>(json) else { return };
-    let (Some(position), Some(at)) = (head.position(), subscriber.at) else { return };
-    if position.offset <= at.offset {
+///
+/// What is beyond `head` came live as well, and waits; where it could not, `head` was moved on to it.
+fn take(subscriber: &mut Subscriber, json: &str, head: u64) {
+    let waits = subscriber.lag.as_ref().is_some_and(|lag| lag.waiting_max > 0);
+    let Ok(message) = serde_json::from_str::<Head<'_>>(json) else { return };
+    let (Some(position), Some(at)) = (message.position(), subscriber.at) else { return };
+    if position.offset <= at.offset || (waits && position.offset > head) {
         return;
     }
     if position.offset > at.offset + 1 {
@@ -559,20 +613,21 @@ fn give_up(subscriber: &mut Subscriber, head: u64) {
         push_gap(subscriber, Position { offset: head, ..at }, GapReason::Expired);
     }
     if subscriber.lag.as_ref().is_some_and(|lag| lag.head <= head) {
-        subscriber.lag = None;
+        catch_up(subscriber);
     }
 }
 
 fn push_gap(subscriber: &mut Subscriber, to: Position, reason: GapReason) {
     let from = subscriber.at;
+    let missed = from.filter(|from| from.epoch == to.epoch).map(|from| to.offset.saturating_sub(from.offset));
     subscriber.at = Some(to);
-    subscriber.queue.push(Item::Gap(Gap { from, to, reason }));
+    subscriber.queue.push(Item::Gap(Gap { from, to, missed, reason }));
 }
 
 /// Asks for a stream's next page, once there is room for it.
 fn ask(name: &str, subscriber: &mut Subscriber, now: Instant, next_id: &mut i64, frames: &mut Frames) {
     let (Some(at), Some(lag)) = (subscriber.at, &mut subscriber.lag) else { return };
-    if lag.asked.is_some() || lag.not_before.is_some_and(|until| now < until) {
+    if lag.asked.is_some() || !lag.pause.is_over(now) {
         return;
     }
     let limit = subscriber.queue.room_or_ask().min(PAGE);

@@ -3,7 +3,8 @@
 use std::borrow::Cow;
 
 use outspoke_protocol::Timestamp;
-use serde::Deserialize;
+use serde::de::IgnoredAny;
+use serde::{Deserialize, Deserializer};
 use serde_json::value::RawValue;
 
 use crate::position::{Epoch, Position};
@@ -21,22 +22,73 @@ pub(crate) struct Head<'a> {
     epoch: Option<Epoch>,
     #[serde(default)]
     offset: Option<u64>,
+    #[serde(default)]
+    timestamp: Option<IgnoredAny>,
 }
 
-impl Head<'_> {
-    /// The request that the frame answers. Ours are numbers; the ids of messages are texts.
-    pub(crate) fn request(&self) -> Option<i64> {
-        self.id?.get().parse().ok()
-    }
+/// The id that a frame carries: of a request of ours, or of a message.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum WireId<'a> {
+    Number(i64),
+    Text(Cow<'a, str>),
+}
 
-    /// A message's place in its room's log. Receipts have one too, and it is not theirs.
-    pub(crate) fn position(&self) -> Option<Position> {
-        match self.kind.as_ref() {
-            "receipt" | "receipt_counts" | "typing" | "presence_change" => None,
-            _ => Some(Position { epoch: self.epoch?, offset: self.offset? }),
+impl WireId<'_> {
+    pub(crate) fn to_json(&self) -> serde_json::Value {
+        match self {
+            Self::Number(number) => (*number).into(),
+            Self::Text(text) => (**text).into(),
         }
     }
 }
+
+impl Head<'_> {
+    pub(crate) fn id(&self) -> Option<WireId<'_>> {
+        let json = self.id?.get();
+        match json.parse() {
+            Ok(number) => Some(WireId::Number(number)),
+            Err(_) => serde_json::from_str::<Cow<'_, str>>(json).ok().map(WireId::Text),
+        }
+    }
+
+    /// Whether this is of the moment, and has no place in a log.
+    pub(crate) fn is_notice(&self) -> bool {
+        let notices = ["typing", "presence_change", "receipt", "receipt_counts", "join", "leave"];
+        notices.contains(&self.kind.as_ref())
+    }
+
+    /// A message's place in its room's log, if this is a message.
+    ///
+    /// Receipts and answers name places too, which are not theirs.
+    pub(crate) fn position(&self) -> Option<Position> {
+        let whole = self.room.is_some() && self.id.is_some() && self.timestamp.is_some();
+        let answer = ANSWERS.contains(&self.kind.as_ref());
+        if !whole || answer || self.is_notice() {
+            return None;
+        }
+        Some(Position { epoch: self.epoch?, offset: self.offset? })
+    }
+}
+
+/// Types that only answer or announce.
+const ANSWERS: [&str; 16] = [
+    "ack",
+    "authenticated",
+    "command_result",
+    "commands",
+    "conversations",
+    "error",
+    "gap",
+    "going_away",
+    "history",
+    "kicked",
+    "pong",
+    "presence",
+    "receipt_ack",
+    "receipts",
+    "subscribed",
+    "unsubscribed",
+];
 
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -47,8 +99,8 @@ pub(crate) struct Welcome {
     #[serde(default)]
     pub(crate) username: String,
     pub(crate) timestamp: Timestamp,
-    #[serde(default)]
-    pub(crate) ping_interval: u64,
+    #[serde(default, deserialize_with = "lenient")]
+    pub(crate) ping_interval: Option<u64>,
     #[serde(default)]
     pub(crate) max_message_bytes: Option<usize>,
     #[serde(default)]
@@ -138,10 +190,18 @@ pub(crate) struct GoingAway {
 pub(crate) struct WireAck {
     #[serde(default)]
     pub(crate) room: Option<String>,
+    #[serde(default)]
     pub(crate) message_id: String,
     pub(crate) epoch: Option<Epoch>,
     pub(crate) offset: Option<u64>,
-    pub(crate) timestamp: Timestamp,
+    #[serde(default)]
+    pub(crate) timestamp: Option<Timestamp>,
     #[serde(default)]
     pub(crate) duplicate: bool,
+}
+
+/// A number, and nothing where something else stands.
+fn lenient<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<u64>, D::Error> {
+    let json = <&RawValue>::deserialize(deserializer)?;
+    Ok(json.get().parse().ok())
 }
