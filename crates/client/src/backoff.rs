@@ -77,10 +77,10 @@ impl Backoff {
 
     /// The delay after `failures` failures in a row (0 is the first), of a `random` number from the whole range.
     ///
-    /// `first` replaces the first limit: what a server that goes away has asked for.
+    /// `asked` takes the limit's place: what a server that goes away has asked for.
     #[must_use]
-    pub fn delay(&self, failures: u32, first: Option<Duration>, random: u64) -> Duration {
-        let limit = self.limit(failures, first);
+    pub fn delay(&self, failures: u32, asked: Option<Duration>, random: u64) -> Duration {
+        let limit = asked.unwrap_or_else(|| self.limit(failures));
         if !self.jitter {
             return limit;
         }
@@ -91,13 +91,10 @@ impl Backoff {
 
     /// The longest that the delay after `failures` failures can be.
     #[must_use]
-    pub fn limit(&self, failures: u32, first: Option<Duration>) -> Duration {
+    pub fn limit(&self, failures: u32) -> Duration {
         let exponent = i32::try_from(failures).unwrap_or(i32::MAX);
         let factor = self.multiplier.max(1.0).powi(exponent);
-        let first = first.unwrap_or(self.first);
-        // What the server asked for is not shortened to our own limit.
-        let cap = self.cap.max(first).as_secs_f64();
-        let seconds = (first.as_secs_f64() * factor).min(cap);
+        let seconds = (self.first.as_secs_f64() * factor).min(self.cap.as_secs_f64());
         Duration::try_from_secs_f64(seconds).unwrap_or(self.cap)
     }
 }
@@ -116,18 +113,16 @@ mod tests {
 
     #[test]
     fn backoff_limits_double_up_to_the_highest() {
-        let limits: Vec<_> = (0..8).map(|n| Backoff::default().limit(n, None).as_secs()).collect();
+        let limits: Vec<_> = (0..8).map(|n| Backoff::default().limit(n).as_secs()).collect();
         assert_eq!(limits, [1, 2, 4, 8, 16, 30, 30, 30]);
-        assert_eq!(Backoff::default().limit(u32::MAX, None).as_secs(), 30);
+        assert_eq!(Backoff::default().limit(u32::MAX).as_secs(), 30);
     }
 
     #[test]
-    fn backoff_starts_with_what_the_server_asked_for() {
-        let asked = Some(Duration::from_secs(5));
-        let limits: Vec<_> = (0..4).map(|n| Backoff::default().limit(n, asked).as_secs()).collect();
-        assert_eq!(limits, [5, 10, 20, 30]);
-        let long = Some(Duration::from_mins(2));
-        assert_eq!(Backoff::default().limit(3, long), Duration::from_mins(2));
+    fn backoff_takes_the_limit_that_the_server_asks_for() {
+        let asked = Some(Duration::from_mins(2));
+        assert_eq!(Backoff::default().delay(0, asked, 1 << 63), Duration::from_mins(1));
+        assert_eq!(Backoff::default().delay(3, asked, 1 << 63), Duration::from_mins(1));
     }
 
     #[test]
@@ -141,7 +136,7 @@ mod tests {
     fn backoff_full_jitter_is_uniform_below_its_limit() {
         let mut random = Random::seeded(1);
         for failures in 0..8 {
-            let limit = Backoff::default().limit(failures, None).as_secs_f64();
+            let limit = Backoff::default().limit(failures).as_secs_f64();
             let mut bins = [0_u32; 30];
             for _ in 0..300_000 {
                 let delay = Backoff::default().delay(failures, None, random.next_u64()).as_secs_f64();

@@ -40,7 +40,7 @@ pub struct Builder {
     buffer: usize,
     compression: bool,
     dialer: Arc<dyn Dialer>,
-    seed: Option<u64>,
+    random: Box<dyn FnMut() -> u64 + Send>,
 }
 
 impl fmt::Debug for Builder {
@@ -52,13 +52,14 @@ impl fmt::Debug for Builder {
 
 impl Builder {
     pub(crate) fn new(url: &str) -> Self {
+        let mut random = Random::new();
         Self {
             url: url.to_owned(),
             query: Vec::new(),
             headers: Vec::new(),
             token: TokenSource::None,
             backoff: Backoff::default(),
-            watchdog: Duration::from_secs(5),
+            watchdog: Duration::from_secs(10),
             outbox: Limits { publishes: 1024, overflow: Overflow::Reject },
             message_ttl: Duration::from_mins(5),
             request_timeout: Duration::from_secs(30),
@@ -68,7 +69,7 @@ impl Builder {
             buffer: 1024,
             compression: true,
             dialer: Arc::new(Tcp::new()),
-            seed: None,
+            random: Box::new(move || random.next_u64()),
         }
     }
 
@@ -117,8 +118,8 @@ impl Builder {
         self
     }
 
-    /// How long the server may be late with a sign of life, twice: first it is asked for one, then the connection is given
-    /// up. 5 s by default; how often the server sends one is in its welcome.
+    /// How long the server may take to give a sign of life once it was asked for one: 10 s by default, and zero for no
+    /// watchdog. It is asked when it was silent for as long as it said in its welcome that it never is.
     pub fn watchdog(mut self, grace: Duration) -> Self {
         self.watchdog = grace;
         self
@@ -180,9 +181,9 @@ impl Builder {
         self
     }
 
-    /// Makes delays and idempotency keys repeatable, for tests. Never use it for two clients of one user.
-    pub fn seed(mut self, seed: u64) -> Self {
-        self.seed = Some(seed);
+    /// Where the random number of each wait comes from, instead of the system: for tests.
+    pub fn random(mut self, random: impl FnMut() -> u64 + Send + 'static) -> Self {
+        self.random = Box::new(random);
         self
     }
 
@@ -194,13 +195,7 @@ impl Builder {
     /// # Panics
     /// Outside a Tokio runtime.
     pub fn build(self) -> Result<Client, Error> {
-        let random = self.seed.map_or_else(Random::new, Random::seeded);
-        let mut core = Core::new(
-            self.outbox,
-            self.watchdog.max(Duration::from_millis(1)),
-            self.token.can_renew(),
-            random,
-        );
+        let mut core = Core::new(self.outbox, self.watchdog, self.token.can_renew(), self.random);
         let device = core.key();
         let config = Config {
             url: address(&self.url, &self.query, &device)?,

@@ -170,7 +170,7 @@ impl<'a> Driver<'a> {
         }
         self.failures += 1;
         if config.backoff.gives_up_after(self.failures) {
-            return Err(error.clone());
+            return Err(Error::GaveUp(Box::new(error.clone())));
         }
         Ok(())
     }
@@ -243,6 +243,10 @@ impl<'a> Driver<'a> {
                 End::Done
             }
             Err(error) => {
+                if matches!(error, Error::Refused(_)) {
+                    // A second token in a row that was shown over this connection.
+                    self.why = TokenReason::Rejected;
+                }
                 // The answer to a close frame, or the reason why we go.
                 let _ = timeout(GOODBYE, socket.flush()).await;
                 End::Lost(error)
@@ -441,7 +445,8 @@ async fn welcomed(socket: &mut Socket) -> Result<Welcome, Error> {
             Ok("error") => {
                 refused = Refusal::parse(text.as_bytes()).map(|refusal| Error::Refused(Box::new(refusal)));
             }
-            _ => return Err(Error::Protocol("its first frame is no welcome; is this Outspoke?".into())),
+            // Nothing else counts before the welcome.
+            _ => {}
         }
     }
 }

@@ -111,6 +111,9 @@ pub enum Error {
         /// Messages whose publishers got an error instead of an acknowledgement.
         messages: usize,
     },
+    /// As many attempts in a row have failed as may ([`Backoff::attempts_max`](crate::Backoff::attempts_max)).
+    #[error("gave up coming back: {0}")]
+    GaveUp(#[source] Box<Self>),
     /// There is no connection now.
     #[error("not connected")]
     NotConnected,
@@ -209,7 +212,7 @@ impl Error {
     pub fn is_unauthorized(&self) -> bool {
         match self {
             Self::Rejected { status, .. } => *status == 401,
-            Self::Disconnected { code, .. } => matches!(code, 4004 | 4504),
+            Self::Disconnected { code, .. } => *code == 4504,
             Self::Refused(refusal) => matches!(refusal.code, 130 | 133),
             _ => false,
         }
@@ -245,8 +248,8 @@ impl From<ClientError> for Error {
 pub(crate) const fn comes_back(code: u16) -> bool {
     match code {
         // 1005 and 1006 stand for no code at all: the connection broke.
-        1001 | 1005 | 1006 | 1011 | 1012 | 1013 => true,
-        4000..=4499 => true,
+        1001 | 1005 | 1006 | 1011 | 1013 => true,
+        3000..=4499 => true,
         _ => false,
     }
 }
@@ -281,8 +284,8 @@ mod tests {
 
     #[test]
     fn close_codes_of_the_future_are_obeyed_by_their_range() {
-        assert!(comes_back(4499) && comes_back(1005) && comes_back(1006));
-        assert!(!comes_back(4500) && !comes_back(4999) && !comes_back(1008) && !comes_back(3000));
+        assert!(comes_back(3000) && comes_back(4499) && comes_back(1005) && comes_back(1006));
+        assert!(!comes_back(4500) && !comes_back(4999) && !comes_back(1008));
     }
 
     #[test]

@@ -1,15 +1,30 @@
 //! A client for [Outspoke](https://github.com/outspoke/outspoke), the self-hosted real-time messaging hub.
 //!
-//! [`Client`] speaks the native dialect: typed rooms, acknowledgements, history, presence. It comes back by itself, with
-//! full jitter, and what goes through it is neither lost nor doubled: messages wait in a bounded outbox and are sent again
-//! under the same idempotency key, streams go on behind the last message they had, and what cannot be had is an
-//! [`Event::Gap`].
+//! ```no_run
+#![doc = include_str!("front_page.rs")]
+//! ```
+//!
+//! [`Client`] speaks the native dialect: typed rooms, acknowledgements, history, presence, private messages. It comes back by
+//! itself, with full jitter, and obeys what the server says when it closes a connection. What goes through it is neither lost
+//! nor doubled:
+//!
+//! - A message waits in a bounded outbox until it is acknowledged, and is sent again after every loss under the same
+//!   idempotency key: the server publishes it once.
+//! - A stream goes on behind the last message it had. What it cannot have is an [`Event::Gap`]; nothing is passed over in
+//!   silence, also when the stream is polled slowly.
+//! - Where the connection stands is a [`watch`](tokio::sync::watch) channel of [`ConnectionState`], with all that a banner
+//!   needs.
+//! - A token provider is asked before a credential ends, and a fresh one is shown over the connection that is there.
 //!
 //! [`reconnecting`] is the small one: raw frames and callbacks, against any WebSocket server.
+//!
+//! Everything runs on Tokio. The feature `rustls`, on by default, is for `wss://` addresses.
 
 mod backoff;
 mod builder;
 mod client;
+#[cfg(test)]
+mod conformance;
 mod core;
 mod dialer;
 mod driver;

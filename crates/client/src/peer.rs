@@ -193,11 +193,6 @@ impl Peer {
         }
     }
 
-    /// The next text, as JSON.
-    pub(crate) async fn json(&mut self) -> serde_json::Value {
-        serde_json::from_str(&self.text().await).unwrap()
-    }
-
     pub(crate) async fn binary(&mut self) -> Vec<u8> {
         match self.next().await {
             FromClient::Binary(bytes) => bytes.to_vec(),

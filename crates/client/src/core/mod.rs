@@ -102,7 +102,10 @@ pub(crate) struct Core {
     pub(crate) ending: Option<Ending>,
     pub(crate) wanted: bool,
     pub(crate) retry_now: bool,
+    /// For keys.
     random: Random,
+    /// For waits.
+    jitter: Box<dyn FnMut() -> u64 + Send>,
 }
 
 /// How the client ends.
@@ -115,7 +118,12 @@ pub(crate) enum Ending {
 }
 
 impl Core {
-    pub(crate) fn new(limits: Limits, grace: Duration, renews: bool, random: Random) -> Self {
+    pub(crate) fn new(
+        limits: Limits,
+        grace: Duration,
+        renews: bool,
+        jitter: Box<dyn FnMut() -> u64 + Send>,
+    ) -> Self {
         Self {
             outbox: Outbox::new(limits),
             rooms: Rooms::new(),
@@ -129,7 +137,8 @@ impl Core {
             ending: None,
             wanted: false,
             retry_now: false,
-            random,
+            random: Random::new(),
+            jitter,
         }
     }
 
@@ -211,8 +220,19 @@ impl Core {
         format!("{:016x}{:016x}", self.random.next_u64(), self.random.next_u64())
     }
 
+    /// A random number for a wait.
     pub(crate) fn random(&mut self) -> u64 {
-        self.random.next_u64()
+        (self.jitter)()
+    }
+
+    /// Where a room stands, for tests.
+    #[cfg(test)]
+    pub(crate) fn room(&self, name: &str) -> &'static str {
+        match (self.rooms.is_joined(name), self.rooms.contains(name)) {
+            (true, _) => "joined",
+            (false, true) => "joining",
+            (false, false) => "left",
+        }
     }
 
     // ---- from the session ----
@@ -273,7 +293,7 @@ impl Core {
         self.outbox.expire(now);
         self.inboxes.retain(|inbox| !inbox.is_closed());
         let grace = self.grace;
-        if let Some(online) = &mut self.online {
+        if let Some(online) = self.online.as_mut().filter(|_| !grace.is_zero()) {
             match online.probed {
                 Some(probed) if now >= probed + grace => return Err(Error::Silent),
                 None if now >= online.last_heard + online.silence_max => {
@@ -291,7 +311,8 @@ impl Core {
 
     /// When [`tick`](Self::tick) and [`next_frame`](Self::next_frame) must be called although nothing came.
     pub(crate) fn deadline(&self, now: Instant) -> Option<Instant> {
-        let watchdog = self.online.as_ref().map(|online| match online.probed {
+        let watched = self.online.as_ref().filter(|_| !self.grace.is_zero());
+        let watchdog = watched.map(|online| match online.probed {
             Some(probed) => probed + self.grace,
             None => online.last_heard + online.silence_max,
         });

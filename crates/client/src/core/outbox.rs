@@ -218,6 +218,12 @@ impl Outbox {
         self.rooms.contains_key(room)
     }
 
+    /// Whether a message is on its way, for tests.
+    #[cfg(test)]
+    pub(crate) fn is_sent(&self, name: &str) -> bool {
+        self.named(name).is_some_and(|id| self.entries[&id].sent.is_some())
+    }
+
     /// Whether a publish would be taken without dropping another.
     pub(crate) fn has_space(&self) -> bool {
         self.publishes < self.limits.publishes

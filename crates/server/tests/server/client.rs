@@ -12,6 +12,19 @@ use tokio::sync::watch;
 
 use crate::support::{PATIENCE, Server, Settings};
 
+/// The example of the crate's front page, and a test that runs it.
+#[allow(dead_code)] // Its `main`.
+mod front_page {
+    include!("../../../client/src/front_page.rs");
+
+    #[tokio::test]
+    async fn client_does_what_its_front_page_shows() {
+        let server = crate::support::Server::start().await;
+        let build = say_and_hear(&format!("ws://{}/ws", server.addr)).await.unwrap();
+        assert!(build.passed && build.commit == "9fceb02");
+    }
+}
+
 #[derive(Debug, Deserialize, PartialEq, Serialize)]
 struct Build {
     number: u64,
