@@ -82,19 +82,10 @@ impl Client {
         state.map_or(Err(Error::Closed), |state| closing_error(&state).map_or(Ok(()), Err))
     }
 
-    /// Waits for the first attempt, and ends the client if it fails.
+    /// Waits for the first attempt, which ends the client if it fails.
     pub(crate) async fn first_attempt(&self) -> Result<(), Error> {
-        self.handle.shared.order(|core| core.wanted = true);
-        let mut states = self.state();
-        let decided = |state: &ConnectionState| {
-            !matches!(state, ConnectionState::Idle | ConnectionState::Connecting { .. })
-        };
-        let state = states.wait_for(decided).await;
-        match state.as_deref() {
-            Ok(ConnectionState::Offline { error, .. }) => Err(error.clone()),
-            Ok(state) => closing_error(state).map_or(Ok(()), Err),
-            Err(_) => Err(Error::Closed),
-        }
+        self.handle.shared.with(|core| core.strict = true);
+        self.ready().await
     }
 
     /// Makes the next attempt now, if the client waits for one.

@@ -95,6 +95,10 @@ impl<'a> Driver<'a> {
             if let Err(end) = self.judge(&error) {
                 return Some(end);
             }
+            let strict = self.shared.with(|core| core.strict);
+            if strict && !self.ever_online && self.why == TokenReason::Connect {
+                return Some(error);
+            }
             if self.stay_away(error).await {
                 return None;
             }

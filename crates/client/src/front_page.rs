@@ -1,14 +1,16 @@
+//! Says something in a room, and hears it.
+
 use futures_util::StreamExt as _;
 use outspoke_client::{Client, Error, Event};
 use serde::{Deserialize, Serialize};
 
 #[derive(Debug, Deserialize, Serialize)]
-struct Build {
+pub struct Build {
     commit: String,
     passed: bool,
 }
 
-async fn say_and_hear(url: &str) -> Result<Build, Error> {
+pub async fn say_and_hear(url: &str) -> Result<Build, Error> {
     let client = Client::builder(url).user("ci", "CI").connect().await?;
     let room = client.room::<Build>("builds");
     let mut events = room.subscribe().await?;

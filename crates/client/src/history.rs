@@ -12,8 +12,9 @@ use futures_util::Stream;
 use serde::de::DeserializeOwned;
 use serde_json::json;
 
-use crate::client::{Client, decode};
+use crate::client::decode;
 use crate::core::outbox::{Again, Answer};
+use crate::core::rooms::Alive;
 use crate::core::wire;
 use crate::error::Error;
 use crate::event::{self, Event};
@@ -29,7 +30,7 @@ const PAGE: usize = 100;
 /// *Cancel safety*: `next` loses nothing.
 #[must_use = "nothing is asked for until the stream is polled"]
 pub struct History<T> {
-    client: Client,
+    alive: Arc<Alive>,
     room: Arc<str>,
     /// Messages still to be yielded.
     left: usize,
@@ -57,9 +58,9 @@ impl<T> fmt::Debug for History<T> {
 }
 
 impl<T> History<T> {
-    pub(crate) fn new(client: Client, room: Arc<str>, count: usize) -> Self {
+    pub(crate) fn new(alive: Arc<Alive>, room: Arc<str>, count: usize) -> Self {
         Self {
-            client,
+            alive,
             room,
             left: count,
             cursor: Cursor::Newest,
@@ -89,7 +90,8 @@ impl<T> History<T> {
             Cursor::Before(offset) => request["before"] = json!(offset),
             Cursor::After(offset) => request["after"] = json!(offset),
         }
-        let (client, room) = (self.client.clone(), Arc::clone(&self.room));
+        let (client, room) = (self.alive.client.clone(), Arc::clone(&self.room));
+        client.handle().shared.with(|core| core.uses(&room, &self.alive));
         Box::pin(async move { client.ask(Some(&room), Again::Harmless, request).await })
     }
 

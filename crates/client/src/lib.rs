@@ -43,6 +43,8 @@ mod sink;
 mod socket;
 mod state;
 mod subscription;
+#[cfg(test)]
+mod tests;
 mod token;
 
 pub use outspoke_protocol::{Disconnect, ErrorCode, Timestamp};

@@ -20,15 +20,25 @@ use tokio::time::{Instant, timeout_at};
 
 use crate::client::{Client, decode};
 use crate::core::outbox::{Again, Answer, Frame, Overflow};
+use crate::core::rooms::Alive;
 use crate::core::wire::{WireAck, WireId};
 use crate::error::Error;
 use crate::position::Position;
 
 /// Where a message goes.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub(crate) enum Target {
-    Room(Arc<str>),
+    Room(Arc<str>, Arc<Alive>),
     User(Arc<str>),
+}
+
+impl Target {
+    fn address(&self) -> Address<'_> {
+        match self {
+            Self::Room(room, _) => (Some(room), None),
+            Self::User(user) => (None, Some(user)),
+        }
+    }
 }
 
 /// What is said.
@@ -83,7 +93,7 @@ pub struct Publish {
 
 impl fmt::Debug for Publish {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Publish").field("target", &self.target).finish_non_exhaustive()
+        f.debug_struct("Publish").field("key", &self.key).finish_non_exhaustive()
     }
 }
 
@@ -131,17 +141,21 @@ impl Publish {
         let ttl = shared.config.message_ttl;
         let expires = Instant::now() + self.timeout.map_or(ttl, |timeout| timeout.min(ttl));
         let room = match &self.target {
-            Target::Room(room) => Some(room),
+            Target::Room(room, _) => Some(room),
             Target::User(_) => None,
         };
         let (key, id, answer) = shared.order(|core| {
+            if let Target::Room(room, alive) = &self.target {
+                core.uses(room, alive);
+            }
             if self.volatile && !core.is_ready(room.map(|room| &**room)) {
                 return Err(Error::NotConnected);
             }
             let key = self.key.get_or_insert_with(|| core.key()).clone();
             let idempotency_key = (!self.volatile).then_some(&*key);
-            let frame =
-                |id: WireId<'_>| frame(&id, &self.target, body, self.event.as_deref(), idempotency_key);
+            let frame = |id: WireId<'_>| {
+                frame(&id, self.target.address(), body, self.event.as_deref(), idempotency_key)
+            };
             let again = if self.volatile { Again::Never } else { Again::Keyed };
             let (id, answer) = core.submit(room, again, expires, Some(&key), frame)?;
             Ok::<_, Error>((key, id, answer))
@@ -256,11 +270,16 @@ struct Request<'a> {
     idempotency_key: Option<&'a str>,
 }
 
-fn frame(id: &WireId<'_>, target: &Target, body: &Body, event: Option<&str>, key: Option<&str>) -> Frame {
-    let (room, to) = match target {
-        Target::Room(room) => (Some(&**room), None),
-        Target::User(user) => (None, Some(&**user)),
-    };
+/// The room, or the user, that a message is for.
+type Address<'a> = (Option<&'a str>, Option<&'a str>);
+
+fn frame(
+    id: &WireId<'_>,
+    (room, to): Address<'_>,
+    body: &Body,
+    event: Option<&str>,
+    key: Option<&str>,
+) -> Frame {
     let direct = to.is_some();
     let mut request = Request {
         kind: if direct { "direct" } else { "publish" },
@@ -318,15 +337,15 @@ fn binary_frame(header: &str, bytes: &Bytes) -> Frame {
 mod tests {
     use super::*;
 
-    fn text(target: Target, body: &Body, event: Option<&str>) -> String {
-        match frame(&WireId::Number(7), &target, body, event, Some("k")) {
+    fn text(address: Address<'_>, body: &Body, event: Option<&str>) -> String {
+        match frame(&WireId::Number(7), address, body, event, Some("k")) {
             Frame::Text(text) => text.to_string(),
             Frame::Binary(bytes) => String::from_utf8_lossy(&bytes).into_owned(),
         }
     }
 
-    fn room() -> Target {
-        Target::Room("r".into())
+    const fn room() -> Address<'static> {
+        (Some("r"), None)
     }
 
     #[test]
@@ -342,7 +361,7 @@ mod tests {
             r#"{"type":"publish","id":7,"event":"score","room":"r","data":[1,2],"idempotencyKey":"k"}"#
         );
         assert_eq!(
-            text(Target::User("bob".into()), &chat, None),
+            text((None, Some("bob")), &chat, None),
             r#"{"type":"direct","id":7,"to":"bob","content":"hi","idempotencyKey":"k"}"#
         );
         assert_eq!(

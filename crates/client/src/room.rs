@@ -16,7 +16,7 @@ use tokio::sync::oneshot;
 
 use crate::client::{Client, decode};
 use crate::core::outbox::Again;
-use crate::core::rooms::{self, Recover, Start};
+use crate::core::rooms::{self, Alive, Recover, Start};
 use crate::error::Error;
 use crate::history::History;
 use crate::position::Position;
@@ -31,10 +31,9 @@ use crate::subscription::Subscription;
 /// published to or asked about, and stays for as long as a stream is there, a request is under way, or a handle that has
 /// published lives.
 pub struct Room<T> {
-    client: Client,
     name: Arc<str>,
-    /// Alive for as long as somebody may publish through this handle.
-    alive: Arc<()>,
+    /// The client, shared by the clones of this handle and what they have under way.
+    alive: Arc<Alive>,
     recover: Recover,
     body: PhantomData<fn(T) -> T>,
 }
@@ -42,7 +41,6 @@ pub struct Room<T> {
 impl<T> Clone for Room<T> {
     fn clone(&self) -> Self {
         Self {
-            client: self.client.clone(),
             name: Arc::clone(&self.name),
             alive: Arc::clone(&self.alive),
             recover: self.recover,
@@ -57,21 +55,24 @@ impl<T> fmt::Debug for Room<T> {
     }
 }
 
-impl<T> Drop for Room<T> {
-    fn drop(&mut self) {
-        if Arc::strong_count(&self.alive) == 1 {
-            self.client.handle().shared.bell.notify_one();
-        }
-    }
-}
-
 impl<T> Room<T> {
     pub(crate) fn new(client: Client, name: &str) -> Self {
-        Self { client, name: name.into(), alive: Arc::new(()), recover: Recover::Replay, body: PhantomData }
+        Self {
+            name: name.into(),
+            alive: Arc::new(Alive { client }),
+            recover: Recover::Replay,
+            body: PhantomData,
+        }
     }
 
-    pub(crate) const fn client(&self) -> &Client {
-        &self.client
+    pub(crate) fn client(&self) -> &Client {
+        &self.alive.client
+    }
+
+    /// The client, which stays in the room for as long as this handle lives.
+    fn user(&self) -> &Client {
+        self.client().handle().shared.with(|core| core.uses(&self.name, &self.alive));
+        self.client()
     }
 
     /// The room's name.
@@ -90,18 +91,18 @@ impl<T> Room<T> {
     /// A token for this room alone, shown whenever the client comes into it.
     #[must_use]
     pub fn token(self, token: &str) -> Self {
-        self.client.handle().shared.with(|core| core.set_room_token(&self.name, token.into()));
+        self.client().handle().shared.with(|core| core.set_room_token(&self.name, token.into(), &self.alive));
         self
     }
 
     /// Comes into the room and listens: a builder, to be awaited.
     pub fn subscribe(&self) -> Subscribe<T> {
         Subscribe {
-            client: self.client.clone(),
+            client: self.client().clone(),
             room: Arc::clone(&self.name),
             start: Start::Live,
             recover: self.recover,
-            buffer: self.client.handle().shared.config.buffer,
+            buffer: self.client().handle().shared.config.buffer,
             body: PhantomData,
         }
     }
@@ -158,8 +159,8 @@ impl<T> Room<T> {
     }
 
     fn say(&self, body: Result<Body, Error>) -> Publish {
-        self.client.handle().shared.with(|core| core.publishes(&self.name, &self.alive));
-        Publish::new(self.client.clone(), Target::Room(Arc::clone(&self.name)), body)
+        let target = Target::Room(Arc::clone(&self.name), Arc::clone(&self.alive));
+        Publish::new(self.client().clone(), target, body)
     }
 
     /// Publishes what is sent into it, with as many messages under way as the outbox holds.
@@ -169,7 +170,7 @@ impl<T> Room<T> {
 
     /// Messages that were said before, at most `count` of them, the newest first.
     pub fn history(&self, count: usize) -> History<T> {
-        History::new(self.client.clone(), Arc::clone(&self.name), count)
+        History::new(Arc::clone(&self.alive), Arc::clone(&self.name), count)
     }
 
     /// Who is in the room: a page of users in the order of their ids, after a user's id if one is given.
@@ -183,7 +184,7 @@ impl<T> Room<T> {
         if let Some(after) = after {
             request["after"] = json!(after);
         }
-        decode(&self.client.ask(Some(&self.name), Again::Harmless, request).await?)
+        decode(&self.user().ask(Some(&self.name), Again::Harmless, request).await?)
     }
 
     /// How far the room's users have received and read, as the server describes it, after a user's id if one is given.
@@ -195,14 +196,14 @@ impl<T> Room<T> {
         if let Some(after) = after {
             request["after"] = json!(after);
         }
-        decode(&self.client.ask(Some(&self.name), Again::Harmless, request).await?)
+        decode(&self.user().ask(Some(&self.name), Again::Harmless, request).await?)
     }
 
     /// Tells the room that you are typing, or no longer are. Not kept: returns whether it was sent, which it is only while
     /// the client is in the room. To be repeated every few seconds.
     pub fn typing(&self, active: bool) -> bool {
         let frame = json!({ "type": "typing", "room": &*self.name, "active": active }).to_string();
-        self.client.handle().shared.order(|core| core.send_volatile(&self.name, frame))
+        self.client().handle().shared.order(|core| core.send_volatile(&self.name, frame))
     }
 
     /// Says that this user has read all messages up to `offset`.
@@ -226,7 +227,7 @@ impl<T> Room<T> {
     async fn receipt(&self, kind: &str, offset: u64) -> Result<(), Error> {
         let request = json!({ "type": kind, "room": &*self.name, "offset": offset });
         // Places only move forward, so saying it twice says the same.
-        self.client.ask(Some(&self.name), Again::Harmless, request).await.map(drop)
+        self.user().ask(Some(&self.name), Again::Harmless, request).await.map(drop)
     }
 }
 

@@ -20,7 +20,7 @@ use tokio::sync::oneshot;
 use tokio::time::Instant;
 
 use self::outbox::{Answer, Frame, Limits, Outbox, Submission, Takes};
-use self::rooms::{Rooms, Subscription};
+use self::rooms::{Alive, Rooms, Subscription};
 use self::wire::{Authenticated, Conversations, GoingAway, Head, Welcome, WireGap, WireId};
 use crate::error::{Error, Refusal};
 use crate::position::Position;
@@ -101,6 +101,8 @@ pub(crate) struct Core {
     /// Handles exist no more, or `close` was called: nothing new is begun.
     pub(crate) ending: Option<Ending>,
     pub(crate) wanted: bool,
+    /// The first attempt must succeed.
+    pub(crate) strict: bool,
     pub(crate) retry_now: bool,
     /// For keys.
     random: Random,
@@ -136,6 +138,7 @@ impl Core {
             renews,
             ending: None,
             wanted: false,
+            strict: false,
             retry_now: false,
             random: Random::new(),
             jitter,
@@ -161,6 +164,9 @@ impl Core {
         // Two messages under one name at a time, of different rooms, are told apart by numbers.
         let name: Option<Arc<str>> = name.filter(|name| self.outbox.named(name).is_none()).map(Arc::from);
         let frame = frame(name.as_deref().map_or(WireId::Number(id), |name| WireId::Text(name.into())));
+        if let Some(room) = room {
+            self.rooms.need(room);
+        }
         let submission = Submission { room: room.cloned(), frame, again, expires, name };
         self.wanted = true;
         Ok((id, self.outbox.push(id, submission)?))
@@ -189,12 +195,13 @@ impl Core {
         Ok(())
     }
 
-    pub(crate) fn publishes(&mut self, room: &Arc<str>, handles: &Arc<()>) {
-        self.rooms.publishes(room, handles);
+    /// A handle uses a room: the client stays in it for as long as `user` lives.
+    pub(crate) fn uses(&mut self, room: &Arc<str>, user: &Arc<Alive>) {
+        self.rooms.uses(room, user);
     }
 
-    pub(crate) fn set_room_token(&mut self, room: &Arc<str>, token: Arc<str>) {
-        self.rooms.set_token(room, token);
+    pub(crate) fn set_room_token(&mut self, room: &Arc<str>, token: Arc<str>, holder: &Arc<Alive>) {
+        self.rooms.set_token(room, token, holder);
     }
 
     /// A stream of all private messages.

@@ -16,6 +16,7 @@ use tokio::time::Instant;
 
 use super::outbox::{Outbox, Pause};
 use super::wire::{Head, History, Subscribed, WireGap};
+use crate::client::Client;
 use crate::error::{Error, Refusal};
 use crate::event::{Gap, GapReason, Joined};
 use crate::position::Position;
@@ -122,10 +123,11 @@ enum Status {
 
 pub(super) struct Room {
     subscribers: Vec<Subscriber>,
-    /// Whoever may still publish.
-    handles: Weak<()>,
-    published: bool,
+    /// Handles that have used the room, and may again.
+    users: Vec<Weak<Alive>>,
     token: Option<Arc<str>>,
+    /// The handle that was given the token.
+    token_of: Weak<Alive>,
     status: Status,
     /// No request to come in before it is over.
     pause: Pause,
@@ -141,9 +143,9 @@ impl Room {
     fn new(order: u64) -> Self {
         Self {
             subscribers: Vec::new(),
-            handles: Weak::new(),
-            published: false,
+            users: Vec::new(),
             token: None,
+            token_of: Weak::new(),
             status: Status::Absent,
             pause: Pause::default(),
             order,
@@ -153,8 +155,7 @@ impl Room {
     }
 
     fn is_wanted(&self, name: &str, outbox: &Outbox) -> bool {
-        let publishes = self.published && self.handles.strong_count() > 0;
-        !self.subscribers.is_empty() || publishes || outbox.needs(name)
+        !self.subscribers.is_empty() || !self.users.is_empty() || outbox.needs(name)
     }
 
     /// The place that a request to come in names: that of the stream that is furthest behind, of those that keep up.
@@ -167,6 +168,18 @@ impl Room {
         let current = |at: &Position| self.place.is_none_or(|place| place.epoch == at.epoch);
         let behind = replays().filter(|subscriber| !slow(subscriber)).filter_map(|subscriber| subscriber.at);
         behind.filter(current).min_by_key(|at| at.offset).or(place)
+    }
+}
+
+/// Lives as long as a handle of a room that may use it.
+pub(crate) struct Alive {
+    pub(crate) client: Client,
+}
+
+impl Drop for Alive {
+    fn drop(&mut self) {
+        // The room may be left now.
+        self.client.handle().shared.bell.notify_one();
     }
 }
 
@@ -196,20 +209,29 @@ impl Rooms {
         self.map.contains_key(name)
     }
 
+    /// A request waits for this room: it is come into for as long as the outbox has one.
+    pub(super) fn need(&mut self, name: &Arc<str>) {
+        self.room(name);
+    }
+
     /// Whether requests may be made in this room.
     pub(super) fn is_joined(&self, name: &str) -> bool {
         self.map.get(name).is_some_and(|room| room.status == Status::Joined)
     }
 
-    /// A handle may publish for as long as `handles` lives.
-    pub(super) fn publishes(&mut self, name: &Arc<str>, handles: &Arc<()>) {
+    /// The room is used by a handle: the client stays in it for as long as `user` lives.
+    pub(super) fn uses(&mut self, name: &Arc<str>, user: &Arc<Alive>) {
         let room = self.room(name);
-        room.published = true;
-        room.handles = Arc::downgrade(handles);
+        let user = Arc::downgrade(user);
+        if !room.users.iter().any(|known| known.ptr_eq(&user)) {
+            room.users.push(user);
+        }
     }
 
-    pub(super) fn set_token(&mut self, name: &Arc<str>, token: Arc<str>) {
-        self.room(name).token = Some(token);
+    pub(super) fn set_token(&mut self, name: &Arc<str>, token: Arc<str>, holder: &Arc<Alive>) {
+        let room = self.room(name);
+        room.token = Some(token);
+        room.token_of = Arc::downgrade(holder);
     }
 
     pub(super) fn subscribe(&mut self, name: &Arc<str>, subscription: Subscription) {
@@ -296,16 +318,15 @@ impl Rooms {
         let mut joins = Vec::new();
         self.map.retain(|name, room| {
             room.subscribers.retain(|subscriber| !subscriber.queue.is_closed());
+            room.users.retain(|user| user.strong_count() > 0);
             if !room.is_wanted(name, outbox) {
                 if room.status != Status::Absent {
                     frames.push(json!({ "type": "unsubscribe", "room": &**name }).to_string());
                 }
                 // Messages that are still under way find no room, and are passed over.
-                return room.handles.strong_count() > 0 && room.token.is_some() && {
-                    room.status = Status::Absent;
-                    room.place = None;
-                    true
-                };
+                room.status = Status::Absent;
+                room.place = None;
+                return room.token_of.strong_count() > 0;
             }
             if room.status == Status::Absent && room.pause.is_over(now) {
                 joins.push((room.order, Arc::clone(name)));
@@ -386,7 +407,7 @@ impl Rooms {
             for subscriber in room.subscribers.drain(..) {
                 end(subscriber, &error, false);
             }
-            room.published = false;
+            room.users.clear();
             outbox.fail_room(name, &error);
             return true;
         }
@@ -417,7 +438,7 @@ impl Rooms {
         }
         let error = Error::Removed { room: name.into(), refusal: refusal.map(Box::new) };
         room.status = Status::Absent;
-        room.published = false;
+        room.users.clear();
         for subscriber in room.subscribers.drain(..) {
             end(subscriber, &error, false);
         }
