@@ -5,11 +5,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::StreamExt as _;
-use outspoke_client::{Backoff, Builder, Client, ConnectionState, Event, Overflow, Subscription};
+use outspoke_client::{Backoff, Builder, Client, ConnectionState, Event, Overflow, Subscription, Tcp};
+use rustls::pki_types::CertificateDer;
+use rustls::pki_types::pem::PemObject as _;
 use serde::{Deserialize, Serialize};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 
+use crate::support::tls::Authority;
 use crate::support::{PATIENCE, Server, Settings};
 
 /// The example of the crate's front page.
@@ -135,6 +138,47 @@ async fn client_refused_by_the_server_says_why() {
     assert!(gone.is_retryable() && gone.hint().is_some(), "{gone}");
     let wrong = Client::builder(&format!("ws://{}/nowhere", server.addr)).connect().await.map(drop);
     assert!(!wrong.unwrap_err().is_retryable());
+}
+
+#[tokio::test]
+async fn client_sends_bytes_and_events_of_its_own_names() {
+    let server = Server::start().await;
+    let ci = client(server.addr, "ci").connect().await.unwrap();
+    let room = ci.room::<Build>("builds");
+    let mut heard = room.subscribe().await.unwrap();
+    let bytes: Vec<u8> = (0..=255).collect();
+    room.publish_bytes(bytes.clone()).event("log.gz").await.unwrap();
+    room.publish_as("process_output", &Build { number: 5 }).await.unwrap();
+    let (mut got, mut named) = (None, None);
+    while got.is_none() || named.is_none() {
+        match next(&mut heard).await {
+            Event::Bytes(message) => got = Some((message.kind.to_string(), message.body.to_vec())),
+            Event::Message(message) => named = Some((message.kind.to_string(), message.body)),
+            _ => {}
+        }
+    }
+    assert_eq!(got.unwrap(), ("log.gz".to_owned(), bytes));
+    assert_eq!(named.unwrap(), ("process_output".to_owned(), Build { number: 5 }));
+}
+
+#[tokio::test]
+async fn client_speaks_over_tls_and_only_to_whom_it_trusts() {
+    let authority = Authority::new();
+    let server = Settings::default().tls(&authority.issue(&["127.0.0.1"])).start().await;
+    let url = format!("wss://{}/ws", server.addr);
+    let stranger = Client::builder(&url).connect().await.map(drop).unwrap_err();
+    assert!(stranger.to_string().contains("certificate"), "{stranger}");
+
+    let mut roots = rustls::RootCertStore::empty();
+    roots.add(CertificateDer::from_pem_slice(authority.pem.as_bytes()).unwrap()).unwrap();
+    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    let config = rustls::ClientConfig::builder_with_provider(provider);
+    let config = config.with_safe_default_protocol_versions().unwrap();
+    let config = config.with_root_certificates(roots).with_no_client_auth();
+    let dialer = Tcp::with_tls(Arc::new(config));
+    let ann = Client::builder(&url).user("ann", "Ann").dialer(dialer).connect().await.unwrap();
+    ann.room::<Build>("builds").publish(&Build { number: 1 }).await.unwrap();
+    ann.close().await.unwrap();
 }
 
 /// Ten thousand messages through a hundred cuts: each is acknowledged once, none is lost, none comes twice.
