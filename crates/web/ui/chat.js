@@ -7,18 +7,14 @@
 import { batch, computed, effect, signal, untracked } from './reactive.js';
 import { Room, mentions } from './model.js';
 
-/** @import { Clock, CommandSpec, Conversations, HistoryPage, Link, Memory, MessageEntry, PresencePage, Refused, ServerEvent, Unsent, World } from './types.js' */
+/** @import { CommandSpec, Conversations, HistoryPage, Link, MessageEntry, PresencePage, ServerEvent, Unsent, World } from './types.js' */
 
 export const CONTENT_MAX = 1000;
 export const NAME_MAX = 50;
 export const OUTBOX_MAX = 100;
 const PAGE = 50;
-/** Missed messages that are fetched one page after the other; beyond that the newest page is. */
-const CATCH_UP_MAX = 300;
-/** Unacknowledged messages on the wire; the rest waits its turn. */
-const IN_FLIGHT_MAX = 16;
-/** No acknowledgement for this long: ask whether the connection lives. */
-const ACK_DOUBT_MS = 8_000;
+/** So long the server knows a message again that is sent a second time. */
+const REMEMBERED_MS = 5 * 60_000;
 const RECEIPTS_MS = 400;
 const TYPING_MS = 3_000;
 /** What is no message for people to read: amendments change others, the rest are lines. */
@@ -44,6 +40,8 @@ export class Chat {
   current = signal('lobby');
   rooms = signal(/** @type {ReadonlyMap<string, Room>} */ (new Map()));
   openMode = signal(false);
+  /** Whether the server takes files: the page asks it once. */
+  takesFiles = signal(false);
   node = signal(/** @type {string} */ (''));
   /** What the server refused and no message can show. */
   problem = signal('');
@@ -71,9 +69,8 @@ export class Chat {
   });
 
   client = '';
-  #welcomed = false;
-  /** @type {unknown} */
-  #ackTimer = null;
+  /** Messages of ours that the link has. @type {Map<string, import('../sdk/types.js').Publication>} */
+  #sending = new Map();
   /** What is to be told: who has received something has not read it. @type {Map<string, { delivered: number, seen: number }>} */
   #receipts = new Map();
   #typedAt = -Infinity;
@@ -83,15 +80,17 @@ export class Chat {
     this.link = link;
     this.me = me;
     this.world = world;
-    this.rooms.value = new Map([['lobby', this.#room('lobby')]]);
+    const home = this.home.value = this.current.value = world.memory('home') ?? 'lobby';
+    this.rooms.value = new Map([[home, this.#room(home)]]);
     for (const name of list(world.memory('rooms'))) if (!this.rooms.peek().has(name)) this.#add(name);
-    this.unsent.value = unsentFrom(world.tab('unsent'));
-    link.onEvent = (event) => batch(() => this.#apply(event));
+    this.unsent.value = unsentFrom(world.tab('unsent'), world.clock.now());
+    link.onEvent = (event) => this.#apply(event);
     effect(() => {
-      const state = link.state.value;
-      if (state.status === 'online') untracked(() => this.#pump());
-      else if (state.status !== 'offline' || state.retryAt !== null) untracked(() => this.#cutOff());
+      if (link.state.value.status !== 'online') untracked(() => this.#cutOff());
     });
+    for (const room of this.rooms.peek().values()) this.#enter(room);
+    for (const { to } of this.unsent.peek()) if (to) this.#conversation(to, '');
+    this.#sendAll();
     effect(() => {
       const room = this.roomOf.value;
       if (this.attending.value) untracked(() => this.#read(room));
@@ -105,17 +104,13 @@ export class Chat {
   /** The room being looked at. @returns {Room} */
   get room() { return this.roomOf.value; }
 
-  /** Where we were in the room that the server puts us in. */
-  get homePlace() { return this.rooms.peek().get(this.home.peek())?.place ?? null; }
-
   /** Looks at a room, and asks for a place in it first if need be. @param {string} name */
   open(name) {
     const known = this.rooms.peek().get(name);
     if (!known) {
-      this.#add(name);
+      this.#enter(this.#add(name));
       this.#remember();
-      void this.#enter(name);
-    } else if (!known.joined.peek()) void this.#enter(name);
+    }
     batch(() => {
       const left = this.rooms.peek().get(this.current.peek());
       if (left && left.name !== name) left.line.value = null;
@@ -129,14 +124,7 @@ export class Chat {
 
   /** Looks at the private conversation with somebody, whether there is one yet or not. @param {string} userId @param {string} name */
   openDirect(userId, name) {
-    let room = [...this.rooms.peek().values()].find((candidate) => candidate.peer.peek() === userId);
-    if (!room) {
-      room = this.#add(`@${userId}`);
-      room.peer.value = userId;
-      room.place = null;
-      room.older.value = 'none';
-    }
-    room.person(userId, name, this.world.clock.now(), () => ({}));
+    const room = this.#conversation(userId, name);
     this.open(room.name);
     return room.name;
   }
@@ -144,7 +132,7 @@ export class Chat {
   /** Gives a place up. @param {string} name */
   leave(name) {
     if (name === this.home.peek()) return;
-    if (this.rooms.peek().get(name)?.joined.peek()) this.link.ask('unsubscribe', { room: name }).catch(() => {});
+    this.link.leave(name, this.rooms.peek().get(name)?.peer.peek());
     this.#drop(name);
   }
 
@@ -161,28 +149,34 @@ export class Chat {
     }
     const unsent = this.unsent.peek();
     if (unsent.length >= OUTBOX_MAX) return 'Too many messages wait to be sent. Please wait for the connection, or delete some.';
+    /** @type {Unsent} */
+    const entry = {
+      id: this.world.randomId(20), room: room.name, to: room.peer.peek(), text: content, files, at: this.world.clock.now(),
+      state: 'queued', why: '', sentAt: 0, messageId: null, copy: null,
+    };
     batch(() => {
-      this.unsent.value = [...unsent, {
-        id: this.world.randomId(20), room: room.name, to: room.peer.peek(), text: content, files, at: this.world.clock.now(),
-        state: 'queued', why: '', messageId: null, copy: null,
-      }];
+      this.unsent.value = [...unsent, entry];
       room.line.value = null;
       this.problem.value = '';
       this.#typedAt = -Infinity;
       if (room.detached.peek()) void this.latest(room);
-      this.#pump();
     });
+    this.#send(entry);
     return '';
   }
 
   /** @param {string} id */
   retry(id) {
-    this.#change(id, { state: 'queued', why: '', messageId: null, copy: null });
-    this.#pump();
+    this.#change(id, { state: 'queued', why: '', sentAt: 0, messageId: null, copy: null });
+    this.#sendAll();
   }
 
   /** @param {string} id */
-  discard(id) { this.unsent.value = this.unsent.peek().filter((entry) => entry.id !== id); }
+  discard(id) {
+    this.#sending.get(id)?.cancel();
+    this.#sending.delete(id);
+    this.unsent.value = this.unsent.peek().filter((entry) => entry.id !== id);
+  }
 
   /** Gives a message another body; '' or what is wrong with it. @param {MessageEntry} message @param {string} text */
   edit(message, text) {
@@ -220,7 +214,7 @@ export class Chat {
     const now = this.world.clock.now();
     if (active ? now - this.#typedAt < TYPING_MS : this.#typedAt === -Infinity) return;
     this.#typedAt = active ? now : -Infinity;
-    if (this.room.joined.peek()) this.link.tell('typing', { room: this.room.name, ...(!active && { active }) });
+    this.link.typing(this.room.name, this.room.peer.peek(), active);
   }
 
   /** A page of what was said before what is shown. @param {Room} room */
@@ -297,18 +291,21 @@ export class Chat {
     this.world.memory('rooms', own.length > 0 ? JSON.stringify(own) : null);
   }
 
-  /** Asks for a place in a room, from where we were. @param {string} name */
-  async #enter(name) {
-    const room = this.rooms.peek().get(name);
-    // A conversation that nothing was said in yet has no name of the server's.
-    if (!room || this.link.state.peek().status !== 'online' || (room.isPrivate && name === `@${room.peer.peek()}`)) return;
-    try {
-      await this.link.ask('subscribe', { room: name, ...room.place });
-    } catch (refusal) {
-      if (!isRefused(refusal)) return;
-      this.#drop(name);
-      this.problem.value = `#${name}: ${reasonOf(refusal)}`;
+  /** @param {Room} room */
+  #enter(room) { this.link.join(room.name, room.peer.peek() || undefined); }
+
+  /** The private conversation with somebody; until the server has a name for it, it has one of ours. @param {string} userId @param {string} name */
+  #conversation(userId, name) {
+    let room = [...this.rooms.peek().values()].find((candidate) => candidate.peer.peek() === userId);
+    if (!room) {
+      room = this.#add(`@${userId}`);
+      room.peer.value = userId;
+      room.older.value = 'none';
+      this.#enter(room);
     }
+    const known = name || [...this.rooms.peek().values()].map((other) => other.people.peek().get(userId)?.name).find(Boolean) || '';
+    room.person(userId, known, this.world.clock.now(), () => ({}));
+    return room;
   }
 
   /** Who is there, and how far they have read. @param {Room} room */
@@ -384,6 +381,7 @@ export class Chat {
       const answer = await this.link.ask('chat', { room: room.name, content: text });
       if (answer.type === 'command_result') room.note(String(answer.data?.text ?? 'Done.'), 'own', this.world.clock.now());
       else if (answer.type === 'subscribed') this.open(answer.room);
+      else if (answer.type === 'unsubscribed') this.leave(answer.room);
       else if (answer.type === 'kicked') room.note(`${answer.userId} was taken out of the room.`, 'own', this.world.clock.now());
     } catch (refusal) {
       this.problem.value = isRefused(refusal) ? reasonOf(refusal) : 'The connection broke before the command was obeyed.';
@@ -396,38 +394,34 @@ export class Chat {
     this.unsent.value = this.unsent.peek().map((entry) => (entry.id === id ? { ...entry, ...change } : entry));
   }
 
-  #pump() {
-    let inFlight = this.unsent.peek().filter(({ state }) => state === 'sending').length;
-    for (const entry of this.unsent.peek()) {
-      if (inFlight >= IN_FLIGHT_MAX || this.link.state.peek().status !== 'online') break;
-      if (entry.state !== 'queued' || !this.#canSend(entry)) continue;
-      this.#change(entry.id, { state: 'sending', at: this.world.clock.now() });
-      void this.#send(entry);
-      inFlight += 1;
-    }
-    if (inFlight > 0 && this.#ackTimer === null) this.#awaitAck();
+  #sendAll() {
+    for (const entry of this.unsent.peek()) if (entry.state === 'queued' && !this.#sending.has(entry.id)) this.#send(entry);
   }
 
   /** @param {Unsent} entry */
-  #canSend(entry) {
-    return entry.to !== '' || this.rooms.peek().get(entry.room)?.joined.peek() === true;
-  }
-
-  /** @param {Unsent} entry */
-  async #send({ id, room, to: peer, text, files }) {
-    const data = { content: text, files: files.map((file) => ({ id: file.id, ...(file.alt && { alt: file.alt }) })) };
-    const body = files.length > 0 ? { event: 'file', data } : { content: text };
-    const to = peer ? { to: peer } : { room };
-    try {
-      const ack = await this.link.ask(peer ? 'direct' : files.length > 0 ? 'publish' : 'chat', { ...to, ...body, idempotencyKey: id });
-      batch(() => this.#acknowledged(id, ack));
-    } catch (refusal) {
-      // Cut off: it goes out again with the next connection, under the same key.
-      if (!isRefused(refusal)) return this.#change(id, { state: 'queued' });
-      this.#change(id, { state: 'refused', why: reasonOf(refusal), messageId: null, copy: null });
-      this.problem.value = reasonOf(refusal);
-    }
-    this.#pump();
+  #send(entry) {
+    const publication = this.link.send(entry);
+    // The room is not there yet: it is sent when it is.
+    if (!publication) return;
+    const { id } = entry;
+    this.#sending.set(id, publication);
+    const watching = publication.state.subscribe((state) => {
+      if (state === 'sent') this.#change(id, { state: 'sending', sentAt: this.world.clock.now() });
+      else if (state === 'queued') this.#change(id, { state: 'queued' });
+    });
+    publication.then((ack) => {
+      watching();
+      this.#sending.delete(id);
+      batch(() => this.#acknowledged(id, { ...ack, type: 'ack', messageId: ack.id }));
+    }, (error) => {
+      watching();
+      this.#sending.delete(id);
+      if (!this.unsent.peek().some((known) => known.id === id) || error.reason === 'closed') return;
+      // It was never on the wire, however long that lasted: it may wait on.
+      if (error.reason === 'expired') return this.#send(entry);
+      this.#change(id, { state: 'refused', why: reasonOf(error), messageId: null, copy: null });
+      this.problem.value = reasonOf(error);
+    });
   }
 
   /** @param {string} id @param {ServerEvent} ack */
@@ -441,16 +435,6 @@ export class Chat {
     else this.#change(id, { state: 'sent', messageId: ack.messageId, copy: null });
   }
 
-  #awaitAck() {
-    this.#ackTimer = this.world.clock.setTimeout(() => {
-      this.#ackTimer = null;
-      const now = this.world.clock.now();
-      const sending = this.unsent.peek().filter(({ state }) => state === 'sending');
-      if (sending.some((entry) => now - entry.at >= ACK_DOUBT_MS)) this.link.doubt();
-      if (sending.length > 0) this.#awaitAck();
-    }, ACK_DOUBT_MS / 2);
-  }
-
   /** The room's copy of one of our messages came, before or after its acknowledgement. @param {string} room @param {string} text @param {string} messageId */
   #echoed(room, text, messageId) {
     const entries = this.unsent.peek();
@@ -460,17 +444,14 @@ export class Chat {
     if (mine) this.#change(mine.id, { copy: messageId });
   }
 
-  /** The connection is lost. What was on its way goes out again; what was acknowledged comes with what was missed. */
+  /** The connection is lost, or in doubt. */
   #cutOff() {
     batch(() => {
-      this.unsent.value = this.unsent.peek().map((entry) => (entry.state === 'sending' ? { ...entry, state: 'queued' } : entry));
       for (const room of this.rooms.peek().values()) {
-        room.joined.value = false;
         room.typing.value = new Map();
         if (room.older.peek() === 'loading') room.older.value = 'more';
       }
     });
-    this.#receipts.clear();
   }
 
   /** Whether somebody reads what comes into the room. @param {Room} room */
@@ -495,8 +476,9 @@ export class Chat {
     if (!idle) return;
     this.world.clock.setTimeout(() => {
       for (const [name, { delivered, seen }] of this.#receipts) {
-        if (seen > 0) this.link.tell('seen', { room: name, offset: seen });
-        if (delivered > seen) this.link.tell('delivered', { room: name, offset: delivered });
+        const peer = this.rooms.peek().get(name)?.peer.peek() ?? '';
+        if (seen > 0) this.link.mark(name, peer, 'seen', seen);
+        if (delivered > seen) this.link.mark(name, peer, 'delivered', delivered);
       }
       this.#receipts.clear();
     }, RECEIPTS_MS);
@@ -504,15 +486,16 @@ export class Chat {
 
   /** @param {ServerEvent} event */
   #apply(event) {
-    const room = typeof event.room === 'string' ? this.rooms.peek().get(event.room) : undefined;
     switch (event.type) {
       case 'welcome': return this.#welcome(event);
+      case 'placed': return this.#placed(event.room);
       case 'subscribed': return this.#subscribed(event);
-      case 'unsubscribed': return this.#unsubscribed(event);
       case 'conversations': return this.#conversations(/** @type {any} */ (event));
+      case 'direct': return this.#firstDirect(event['message']);
       case 'system': return this.#system(event);
-      case 'error': return event.id === undefined ? void (this.problem.value = reasonOf(/** @type {any} */ (event))) : undefined;
+      case 'error': return void (this.problem.value = reasonOf(/** @type {any} */ (event)));
     }
+    const room = this.#roomOf(event);
     if (!room) return;
     switch (event.type) {
       case 'join':
@@ -525,25 +508,48 @@ export class Chat {
         return;
       case 'receipt_counts': return void (room.counts.value = { offset: event.offset, delivered: event.delivered, seen: event.seen });
       case 'gap': return this.#gap(room, event);
+      case 'joined': return void (room.joined.value = true);
+      case 'left': return this.#left(room, event['error']);
     }
     if (typeof event.offset === 'number' && event.timestamp !== undefined) this.#said(room, event);
   }
 
+  /** The room that something is about, under the name that it has now. @param {ServerEvent} event @returns {Room | undefined} */
+  #roomOf({ room: name, peer }) {
+    if (!peer) return this.rooms.peek().get(name);
+    const room = [...this.rooms.peek().values()].find((candidate) => candidate.peer.peek() === peer);
+    return room && room.name !== name && name !== '' ? this.#rename(room, name) : room;
+  }
+
   /** @param {ServerEvent} event */
   #welcome(event) {
-    this.#cutOff();
     this.openMode.value = event.openMode === true;
-    this.node.value = event.node?.name ?? '';
+    this.node.value = event.node ?? '';
     this.me = { userId: event.userId, name: event.username };
     this.client = event.clientId;
-    this.#welcomed = true;
-    for (const room of this.rooms.peek().values()) {
-      room.self = event.userId;
-      if (room.name !== this.home.peek()) void this.#enter(room.name);
-    }
+    for (const room of this.rooms.peek().values()) room.self = event.userId;
     void this.askCommands();
     void this.#askConversations();
-    this.#pump();
+  }
+
+  /** The server put us into a room: the one that it has for everybody, or one that an application chose. @param {string} name */
+  #placed(name) {
+    if (name.startsWith('@')) return void this.#askConversations();
+    const home = /** @type {Room} */ (this.rooms.peek().get(this.home.peek()));
+    if (this.world.memory('home') === null) {
+      this.world.memory('home', name);
+      if (name === home.name) return;
+      this.link.leave(home.name);
+      this.#enter(this.#rename(home, name));
+      this.home.value = name;
+    } else if (!this.rooms.peek().has(name)) this.#enter(this.#add(name));
+  }
+
+  /** Somebody writes to us in private for the first time. @param {ServerEvent} message */
+  #firstDirect(message) {
+    const peer = message.userId === this.me.userId ? message['to'] : message.userId;
+    const room = this.#conversation(peer, message.userId === peer ? message.username : '');
+    this.#said(room.name === message.room ? room : this.#rename(room, message.room), { ...message, replayed: false });
   }
 
   async #askConversations() {
@@ -562,95 +568,46 @@ export class Chat {
   /** @param {Conversations} event */
   #conversations({ conversations }) {
     for (const { room: name, with: peer, unread, seen } of conversations) {
-      const placeholder = this.rooms.peek().get(`@${peer}`);
-      const room = this.rooms.peek().get(name) ?? (placeholder?.peer.peek() === peer ? this.#rename(placeholder, name) : this.#add(name));
-      room.peer.value = peer;
-      const known = [...this.rooms.peek().values()].find((other) => other !== room && other.people.peek().has(peer));
-      room.person(peer, known?.people.peek().get(peer)?.name ?? '', 0, () => ({}));
+      const known = this.#conversation(peer, '');
+      const room = known.name === name ? known : this.#rename(known, name);
       if (room.joined.peek()) continue;
       room.unread.value = unread;
       room.seen = seen;
-      if (this.current.peek() === name || unread > 0) void this.#enter(name);
     }
   }
 
   /** @param {ServerEvent} event */
   #subscribed(event) {
-    const home = this.home.peek();
-    let room = /** @type {Room} */ (this.rooms.peek().get(event.room));
-    if (!room) {
-      if (event.room.startsWith('@')) void this.#askConversations();
-      if (event.id === undefined && this.#welcomed && !event.room.startsWith('@') && !this.rooms.peek().get(home)?.joined.peek()) {
-        room = this.#rename(/** @type {Room} */ (this.rooms.peek().get(home)), event.room);
-        this.home.value = event.room;
-      } else room = this.#add(event.room);
-    }
-    this.#welcomed &&= event.room !== this.home.peek();
+    const room = this.#roomOf(event);
+    if (!room) return;
     const before = room.place;
-    const again = room.joined.peek();
     room.self = this.me.userId;
     room.joined.value = true;
     room.durability = event.durability;
     room.topic.value = event.topic ?? '';
     room.members.value ??= event.members;
     if (typeof event.seen === 'number') room.seen = event.seen;
-    if (!again) this.#unreadOf(room, event);
+    this.#unreadOf(room, event);
     room.person(this.me.userId, this.me.name, this.world.clock.now(), (person) => ({ here: true, clients: new Set([...person.clients, this.client]) }));
-    if (!again || before?.epoch !== event.epoch) this.#resume(room, event, before);
+    if (before && before.epoch === event.epoch) {
+      if (event.head > before.offset) this.onCaughtUp(room.name, event.head - before.offset);
+    } else if (!before) {
+      room.place = { epoch: event.epoch, offset: event.offset };
+      if (event.head >= event.first) void this.latest(room);
+      else room.older.value = 'none';
+    }
     if (this.current.peek() === room.name) void this.#look(room);
-    this.#pump();
+    this.#sendAll();
   }
 
   /** @param {Room} room @param {ServerEvent} event */
   #unreadOf(room, event) {
     const unread = Number(event.unread) || 0;
     const here = this.current.peek() === room.name;
-    room.countedUpTo = event.unread === undefined ? 0 : event.head;
+    room.countedUpTo = typeof event.unread === 'number' ? event.head : 0;
     if (here && unread > 0 && room.seen > 0 && room.line.peek() === null) room.line.value = room.seen;
     // Who comes for the first time has missed nothing.
     room.unread.value = this.#looksAt(room) ? 0 : room.seen > 0 || room.name.startsWith('@') ? unread : 0;
-  }
-
-  /** Goes on from where we were, or from the newest page. @param {Room} room @param {ServerEvent} event @param {{ epoch: string, offset: number } | null} before */
-  #resume(room, event, before) {
-    const now = this.world.clock.now();
-    if (event.recovered === true && before) {
-      room.knownUpTo = event.head;
-      if (event.head > before.offset) this.onCaughtUp(room.name, event.head - before.offset);
-      return;
-    }
-    if (before && before.epoch !== event.epoch) {
-      room.newEra();
-      room.note('The server started afresh. Messages sent while you were disconnected are not shown.', 'gap', now);
-    }
-    room.place = { epoch: event.epoch, offset: event.offset };
-    room.knownUpTo = event.offset;
-    if (!before && event.recovered === true) return void (room.older.value = event.offset >= event.first ? 'more' : 'none');
-    if (before && before.epoch === event.epoch) void this.#catchUp(room, before.offset, event);
-    else if (event.head >= event.first) void this.latest(room);
-    else room.older.value = 'none';
-  }
-
-  /** What was missed and does not come by itself. @param {Room} room @param {number} from @param {ServerEvent} event */
-  async #catchUp(room, from, { offset, first }) {
-    if (offset === from) return;
-    if (first > from + 1) room.note(missedText(first - from - 1, 'while you were disconnected'), 'gap', this.world.clock.now());
-    if (offset - from > CATCH_UP_MAX) return this.latest(room);
-    try {
-      for (let after = from; after < offset;) {
-        /** @type {HistoryPage} */
-        const page = await this.link.ask('history', { room: room.name, after, limit: PAGE });
-        batch(() => {
-          const messages = this.#kept(room, page);
-          if (!room.detached.peek()) room.entries.value = room.merge(messages);
-        });
-        const last = page.messages.at(-1)?.offset;
-        if (!page.more || last === undefined) break;
-        after = last;
-      }
-      this.onCaughtUp(room.name, offset - from);
-      this.#settle(room);
-    } catch { /* cut off again: the next connection begins from the same place */ }
   }
 
   /** Kept messages as entries; what they say of others is applied already. @param {Room} room @param {HistoryPage} page */
@@ -674,13 +631,16 @@ export class Chat {
     else if (offset > 0) this.#receipt(room, 'delivered', offset);
   }
 
-  /** @param {ServerEvent} event */
-  #unsubscribed(event) {
-    if (event.room === this.home.peek() || !this.rooms.peek().has(event.room)) return;
-    if (event.id === undefined || event.message) {
-      this.#drop(event.room);
-      this.problem.value = event.message ? `#${event.room}: ${sentence(event.message)}` : `You were taken out of #${event.room}.`;
-    } else this.#drop(event.room);
+  /** We may not be there, or not any more. @param {Room} room @param {{ code: number, reason: string, message: string } | null} error */
+  #left(room, error) {
+    const wasIn = room.joined.peek();
+    room.joined.value = false;
+    if (!this.rooms.peek().has(room.name)) return;
+    if (error && error.reason !== 'left') {
+      this.problem.value = error.message && error.message !== error.reason ? `#${room.title}: ${sentence(error.message)}` : `You were taken out of #${room.title}.`;
+    }
+    // Nobody is without a room: the one for everybody stays, and says what is wrong.
+    if (room.name !== this.home.peek() || !wasIn) this.#drop(room.name);
   }
 
   /** @param {Room} room @param {ServerEvent} event */
@@ -706,13 +666,12 @@ export class Chat {
     }
     if (this.#process(room, event)) return this.#settle(room);
     const entry = this.#entryOf(room, event);
-    if (room.isPrivate === false && event.to !== undefined) room.peer.value = mine ? event.to : event.userId;
     if (mine) this.#echoed(room.name, entry.text, entry.key);
     if (event.userId) room.person(event.userId, event.username ?? '', at, () => ({ here: true }));
     this.#count(room, entry);
     room.addMessage(entry);
     this.#settle(room);
-    const news = event.offset > room.knownUpTo;
+    const news = event['replayed'] !== true;
     if (!mine && news) {
       const text = entry.files.length > 0 ? `${entry.text} (${entry.files.map(({ name }) => name).join(', ')})`.trim() : entry.text;
       this.onHeard({ room: room.name, name: entry.name, text, mentioned: entry.mentioned, direct: room.isPrivate });
@@ -807,10 +766,10 @@ export class Chat {
   /** @param {Room} room @param {ServerEvent} event */
   #gap(room, event) {
     const now = this.world.clock.now();
-    if (event.missed === 0) {
+    if (event.reason === 'epoch') {
       room.newEra();
-      room.note('What is kept of this room was lost. Its history begins anew.', 'gap', now);
-    } else room.note(missedText(event.missed, 'without reaching this page'), 'gap', now);
+      room.note('The server started afresh. What it did not keep is not shown.', 'gap', now);
+    } else if (event.missed > 0) room.note(missedText(event.missed, 'while you were disconnected'), 'gap', now);
     room.place = { epoch: event.epoch, offset: event.offset };
   }
 }
@@ -818,13 +777,13 @@ export class Chat {
 /** Whether a room stands in the list: a conversation does once it is known with whom. @param {Room} room */
 export const isListed = (room) => !room.name.startsWith('@') || room.peer.value !== '';
 
-/** @param {unknown} refusal @returns {refusal is Refused} */
-const isRefused = (refusal) => typeof refusal === 'object' && refusal !== null && 'code' in refusal && typeof refusal.code === 'number';
+/** Whether it is the server that said no. @param {unknown} refusal @returns {refusal is { code: number, message: string }} */
+const isRefused = (refusal) => typeof refusal === 'object' && refusal !== null && 'code' in refusal && typeof refusal.code === 'number' && refusal.code > 0;
 
-/** @param {Refused} refusal */
-function reasonOf({ message, error, retryAfter }) {
-  const wait = retryAfter ? ` Try again in ${Math.ceil(retryAfter / 1000)} s.` : '';
-  return sentence(message || error) + wait;
+/** @param {{ message?: string, retryAfterMs?: number | null }} refusal */
+function reasonOf({ message, retryAfterMs }) {
+  const wait = retryAfterMs ? ` Try again in ${Math.ceil(retryAfterMs / 1000)} s.` : '';
+  return sentence(message || 'the server refused it') + wait;
 }
 
 /** @param {readonly import('./types.js').Reaction[]} reactions @param {ServerEvent} event */
@@ -837,7 +796,8 @@ function reacted(reactions, { reaction, userId, removed }) {
 
 /** What a program published, as text to look at; `null` for what people said. @param {ServerEvent} event */
 function dataOf(event) {
-  if (typeof event.base64 === 'string') return `${Math.floor(event.base64.length * 3 / 4)} bytes`;
+  if (event['bytes'] !== undefined) return `${event['bytes']} bytes`;
+  if (typeof event['base64'] === 'string') return `${Math.floor(event['base64'].length * 3 / 4)} bytes`;
   return event.data === undefined ? null : JSON.stringify(event.data, null, 2);
 }
 
@@ -868,11 +828,15 @@ function list(text) {
   }
 }
 
-/** What was not confirmed when the page was left goes out again, under the same key. @param {string | null} text @returns {Unsent[]} */
-function unsentFrom(text) {
+/** What was not confirmed when the page was left goes out again, under the same key, as long as the server knows that. @param {string | null} text @param {number} now @returns {Unsent[]} */
+function unsentFrom(text, now) {
   try {
-    const entries = JSON.parse(text ?? '[]');
-    return entries.map((/** @type {Unsent} */ entry) => ({ ...entry, files: entry.files ?? [], state: entry.state === 'refused' ? 'refused' : 'queued', messageId: null, copy: null }));
+    return JSON.parse(text ?? '[]').map((/** @type {Unsent} */ entry) => {
+      const unsure = entry.sentAt > 0 && now - entry.sentAt > REMEMBERED_MS;
+      const kept = { ...entry, messageId: null, copy: null };
+      return entry.state === 'refused' || unsure
+        ? { ...kept, state: 'refused', why: unsure ? 'It may have been sent before: look before you try again.' : entry.why } : { ...kept, state: 'queued' };
+    });
   } catch {
     return [];
   }

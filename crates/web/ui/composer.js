@@ -82,7 +82,7 @@ export function composer(chat) {
     onkeydown: (event) => pressed(event),
     onpaste: (event) => {
       const pasted = [...event.clipboardData?.files ?? []];
-      if (pasted.length === 0) return;
+      if (pasted.length === 0 || !chat.takesFiles.peek()) return;
       event.preventDefault();
       void attach(pasted);
     },
@@ -200,7 +200,7 @@ export function composer(chat) {
       h('div', { class: 'editing', hidden: () => chat.editing.value === null }, icon('edit'), h('span', null, 'Editing your message'),
         h('button', { type: 'button', class: 'link', onclick: () => { chat.editing.value = null; input.focus(); } }, 'Cancel')),
       h('div', { class: () => `field${over.value ? ' over' : ''}` }, tray,
-        h('button', { type: 'button', class: 'icon-button attach', 'aria-label': 'Attach files', title: 'Attach files', onclick: () => chooser.click() }, icon('clip')), chooser, input,
+        h('button', { type: 'button', class: 'icon-button attach', 'aria-label': 'Attach files', title: 'Attach files', hidden: () => !chat.takesFiles.value, onclick: () => chooser.click() }, icon('clip')), chooser, input,
         h('button', { type: 'submit', class: 'send', 'aria-label': () => (chat.editing.value ? 'Save the edit' : 'Send message'), title: 'Send (Enter)' }, icon('send'))),
       h('div', { class: 'foot' },
         h('span', { class: 'typing' }, h('span', { class: 'dots', 'aria-hidden': 'true', hidden: () => typing.value === '' }, h('i', null), h('i', null), h('i', null)), () => typing.value),

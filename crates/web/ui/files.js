@@ -4,6 +4,7 @@
  * Loaded with the first message that has one. Addresses are asked for when they are needed, since they end after a while; what is
  * shown is the server's preview, never the file itself, so nothing that somebody sent is ever run or drawn unchecked.
  */
+import { createFiles } from '../sdk/files.js';
 import { h, icon, sizeText } from './dom.js';
 
 /** @import { Chat } from './chat.js' */
@@ -17,12 +18,8 @@ const MARGIN_MS = 30_000;
 
 /** @param {Chat} chat @param {string} id @returns {Promise<FileLink>} */
 function linkOf(chat, id) {
-  const known = links.get(id);
-  const asked = known ? known.then((link) => (Date.parse(link.expires) - Date.now() > MARGIN_MS ? link : ask())) : ask();
-  function ask() {
-    return fetch(chat.world.files.address(`files/${encodeURIComponent(id)}/link`), { method: 'POST', headers: chat.world.files.headers() })
-      .then((answer) => (answer.ok ? answer.json() : Promise.reject(new Error(String(answer.status)))));
-  }
+  const ask = () => createFiles(chat.world.files.hub, chat.world.files.options).link(id);
+  const asked = (links.get(id) ?? Promise.reject(new Error('not asked yet'))).then((link) => (Date.parse(link.expires) - Date.now() > MARGIN_MS ? link : ask()), ask);
   links.set(id, asked);
   asked.catch(() => links.delete(id));
   return asked;
@@ -30,7 +27,7 @@ function linkOf(chat, id) {
 
 /** The picture as a `blob:`, which is all the policy lets a page show. @param {string} address */
 async function picture(address) {
-  const answer = await fetch(new URL(address, document.baseURI), { credentials: 'omit' });
+  const answer = await fetch(address, { credentials: 'omit' });
   const type = answer.headers.get('Content-Type') ?? '';
   if (!answer.ok || !/^image\/(?:png|jpeg|gif|webp|avif)\b/u.test(type)) throw new Error('no picture');
   return URL.createObjectURL(await answer.blob());
@@ -39,7 +36,7 @@ async function picture(address) {
 /** @param {Chat} chat @param {Attachment} file */
 async function download(chat, file) {
   const { url } = await linkOf(chat, file.id);
-  h('a', { href: new URL(url, document.baseURI).href, download: file.name, rel: 'noopener' }).click();
+  h('a', { href: url, download: file.name, rel: 'noopener' }).click();
 }
 
 /** @param {Chat} chat @param {MessageItem} item @param {Attachment} file */

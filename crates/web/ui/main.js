@@ -5,13 +5,11 @@
  */
 import { effect } from './reactive.js';
 import { append, byId, h } from './dom.js';
-import { Connection, Questions } from './connection.js';
+import { HubLink } from './link.js';
 import { Chat, nameProblem } from './chat.js';
 import { timeline } from './timeline.js';
 import { composer } from './composer.js';
 import { banner, bannerText, head, side } from './shell.js';
-
-/** @import { Env } from './types.js' */
 
 /** Storage that may be forbidden: then things are remembered until the page closes. @param {() => Storage} open */
 function memory(open) {
@@ -60,42 +58,30 @@ function deviceId() {
 /** Close codes that say that the credential is not accepted any more. */
 const REVOKED = Object.freeze([4503, 4504]);
 
-/** @type {Env} */
-const env = {
-  open: (url) => /** @type {import('./types.js').Socket} */ (/** @type {unknown} */ (new WebSocket(url, subprotocols()))),
+/** @type {import('./types.js').Clock} */
+const clock = {
   now: () => Date.now(),
-  random: () => Math.random(),
   setTimeout: (run, ms) => setTimeout(run, ms),
   clearTimeout: (timer) => clearTimeout(/** @type {number} */ (timer)),
 };
 
-/** A browser can send a token along with the dialect's name, and in no other header. */
-function subprotocols() {
-  const token = tab('token');
-  return token === null ? [] : ['outspoke.v1', `outspoke.bearer.${token}`];
-}
-
-/** Where to connect. A token says who one is; without one the address does. @param {string | null} name @param {string} device @param {import('./types.js').Place | null} place */
-function address(name, device, place) {
+/** Where to connect. A token says who one is; without one the address does. @param {string | null} name */
+function address(name) {
   const url = new URL('ws', document.baseURI);
   url.protocol = url.protocol === 'https:' ? 'wss:' : 'ws:';
   url.hash = '';
-  url.search = new URLSearchParams({
-    device, ...(name !== null && { userId: userId(), username: name }), ...(place && { epoch: place.epoch, offset: String(place.offset) }),
-  }).toString();
-  return url.href;
+  url.search = name === null ? '' : new URLSearchParams({ userId: userId(), username: name }).toString();
+  return url;
 }
 
-/** The files of the server are reached as the chat is: with the token, or with the name. @param {string | null} name */
-function filesOf(name) {
-  return {
-    address: (/** @type {string} */ path) => {
-      const url = new URL(path, document.baseURI);
-      url.search = name === null ? '' : new URLSearchParams({ userId: userId(), username: name }).toString();
-      return url.href;
-    },
-    headers: () => /** @type {Record<string, string>} */ (name === null ? { Authorization: `Bearer ${tab('token') ?? ''}` } : {}),
-  };
+/** Who comes for the first time learns from the server which room is everybody's; later it is one of our own. */
+class HomingWebSocket extends WebSocket {
+  /** @param {string} address @param {string[]} protocols */
+  constructor(address, protocols) {
+    const url = new URL(address);
+    if (browser('home') === null) url.searchParams.delete('join');
+    super(url, protocols);
+  }
 }
 
 /** Whether the server believes names; `null`: it cannot be asked. */
@@ -174,20 +160,16 @@ function join(problem) {
 /** @param {string | null} name without one the tab has a token */
 function enter(name) {
   const device = deviceId();
-  /** @type {Chat | null} */
-  let made = null;
-  const connection = new Connection(() => address(name, device, made?.homePlace ?? null), env);
-  const link = new Questions(connection, randomId(12));
-  if (name === null) askAgainWhenRefused(connection);
-  const chat = made = new Chat(link, { userId: name === null ? '' : userId(), name: name ?? '' }, {
-    clock: env, memory: browser, tab, randomId, files: filesOf(name),
-  });
+  const token = tab('token');
+  const credential = name === null && token !== null ? { token } : {};
+  const link = new HubLink(address(name), { device, ...credential, env: { WebSocket: HomingWebSocket } });
+  if (name === null) askAgainWhenRefused(link);
+  const chat = new Chat(link, { userId: name === null ? '' : userId(), name: name ?? '' }, { clock, memory: browser, tab, randomId, files: { hub: address(name), options: credential } });
   const goTo = () => chat.open(roomInAddress() || chat.home.peek());
   addEventListener('hashchange', goTo);
   goTo();
   show(chat);
-  followBrowser(connection);
-  connection.connect();
+  link.connect();
   document.documentElement.dataset['view'] = 'chat';
   byId('message').focus();
 }
@@ -195,19 +177,19 @@ function enter(name) {
 /**
  * A token that is not accepted, or not any more, is forgotten, and the page begins anew. Browsers do not say why a socket did
  * not open: a server that answers questions, and will not have us twice, refuses the token.
- * @param {Connection} connection
+ * @param {HubLink} link
  */
-function askAgainWhenRefused(connection) {
+function askAgainWhenRefused(link) {
   let refusals = 0;
   const again = (/** @type {string} */ why) => {
-    connection.close();
+    link.close();
     tab('token', null);
     tab('joined', null);
     tab('problem', why);
     location.reload();
   };
   effect(() => {
-    const state = connection.state.value;
+    const state = link.state.value;
     if (state.status === 'online') refusals = 0;
     if (state.status === 'closed' && REVOKED.includes(state.code)) again(`This token is not accepted any more: ${state.reason}.`);
     if (state.status !== 'offline' || state.cause !== 'unreachable') return;
@@ -233,6 +215,7 @@ function show(chat) {
   });
   const writing = composer(chat);
   const stage = h('div', { class: 'stage' }, banner(chat), timeline(chat));
+  dropping(chat, stage, writing.attach);
   const openSearch = () => void import('./search.js').then(({ search }) => search(chat, stage));
   append(byId('chat'), [aside.slot, aside.sheet,
     h('main', { class: 'main' },
@@ -249,6 +232,34 @@ function show(chat) {
     const room = chat.current.value;
     const wanted = room === chat.home.value ? '' : room;
     if (roomInAddress() !== wanted) history.replaceState(null, '', `${location.pathname}${location.search}${wanted && `#${encodeURIComponent(wanted)}`}`);
+  });
+}
+
+/** Files can be dropped anywhere on the page, once the server has said that it takes any. @param {Chat} chat @param {HTMLElement} stage @param {(files: Iterable<File>) => Promise<void>} attach */
+function dropping(chat, stage, attach) {
+  const target = h('div', { class: 'drop', hidden: true }, () => `Drop files to send them to ${chat.room.title}`);
+  stage.append(target);
+  const carries = (/** @type {DragEvent} */ event) => chat.takesFiles.peek() && event.dataTransfer?.types.includes('Files') === true;
+  let gone = 0;
+  addEventListener('dragover', (event) => {
+    if (!carries(event)) return;
+    event.preventDefault();
+    target.hidden = false;
+    clearTimeout(gone);
+    // What is dragged out of the window says so unreliably; it keeps quiet reliably.
+    gone = setTimeout(() => { target.hidden = true; }, 300);
+  });
+  addEventListener('drop', (event) => {
+    if (!carries(event)) return;
+    event.preventDefault();
+    target.hidden = true;
+    void attach(event.dataTransfer?.files ?? []);
+  });
+  let asked = false;
+  effect(() => {
+    if (asked || chat.link.state.value.status !== 'online') return;
+    asked = true;
+    fetch('files', { method: 'OPTIONS', credentials: 'omit' }).then((answer) => { chat.takesFiles.value = answer.ok && answer.headers.has('Tus-Version'); }, () => { asked = false; });
   });
 }
 
@@ -313,7 +324,7 @@ async function announce(chat, notify) {
   const announcer = new Announcer((text) => {
     region.append(h('p', null, text));
     while (region.childElementCount > 3) region.firstElementChild?.remove();
-  }, env);
+  }, clock);
   chat.onHeard = (what) => {
     notify(what);
     const spoken = setting('spoken');
@@ -322,17 +333,6 @@ async function announce(chat, notify) {
     if (!what.room || what.room === chat.current.peek()) announcer.message(what);
     else if (meant) announcer.message({ ...what, name: what.direct ? `${what.name}, in private` : `${what.name}, in ${what.room}` });
   };
-}
-
-/** @param {Connection} connection */
-function followBrowser(connection) {
-  addEventListener('offline', () => connection.networkLost());
-  addEventListener('online', () => connection.networkFound());
-  // Chromium does not always say `visibilitychange` after a frozen page goes on: `resume` does.
-  for (const name of ['visibilitychange', 'resume']) {
-    document.addEventListener(name, () => { if (!document.hidden) connection.wake(); });
-  }
-  addEventListener('pageshow', (event) => { if (event.persisted) connection.wake(); });
 }
 
 /** @param {Chat} chat @param {{ side: () => void, settings: () => void, search: () => void }} open */
@@ -365,7 +365,24 @@ function nextPart(step) {
   parts[(Math.max(here, 0) + step + parts.length) % parts.length]?.focus();
 }
 
+/** Keeps the page for when there is no network. The one address that Trusted Types are asked for is the worker's. */
+function keepPage() {
+  if (!isSecureContext || !('serviceWorker' in navigator)) return;
+  const address = new URL('sw.js', import.meta.url).href;
+  /** @type {{ createPolicy?(name: string, rules: { createScriptURL(text: string): string }): { createScriptURL(text: string): any } } | undefined} */
+  const types = /** @type {any} */ (window).trustedTypes;
+  const policy = types?.createPolicy?.('outspoke', {
+    createScriptURL: (text) => {
+      if (text !== address) throw new TypeError(`${text} is no script of this page`);
+      return text;
+    },
+  });
+  navigator.serviceWorker.register(policy?.createScriptURL(address) ?? address, { scope: new URL('.', document.baseURI).pathname })
+    .catch(() => { /* a private window, or another build: the page works as well without */ });
+}
+
 function begin() {
+  addEventListener('load', () => setTimeout(keepPage, 1_000));
   const remembered = browser('name');
   tokenInAddress();
   if (tab('joined') && tab('token')) return enter(null);

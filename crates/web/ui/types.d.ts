@@ -1,42 +1,11 @@
 /** Shapes shared by the modules: what travels on the wire (docs/protocol/native.md) and what the views show. */
 import type { Log } from './model.js';
+import type { Publication } from '../sdk/types.js';
 
 export interface Place { epoch: string; offset: number }
 
-export interface Welcome {
-  type: 'welcome'; clientId: string; userId: string; username: string; timestamp: string;
-  pingInterval: number; maxMessageBytes: number; openMode: boolean;
-  node?: { name: string; prefer?: string; url?: string };
-}
-export interface Subscribed extends Place {
-  type: 'subscribed'; id?: string; room: string; members: number; head: number; first: number; recovered?: boolean;
-  durability: string; unread?: number; seen?: number; delivered?: number; topic?: string;
-}
-export interface Unsubscribed { type: 'unsubscribed'; id?: string; room: string; code?: number; error?: string; message?: string }
-interface Said extends Partial<Place> {
-  userId?: string; username?: string; timestamp: string; room?: string; id: string; to?: string;
-  edited?: string; deleted?: string; reactions?: readonly Reaction[];
-}
-export interface TextEvent extends Said { type: 'chat' | 'action'; content: string }
-/** What a program published: `message`, or a type of its own. */
-export interface DataEvent extends Said { type: string; data?: unknown; base64?: string }
-export interface TopicEvent extends Said { type: 'topic'; topic: string }
-export interface RenameEvent extends Said { type: 'rename'; previousUsername: string }
-export interface EditEvent extends Said { type: 'edit'; content?: string; data?: unknown; target: number }
-export interface DeleteEvent extends Said { type: 'delete'; target: number }
-export interface ReactionEvent extends Said { type: 'reaction'; reaction: string; target: number; removed: boolean }
-export interface SystemEvent { type: 'system'; content: string; timestamp: string; room?: string; id?: string }
-export interface PresenceEvent { type: 'join' | 'leave'; userId: string; username: string; timestamp: string; room?: string; clientId?: string }
-export interface PresenceChange {
-  type: 'presence_change'; room: string; userCount: number; members: number; joinedCount: number; leftCount: number;
-  joined: readonly { userId: string; username: string }[]; left: readonly { userId: string; username: string }[];
-}
-export interface TypingEvent { type: 'typing'; room: string; userId: string; username: string; clientId: string; active: boolean; expiresAfter: number }
-export interface ReceiptEvent { type: 'receipt'; room: string; userId: string; receipt: 'delivered' | 'seen'; epoch: string; offset: number }
-export interface ReceiptCounts { type: 'receipt_counts'; room: string; epoch: string; offset: number; delivered: number; seen: number }
 export interface Conversation extends Place { room: string; with: string; timestamp: string; unread: number; seen: number; delivered: number }
 export interface Conversations { type: 'conversations'; id?: string; conversations: readonly Conversation[]; next?: string }
-export interface Ack extends Place { type: 'ack'; id: string; room: string; messageId: string; timestamp: string; duplicate?: boolean }
 export interface HistoryPage { type: 'history'; id?: string; room: string; epoch: string; first: number; head: number; more: boolean; messages: readonly ServerEvent[] }
 export interface PresencePage {
   type: 'presence'; id?: string; room: string; userCount: number; members: number; next?: string;
@@ -48,16 +17,8 @@ export interface CommandSpec {
   name: string; usage: string; summary: string;
   arguments: readonly { name: string; kind: 'room' | 'user' | 'command' | 'word' | 'text'; optional: boolean }[];
 }
-export interface Refused {
-  type: 'error'; id?: string; code: number; error: string; message: string; temporary: boolean; retryAfter?: number;
-}
-export interface Pong { type: 'pong'; id?: string }
-export interface Gap extends Place { type: 'gap'; room: string; missed: number }
-export interface GoingAway { type: 'going_away'; reconnectAfter: number }
 /** Anything that came; `type` decides, and `chat.js` looks at what it knows. */
 export interface ServerEvent { type: string; id?: string; [field: string]: any }
-
-export interface ClientRequest { type: string; id?: string; [field: string]: unknown }
 
 /** Why there is no connection: the browser has no network, nothing was heard, the server closed it, or it cannot be reached. */
 export type Cause = 'network' | 'silence' | 'server' | 'unreachable';
@@ -72,12 +33,13 @@ export type ConnectionState =
 export interface Link {
   readonly state: { readonly value: ConnectionState; peek(): ConnectionState };
   onEvent: (event: ServerEvent) => void;
-  /** Asks, and waits for the answer; rejects with the server's refusal, or with `CutOff`. */
+  /** Asks, and waits for the answer; rejects with the server's refusal, or with an error whose `code` is 0 or missing when it was cut off. */
   ask(type: string, fields?: Record<string, unknown>): Promise<any>;
-  /** Says something that needs no answer, if there is a connection. */
-  tell(type: string, fields?: Record<string, unknown>): void;
-  /** The connection is in doubt: find out. */
-  doubt(): void;
+  join(room: string, peer?: string): void;
+  leave(room: string, peer?: string): void;
+  send(entry: Unsent): Publication | null;
+  typing(room: string, peer: string, active: boolean): void;
+  mark(room: string, peer: string, kind: 'delivered' | 'seen', upTo: number): void;
   connect(): void;
   close(): void;
 }
@@ -90,29 +52,12 @@ export interface World {
   /** Gone with the tab. */
   tab: Memory;
   randomId(length: number): string;
-  /** How the server's files are reached: the addresses, and the credential where it is a header. */
-  files: { address(path: string): string; headers(): Record<string, string> };
+  /** How the server's files are reached: as the hub is. */
+  files: { hub: URL; options: { token?: string } };
 }
 
 /** Storage of the browser, or of this page where the browser forbids it. */
 export type Memory = (key: string, value?: string | null) => string | null;
-
-export interface Socket {
-  readonly readyState: number;
-  readonly bufferedAmount: number;
-  onmessage: ((event: { data: unknown }) => void) | null;
-  onclose: ((event: { code: number; reason: string }) => void) | null;
-  onerror: ((event: unknown) => void) | null;
-  send(text: string): void;
-  close(code?: number, reason?: string): void;
-}
-
-/** What the connection needs of the world; tests bring their own. */
-export interface Env extends Clock {
-  open(url: string): Socket;
-  /** From 0 up to, not including, 1. */
-  random(): number;
-}
 
 /** Somebody who is there, or was while we were; `clients`: the connections we know of. */
 export interface Person { userId: string; name: string; here: boolean; clients: ReadonlySet<string>; devices: readonly Device[]; seenAt: number }
@@ -153,6 +98,8 @@ export interface Unsent {
   /** Waiting for a connection; on its way; acknowledged, its copy still to come; refused. */
   readonly state: 'queued' | 'sending' | 'sent' | 'refused';
   readonly why: string;
+  /** When it was last on the wire; 0: never. */
+  readonly sentAt: number;
   /** The server's id for it, once it is acknowledged. */
   readonly messageId: string | null;
   /** The id of the room's copy, where that came before the acknowledgement: it is what to show. */

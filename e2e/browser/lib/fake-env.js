@@ -1,7 +1,10 @@
-/** A world for `connection.js` in which time stands still until a test moves it. */
+/** A world for the client library in which time stands still until a test moves it. */
 
 export class FakeSocket {
   readyState = 0;
+  protocol = 'outspoke.v1';
+  binaryType = '';
+  onopen = null;
   bufferedAmount = 0;
   sent = [];
   closedWith = null;
@@ -45,14 +48,26 @@ export class FakeEnv {
   #timers = new Map();
   #ids = 0;
 
-  open(url) {
-    const socket = new FakeSocket(url);
-    this.sockets.push(socket);
-    return socket;
+  /** What the client library is told of this world. */
+  get hub() {
+    const { sockets } = this;
+    return {
+      WebSocket: class extends FakeSocket {
+        constructor(url) {
+          super(url);
+          sockets.push(this);
+        }
+      },
+      now: () => this.#now,
+      random: () => this.chance,
+      setTimeout: (run, ms) => this.setTimeout(run, ms),
+      clearTimeout: (id) => this.clearTimeout(id),
+      unique: () => 'session',
+      watch: () => () => {},
+    };
   }
 
   now() { return this.#now; }
-  random() { return this.chance; }
 
   setTimeout(run, ms) {
     this.#ids += 1;

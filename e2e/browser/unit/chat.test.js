@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { Connection, Questions } from '../../../crates/web/ui/connection.js';
+import { HubLink } from '../../../crates/web/ui/link.js';
 import { CONTENT_MAX, Chat, OUTBOX_MAX, isCommand, lengthOf, nameProblem } from '../../../crates/web/ui/chat.js';
 import { ITEMS_MAX, PEOPLE_MAX, mentions } from '../../../crates/web/ui/model.js';
 import { presenceText } from '../../../crates/web/ui/timeline.js';
@@ -20,13 +20,12 @@ function storage() {
 
 function start({ memory = storage(), tab = storage() } = {}) {
   const env = new FakeEnv();
-  const connection = new Connection(() => 'ws://hub/ws', env);
-  const link = new Questions(connection, 'session');
+  const link = new HubLink(new URL('ws://hub/ws'), { device: 'device', env: env.hub });
   let ids = 0;
-  const world = { clock: env, memory, tab, randomId: () => `key-${ids += 1}`, files: { address: (path) => path, headers: () => ({}) } };
+  const world = { clock: env, memory, tab, randomId: () => `key-${ids += 1}`, files: { hub: new URL('ws://hub/ws'), options: {} } };
   const chat = new Chat(link, { userId: 'me', name: 'Me' }, world);
-  connection.connect();
-  return { env, connection, chat, memory, tab };
+  link.connect();
+  return { env, link, chat, memory, tab };
 }
 
 function joined(place) {
@@ -35,16 +34,23 @@ function joined(place) {
   return world;
 }
 
+/** The server lets us in, and into the room. */
 function enter(env, { epoch = 'e1', offset = 0, members = 1, room = 'lobby', ...more } = {}) {
   env.socket.welcome();
-  env.socket.hear({ type: 'subscribed', room, epoch, offset, members, head: offset, first: 1, durability: 'memory', ...more });
+  into(env, room, { epoch, offset, members, head: offset, ...more });
+}
+
+function into(env, room, more) {
+  const { id } = env.socket.of('subscribe').findLast((request) => request.room === room);
+  env.socket.hear({ type: 'subscribed', id, room, epoch: 'e1', offset: 0, members: 1, head: 0, first: 1, durability: 'memory', ...more });
 }
 
 /** Lets what was answered be dealt with. */
 const settle = () => new Promise((done) => { setImmediate(done); });
 
 /** Answers the newest request of a type. */
-function answer(env, type, fields) {
+async function answer(env, type, fields) {
+  await settle();
   const request = env.socket.of(type).at(-1);
   env.socket.hear({ id: request.id, room: request.room, ...fields });
   return settle();
@@ -62,14 +68,15 @@ const kinds = (room) => room.items.peek().map((item) => item.kind);
 const outbox = (chat) => chat.unsent.peek().map((entry) => `${entry.text}:${entry.state}`);
 const visible = (chat) => [...shown(chat.room), ...chat.unsent.peek().filter((entry) => !entry.copy).map((entry) => entry.text)];
 
-test('what is written offline waits, and goes out in order when the room is joined', () => {
+test('what is written offline waits, and goes out in order when the room is joined', async () => {
   const { env, chat } = start();
   chat.say('one');
   chat.say('two');
   assert.deepEqual(outbox(chat), ['one:queued', 'two:queued']);
   env.socket.welcome();
   assert.deepEqual(env.socket.of('chat'), [], 'not before the room is joined');
-  env.socket.hear({ type: 'subscribed', room: 'lobby', epoch: 'e1', offset: 0, members: 1, head: 0, first: 1, durability: 'memory' });
+  into(env, 'lobby');
+  await settle();
   assert.deepEqual(env.socket.of('chat').map((request) => [request.content, request.room]), [['one', 'lobby'], ['two', 'lobby']]);
 });
 
@@ -135,11 +142,11 @@ test('what is not confirmed survives a reload of the page, and so do drafts and 
 test('a refused message says why, stays, and can be tried again', async () => {
   const { env, chat } = joined();
   chat.say('no');
-  env.socket.hear({ type: 'error', id: env.socket.of('chat')[0].id, code: 150, error: 'unavailable', message: 'the server is stopping', temporary: true, retryAfter: 2_500 });
+  env.socket.hear({ type: 'error', id: env.socket.of('chat')[0].id, code: 131, error: 'forbidden', message: 'you may not speak here', temporary: false });
   await settle();
   assert.deepEqual(outbox(chat), ['no:refused']);
-  assert.equal(chat.unsent.peek()[0].why, 'The server is stopping. Try again in 3 s.');
-  assert.equal(chat.problem.peek(), 'The server is stopping. Try again in 3 s.');
+  assert.equal(chat.unsent.peek()[0].why, 'You may not speak here.');
+  assert.equal(chat.problem.peek(), 'You may not speak here.');
   chat.retry(chat.unsent.peek()[0].id);
   assert.equal(env.socket.of('chat').length, 2);
 });
@@ -151,13 +158,24 @@ test('the outbox is bounded, and a full one refuses in words', () => {
   assert.equal(chat.unsent.peek().length, OUTBOX_MAX);
 });
 
-test('at most sixteen messages are on the wire at once; each answer lets the next go', async () => {
-  const { env, chat } = joined();
-  for (let n = 0; n < 20; n += 1) chat.say(`m${n}`);
-  assert.equal(env.socket.of('chat').length, 16);
-  env.socket.hear(ackOf(env.socket.of('chat')[0], 1, 'x'));
+test('what waited longer than the library keeps it waits on, if it was never on the wire', async () => {
+  const { env, chat } = start();
+  chat.say('patience');
+  env.advance(6 * 60_000);
   await settle();
-  assert.equal(env.socket.of('chat').length, 17);
+  assert.deepEqual(outbox(chat), ['patience:queued']);
+  while (chat.link.state.peek().status !== 'connecting') env.advance(500);
+  enter(env);
+  await settle();
+  assert.deepEqual(env.socket.of('chat').map(({ content }) => content), ['patience']);
+});
+
+test('after a reload, what may have been sent too long ago is not sent again without asking', () => {
+  const tab = storage();
+  tab('unsent', JSON.stringify([{ id: 'k', room: 'lobby', to: '', text: 'long ago', files: [], at: 1, state: 'sending', why: '', sentAt: 1 }]));
+  const { chat } = start({ tab });
+  assert.deepEqual(outbox(chat), ['long ago:refused']);
+  assert.match(chat.unsent.peek()[0].why, /may have been sent before/);
 });
 
 test('content is counted in characters as the server counts, and bounded before it is sent', () => {
@@ -188,12 +206,13 @@ test('a message with an offset already seen is not shown again', () => {
 test('a gap is said where it is', () => {
   const { env, chat } = joined();
   env.socket.hear({ type: 'gap', room: 'lobby', missed: 1, epoch: 'e1', offset: 1 });
-  assert.deepEqual(notes(chat.room), ['1 message was sent without reaching this page and is not shown.']);
+  assert.deepEqual(notes(chat.room), ['1 message was sent while you were disconnected and is not shown.']);
 });
 
 test('messages of one person within five minutes share a head; days get a line', () => {
   const { env, chat } = joined();
-  const at = (timestamp, over) => env.socket.hear(message({ timestamp, offset: (ids += 1) + 100, ...over }));
+  let offset = 0;
+  const at = (timestamp, over) => env.socket.hear(message({ timestamp, offset: offset += 1, ...over }));
   at('2026-01-01T10:00:00Z');
   at('2026-01-01T10:04:59Z');
   at('2026-01-01T10:05:30Z', { userId: 'ben', username: 'Ben' });
@@ -247,31 +266,33 @@ test('items and people are bounded', () => {
   assert.equal(chat.room.older.peek(), 'more', 'what was dropped can be had again');
 });
 
-test('rooms are asked for again after each reconnect, from where we were, and a refused one is gone, with the reason', async () => {
+test('rooms are gone into again after each reconnect, from where we were, and a refused one is gone, with the reason', async () => {
   const { env, chat } = joined();
   chat.open('builds');
-  const [request] = env.socket.of('subscribe');
-  assert.equal(request.room, 'builds');
-  env.socket.hear({ type: 'subscribed', id: request.id, room: 'builds', epoch: 'b1', offset: 7, head: 7, first: 8, members: 1, durability: 'memory' });
+  into(env, 'builds', { epoch: 'b1', offset: 7, head: 7, first: 8 });
   env.socket.end(1006);
   env.advance(1_000);
   enter(env);
-  const [again] = env.socket.of('subscribe');
-  assert.deepEqual([again.room, again.epoch, again.offset], ['builds', 'b1', 7]);
-  env.socket.hear({ type: 'error', id: again.id, code: 124, error: 'room_full', message: 'the room is full', temporary: true });
+  const again = env.socket.of('subscribe').find(({ room }) => room === 'builds');
+  assert.deepEqual([again.epoch, again.offset], ['b1', 7]);
+  env.socket.hear({ type: 'error', id: again.id, code: 131, error: 'forbidden', message: 'this room is not for you', temporary: false });
   await settle();
   assert.equal(chat.rooms.peek().has('builds'), false);
   assert.equal(chat.current.peek(), 'lobby');
-  assert.equal(chat.problem.peek(), '#builds: The room is full.');
+  assert.equal(chat.problem.peek(), '#builds: This room is not for you.');
 });
 
-test('the server\'s own name for the home room is taken over', () => {
-  const { env, chat } = start();
-  enter(env, { room: 'foyer' });
+test('the room that the server puts newcomers into is everybody\'s, whatever its name, and is remembered', async () => {
+  const { env, chat, memory } = start();
+  env.socket.welcome();
+  env.socket.hear({ type: 'subscribed', room: 'foyer', epoch: 'e1', offset: 0, members: 1, head: 0, first: 1, durability: 'memory' });
   assert.equal(chat.current.peek(), 'foyer');
   assert.deepEqual([...chat.rooms.peek().keys()], ['foyer']);
+  into(env, 'foyer');
   chat.say('hi');
+  await settle();
   assert.equal(env.socket.of('chat')[0].room, 'foyer');
+  assert.equal(start({ memory }).chat.current.peek(), 'foyer');
 });
 
 test('unread counts what was not looked at, below one line, and not our own', () => {
@@ -302,6 +323,7 @@ test('history: the newest page at first, older ones on demand, each message once
   env.socket.hear(message({ offset: 5, content: 'm5' }));
   void chat.loadOlder(chat.room);
   void chat.loadOlder(chat.room);
+  await settle();
   assert.equal(env.socket.of('history').length, 2, 'one question at a time');
   assert.equal(env.socket.of('history')[1].before, 3);
   await page(1, 3, false);
@@ -330,13 +352,14 @@ test('who reads far back lets go of the end, and comes back to it with the newes
 
 test('what was missed and does not come by itself is fetched, and what cannot be had is said', async () => {
   const { env, chat } = joined({ offset: 2 });
+  await answer(env, 'history', { type: 'history', epoch: 'e1', first: 1, head: 2, more: false, messages: [] });
   env.socket.end(1006);
   env.advance(1_000);
   const caught = [];
   chat.onCaughtUp = (room, count) => caught.push([room, count]);
   enter(env, { offset: 9, first: 6, recovered: false });
-  assert.deepEqual(notes(chat.room), ['3 messages were sent while you were disconnected and are not shown.']);
   await answer(env, 'history', { type: 'history', epoch: 'e1', first: 6, head: 9, more: false, messages: [6, 7, 8, 9].map((offset) => message({ offset, content: `m${offset}` })) });
+  assert.deepEqual(notes(chat.room), ['3 messages were sent while you were disconnected and are not shown.']);
   assert.deepEqual(shown(chat.room), ['m6', 'm7', 'm8', 'm9']);
   assert.deepEqual(caught, [['lobby', 7]]);
 });
@@ -347,8 +370,7 @@ test('what was recovered is shown and not announced as news', () => {
   env.advance(1_000);
   const heard = [];
   chat.onHeard = ({ text }) => heard.push(text);
-  env.socket.welcome();
-  env.socket.hear({ type: 'subscribed', room: 'lobby', epoch: 'e1', offset: 2, head: 3, first: 1, recovered: true, members: 1, durability: 'memory' });
+  enter(env, { offset: 2, head: 3, recovered: true });
   env.socket.hear(message({ offset: 3, content: 'missed' }));
   env.socket.hear(message({ offset: 4, content: 'new' }));
   assert.deepEqual(shown(chat.room), ['missed', 'new']);
@@ -367,7 +389,7 @@ test('a new epoch is said, and old offsets change nothing of the new ones', () =
   assert.deepEqual(shown(chat.room), ['old', 'newer']);
 });
 
-test('edits, deletions and reactions change the message that they are about, and nothing else', () => {
+test('edits, deletions and reactions change the message that they are about, and nothing else', async () => {
   const { env, chat } = joined();
   env.socket.hear(message({ offset: 1, content: 'Helo' }));
   env.socket.hear(message({ offset: 2, content: 'other' }));
@@ -385,6 +407,7 @@ test('edits, deletions and reactions change the message that they are about, and
   change(7, { type: 'delete' });
   assert.deepEqual([first().deleted, first().text, first().reactions], [true, '', []]);
   chat.react(first(), '🎉');
+  await settle();
   assert.deepEqual(env.socket.of('react').map(({ offset, reaction, remove }) => [offset, reaction, remove]), [[1, '🎉', undefined]]);
 });
 
@@ -407,7 +430,7 @@ test('marks: sent, delivered, seen by so many, and never our own reading', async
 });
 
 test('seen is told while somebody looks, delivered otherwise, and neither with every message', () => {
-  const { env, chat } = joined();
+  const { env, chat } = joined({ unread: 0, seen: 0, delivered: 0 });
   const told = () => env.socket.sent.filter(({ type }) => type === 'seen' || type === 'delivered').map(({ type, offset }) => `${type} ${offset}`);
   env.socket.hear(message({ offset: 1 }));
   env.socket.hear(message({ offset: 2 }));
@@ -427,28 +450,38 @@ test('seen is told while somebody looks, delivered otherwise, and neither with e
 
 test('private conversations: listed with what is unread, begun by writing, and named by the server', async () => {
   const { env, chat } = joined();
-  await answer(env, 'conversations', { type: 'conversations', conversations: [{ room: '@ana~me', with: 'ana', epoch: 'p', offset: 5, timestamp: '', unread: 2, seen: 3, delivered: 5 }] });
+  await settle();
+  for (const request of env.socket.of('conversations')) {
+    env.socket.hear({ id: request.id, type: 'conversations', conversations: [{ room: '@ana~me', with: 'ana', epoch: 'p', offset: 5, timestamp: '', unread: 2, seen: 3, delivered: 5 }] });
+  }
+  await settle();
   const ana = chat.rooms.peek().get('@ana~me');
   assert.deepEqual([ana.peer.peek(), ana.unread.peek()], ['ana', 2]);
   assert.equal(chat.openDirect('ana', 'Ana'), '@ana~me');
   assert.equal(chat.room.title, 'Ana');
   chat.openDirect('ben', 'Ben');
+  env.socket.hear({ id: env.socket.of('conversations').at(-1).id, type: 'conversations', conversations: [] });
   chat.say('psst');
+  await settle();
   const [request] = env.socket.of('direct');
   assert.deepEqual([request.to, request.content, request.room], ['ben', 'psst', undefined]);
   env.socket.hear(ackOf({ id: request.id, room: '@ben~me' }, 1, 'd1'));
   await settle();
-  assert.equal(chat.current.peek(), '@ben~me');
   env.socket.hear({ type: 'subscribed', room: '@ben~me', epoch: 'e1', offset: 0, head: 1, first: 1, members: 1, durability: 'stored', recovered: true });
   env.socket.hear(message({ room: '@ben~me', userId: 'me', content: 'psst', id: 'd1', to: 'ben', offset: 1 }));
+  await settle();
+  assert.equal(chat.current.peek(), '@ben~me');
   assert.deepEqual(visible(chat), ['psst']);
   assert.equal(chat.room.title, 'Ben');
 });
 
 test('somebody who writes in private for the first time is in the list, with what is unread', async () => {
   const { env, chat } = joined();
+  const heard = [];
+  chat.onHeard = ({ name, text, direct }) => heard.push([name, text, direct]);
   env.socket.hear({ type: 'subscribed', room: '@eve~me', epoch: 'p', offset: 0, head: 1, first: 1, members: 2, durability: 'stored', recovered: true, unread: 1, seen: 0 });
   env.socket.hear(message({ room: '@eve~me', userId: 'eve', username: 'Eve', to: 'me', epoch: 'p', offset: 1 }));
+  assert.deepEqual(heard, [['Eve', 'hi', true]]);
   const room = chat.rooms.peek().get('@eve~me');
   assert.deepEqual([room.peer.peek(), room.title, room.unread.peek()], ['eve', 'Eve', 1]);
 });
@@ -466,6 +499,7 @@ test('commands go to the server as they are typed; what they answer is shown, an
   assert.equal(chat.problem.peek(), 'There is no command /dance.');
   assert.deepEqual(returned, [['lobby', '/dance']]);
   chat.say('/join builds');
+  await settle();
   env.socket.hear({ type: 'subscribed', id: env.socket.of('chat').at(-1).id, room: 'builds', epoch: 'b', offset: 0, head: 0, first: 1, members: 1, durability: 'memory' });
   await settle();
   assert.equal(chat.current.peek(), 'builds');

@@ -20,10 +20,17 @@ pub(super) async fn nodes(headers: HeaderMap) -> Response<Body> {
 }
 
 pub(super) async fn asset(uri: Uri, headers: HeaderMap) -> Response<Body> {
-    match outspoke_web::asset(uri.path()) {
-        Some(asset) => of_page(&asset, &headers),
-        None => missing("no such file in this build\n"),
+    let Some(asset) = outspoke_web::asset(uri.path()) else { return missing("no such file in this build\n") };
+    let mut response = of_page(&asset, &headers);
+    if uri.path().ends_with("/ui/sw.js") {
+        // A worker may serve what is below its own address only, unless this allows more: here the folder of the page, which is
+        // three up, whatever prefix a proxy puts before it (Service Workers, section "Service-Worker-Allowed").
+        response.headers_mut().insert(
+            HeaderName::from_static("service-worker-allowed"),
+            HeaderValue::from_static("../../../"),
+        );
     }
+    response
 }
 
 /// The client for other sites' pages.
