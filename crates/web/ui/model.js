@@ -125,9 +125,9 @@ export class Room {
   /** The end of the log, in place of what is shown; what came after that page was made stays. @param {MessageEntry[]} messages @param {{ head: number, more: boolean }} page */
   reset(messages, { head, more }) {
     batch(() => {
-      const after = this.entries.peek().filter((entry) => entry.order > this.#era + head);
+      const kept = this.entries.peek().filter((entry) => entry.order > this.#era + head || (entry.kind === 'process' && entry.order >= this.#era + this.oldest));
       this.entries.value = [];
-      this.entries.value = [...this.merge(messages), ...after];
+      this.entries.value = [...this.merge(messages), ...kept].sort((a, b) => a.order - b.order);
       this.older.value = more ? 'more' : 'none';
       this.detached.value = false;
     });

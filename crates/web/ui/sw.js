@@ -9,8 +9,8 @@
 /** What the page loads when it is wanted; what it loads at once is read from the page itself. */
 const LATER = ['announcer.js', 'dialogs.js', 'files.js', 'log.js', 'search.js', 'uploads.js', 'where.js', 'manifest.webmanifest', '../sdk/files.js'];
 
-const self = /** @type {any} */ (globalThis);
-const here = new URL('.', self.location.href);
+const worker = /** @type {any} */ (globalThis);
+const here = new URL('.', worker.location.href);
 /** The page: three folders up, `assets/<build>/ui/`. */
 const page = new URL('../../../', here).href;
 const CACHE = `outspoke ${here.pathname}`;
@@ -24,12 +24,12 @@ async function keep() {
   const cache = await caches.open(CACHE);
   await cache.addAll([...new Set([...named, ...LATER.map((name) => new URL(name, here).href)])]);
   await cache.put(page, answer);
-  await self.skipWaiting();
+  await worker.skipWaiting();
 }
 
 async function takeOver() {
   for (const name of await caches.keys()) if (name.startsWith('outspoke ') && name !== CACHE) await caches.delete(name);
-  await self.clients.claim();
+  await worker.clients.claim();
 }
 
 /** @param {Request} request */
@@ -48,9 +48,9 @@ async function fileFor(request) {
   return await (await caches.open(CACHE)).match(request) ?? fetch(request);
 }
 
-self.addEventListener('install', (/** @type {any} */ event) => event.waitUntil(keep()));
-self.addEventListener('activate', (/** @type {any} */ event) => event.waitUntil(takeOver()));
-self.addEventListener('fetch', (/** @type {any} */ event) => {
+worker.addEventListener('install', (/** @type {any} */ event) => event.waitUntil(keep()));
+worker.addEventListener('activate', (/** @type {any} */ event) => event.waitUntil(takeOver()));
+worker.addEventListener('fetch', (/** @type {any} */ event) => {
   const { request } = event;
   const address = request.url.split(/[?#]/u)[0];
   if (request.method !== 'GET') return;

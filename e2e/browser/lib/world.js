@@ -24,11 +24,11 @@ export async function launch() {
   }
 }
 
-/** Sets up a server and a browser for the file's tests. @param {{ server?: boolean }} [options] */
-export function world({ server: wanted = true } = {}) {
+/** Sets up a server and a browser for the file's tests. @param {{ server?: boolean, env?: Record<string, string> }} [options] */
+export function world({ server: wanted = true, env = {} } = {}) {
   const here = { server: null, browser: null };
   before(async () => {
-    [here.browser, here.server] = await Promise.all([launch(), wanted ? startServer() : null]);
+    [here.browser, here.server] = await Promise.all([launch(), wanted ? startServer({ env }) : null]);
   });
   after(async () => {
     await here.browser?.close();

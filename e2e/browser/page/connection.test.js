@@ -108,6 +108,30 @@ test('what is not sent yet, and what is only half written, survives a reload', b
   assert.deepEqual(await ben.texts(), ['in a tunnel']);
 }));
 
+test('fifty cuts of the line while both write: nothing is lost, nothing is doubled, the order is the same for both', { timeout: 120_000 }, brokenScene(async ({ visit, proxy }) => {
+  const ana = await visit({ name: 'Ana', url: proxy.url });
+  const ben = await visit({ name: 'Ben' });
+  // The waits between tries are random; here they are short, so that fifty fit into a test.
+  await ana.page.evaluate(() => { Math.random = () => 0.01; });
+  const said = [];
+  for (let cut = 1; cut <= 50; cut += 1) {
+    await ana.say(`from the train ${cut}`);
+    proxy.cut();
+    proxy.mend();
+    await ben.say(`from home ${cut}`);
+    said.push(`from the train ${cut}`, `from home ${cut}`);
+    // Not before the line is back: a cut is one of a living connection.
+    await ana.page.waitForFunction(() => document.querySelector('.chip.status.good') || (document.querySelector('.banner button')?.click(), false), undefined, { polling: 50 });
+  }
+  const everything = (person) => person.page.waitForFunction(
+    (count) => document.querySelectorAll('.items:not(.pending) .message .text').length >= count, said.length);
+  await Promise.all([everything(ana), everything(ben)]);
+  const [anas, bens] = [await ana.texts(), await ben.texts()];
+  assert.deepEqual([...bens].sort(), [...said].sort());
+  assert.deepEqual(anas, bens);
+  assert.deepEqual(await ana.unsent(), []);
+}));
+
 test('a socket that is silently dead is found when the network comes back, and replaced', brokenScene(async ({ visit, proxy }) => {
   const ana = await visit({ name: 'Ana', url: proxy.url });
   const ben = await visit({ name: 'Ben' });

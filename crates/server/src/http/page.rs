@@ -25,10 +25,9 @@ pub(super) async fn asset(uri: Uri, headers: HeaderMap) -> Response<Body> {
     if uri.path().ends_with("/ui/sw.js") {
         // A worker may serve what is below its own address only, unless this allows more: here the folder of the page, which is
         // three up, whatever prefix a proxy puts before it (Service Workers, section "Service-Worker-Allowed").
-        response.headers_mut().insert(
-            HeaderName::from_static("service-worker-allowed"),
-            HeaderValue::from_static("../../../"),
-        );
+        response
+            .headers_mut()
+            .insert(HeaderName::from_static("service-worker-allowed"), HeaderValue::from_static("../../../"));
     }
     response
 }
