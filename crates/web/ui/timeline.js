@@ -247,6 +247,7 @@ function actions(chat, log) {
   log.addEventListener('pointerover', (event) => look(event.target));
   log.addEventListener('pointerleave', () => { if (!log.contains(document.activeElement)) target.value = null; });
   log.addEventListener('focusin', (event) => look(event.target));
+  log.addEventListener('focusout', (event) => { if (!log.contains(/** @type {Node | null} */ (event.relatedTarget)) && !log.matches(':hover')) target.value = null; });
   // A row that changed is another element: the bar goes over to it, or away.
   effect(() => {
     chat.room.items.value;

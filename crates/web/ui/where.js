@@ -5,6 +5,7 @@
  */
 import { effect, scope, signal } from './reactive.js';
 import { h } from './dom.js';
+import { time } from './timeline.js';
 
 /** @import { Chat } from './chat.js' */
 /** @import { Device, Person } from './types.js' */
@@ -79,7 +80,7 @@ function table(places, self, here) {
   const rows = places.flatMap(({ node, people }) => (people.length === 0 ? [] : people.map(({ person, devices }) => h('tr', null,
     h('th', { scope: 'row' }, h('bdi', null, person.name), person.userId === self && h('span', { class: 'tag' }, 'you')),
     h('td', null, `${node || 'this server'}${node === here ? ' (yours)' : ''}`),
-    h('td', null, devices.map((device) => device.device || 'unnamed').join(', ') || 'not told')))));
+    h('td', null, devices.length > 0 && [devices.length, ', since ', time(Date.parse(/** @type {Device} */ (devices[0]).since))])))));
   return h('table', null, h('caption', null, 'People in this room, and where they are connected'),
     h('thead', null, h('tr', null, ['Person', 'Server', 'Devices'].map((text) => h('th', { scope: 'col' }, text)))), h('tbody', null, rows));
 }

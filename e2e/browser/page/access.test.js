@@ -70,24 +70,24 @@ for (const colorScheme of ['light', 'dark']) {
   }));
 }
 
-test('the keyboard is enough: join, write, read, change rooms, leave', scene(here, async ({ visit }) => {
-  const ana = await visit({ path: '' });
+test('the keyboard is enough: join, write, read, change rooms, leave', scene(here, async ({ visit, room }) => {
+  const ana = await visit();
   const { keyboard } = ana.page;
   const focus = () => ana.page.evaluate(() => document.activeElement.getAttribute('aria-label') ?? document.activeElement.id ?? '');
   await keyboard.type('Ana');
   await keyboard.press('Enter');
   await ana.online();
-  assert.equal(await focus(), 'Message to lobby');
+  assert.equal(await focus(), `Message to ${room}`);
   await keyboard.type('first');
   await keyboard.press('Enter');
   await ana.sees('first');
   await keyboard.type('second');
   await keyboard.press('Enter');
   await ana.sees('second');
-  assert.equal(await focus(), 'Message to lobby', 'the focus stays where one writes');
+  assert.equal(await focus(), `Message to ${room}`, 'the focus stays where one writes');
 
   await keyboard.press('Shift+F6');
-  assert.equal(await focus(), 'Messages in lobby');
+  assert.equal(await focus(), `Messages in ${room}`);
   const row = () => ana.page.evaluate(() => document.activeElement.querySelector('.text')?.textContent ?? document.activeElement.className);
   await keyboard.press('ArrowUp');
   assert.equal(await row(), 'second');
@@ -108,7 +108,7 @@ test('the keyboard is enough: join, write, read, change rooms, leave', scene(her
   await keyboard.type(' thought');
   await keyboard.press('Enter');
   await ana.sees('second thought');
-  assert.equal(await focus(), 'Message to lobby');
+  assert.equal(await focus(), `Message to ${room}`);
 
   await keyboard.press('Control+k');
   assert.equal(await focus(), 'Name of a room to join');
@@ -116,7 +116,7 @@ test('the keyboard is enough: join, write, read, change rooms, leave', scene(her
   await keyboard.press('Enter');
   await ana.page.getByRole('heading', { name: 'quiet', exact: true }).waitFor();
   await keyboard.press('Alt+ArrowUp');
-  await ana.page.getByRole('heading', { name: 'lobby', exact: true }).waitFor();
+  await ana.page.getByRole('heading', { name: room, exact: true }).waitFor();
   await keyboard.press('Control+/');
   await ana.page.getByRole('dialog', { name: 'Settings' }).waitFor();
   await keyboard.press('Escape');

@@ -25,7 +25,10 @@ const surfaces = ['canvas', 'raised', 'sunken'];
 const pairs = [
   ...surfaces.flatMap((surface) => [['ink', surface, 4.5], ['ink-soft', surface, 4.5], ['accent', surface, 4.5], ['danger', surface, 4.5], ['warn', surface, 4.5], ['edge', surface, 3], ['good', surface, 3], ['fresh', surface, 4.5]]),
   ['on-accent', 'accent', 4.5], ['ink', 'accent-soft', 4.5], ['ink-soft', 'accent-soft', 4.5], ['accent', 'accent-soft', 4.5],
-  ['warn', 'warn-soft', 4.5], ['danger', 'danger-soft', 4.5],
+  ['warn', 'warn-soft', 4.5], ['danger', 'danger-soft', 4.5], ['on-danger', 'danger', 4.5], ['on-fresh', 'fresh', 4.5],
+  ['ink', 'hover', 4.5], ['ink-soft', 'hover', 4.5], ['accent', 'hover', 4.5], ['ink', 'mention', 4.5], ['ink-soft', 'mention', 4.5], ['warn', 'mention', 4.5],
+  ['accent', 'mention', 4.5], ['ink', 'found', 4.5], ['fresh', 'sunken', 3], ['term', 'ink', 4.5],
+  ...Array.from({ length: 8 }, (_, n) => [`ansi-${n}`, 'term', 4.5]),
 ];
 
 for (const theme of ['light', 'dark']) {
