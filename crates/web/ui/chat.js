@@ -633,14 +633,12 @@ export class Chat {
 
   /** We may not be there, or not any more. @param {Room} room @param {{ code: number, reason: string, message: string } | null} error */
   #left(room, error) {
-    const wasIn = room.joined.peek();
     room.joined.value = false;
-    if (!this.rooms.peek().has(room.name)) return;
-    if (error && error.reason !== 'left') {
-      this.problem.value = error.message && error.message !== error.reason ? `#${room.title}: ${sentence(error.message)}` : `You were taken out of #${room.title}.`;
-    }
+    // Our own going, or the end of everything, is no news about the room.
+    if (!error || error.reason === 'left' || error.reason === 'closed' || !this.rooms.peek().has(room.name)) return;
+    this.problem.value = error.message && error.message !== error.reason ? `#${room.title}: ${sentence(error.message)}` : `You were taken out of #${room.title}.`;
     // Nobody is without a room: the one for everybody stays, and says what is wrong.
-    if (room.name !== this.home.peek() || !wasIn) this.#drop(room.name);
+    if (room.name !== this.home.peek()) this.#drop(room.name);
   }
 
   /** @param {Room} room @param {ServerEvent} event */

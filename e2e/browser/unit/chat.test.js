@@ -282,6 +282,17 @@ test('rooms are gone into again after each reconnect, from where we were, and a 
   assert.equal(chat.problem.peek(), '#builds: This room is not for you.');
 });
 
+test('a hub that is closed takes no room away, neither ours nor everybody\'s', async () => {
+  const { env, chat, memory } = joined();
+  chat.open('builds');
+  into(env, 'builds');
+  chat.link.close();
+  await settle();
+  assert.deepEqual([...chat.rooms.peek().keys()], ['lobby', 'builds']);
+  assert.equal(memory('rooms'), '["builds"]');
+  assert.equal(chat.problem.peek(), '');
+});
+
 test('the room that the server puts newcomers into is everybody\'s, whatever its name, and is remembered', async () => {
   const { env, chat, memory } = start();
   env.socket.welcome();
