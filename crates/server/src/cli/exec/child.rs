@@ -12,7 +12,7 @@ use std::time::Duration;
 use rustix::process::{Pid, Signal, kill_process, kill_process_group};
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use tokio::process::{Child, Command};
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal as Signals, SignalKind, signal};
 use tokio::sync::{mpsc, watch};
 
 use super::lines::{Line, Lines};
@@ -102,6 +102,8 @@ pub(super) struct Program {
     pid: Pid,
     /// It has a group of its own.
     apart: bool,
+    /// What comes here, heard from before it began: no signal falls between.
+    signals: Vec<(Signal, bool, Signals)>,
 }
 
 /// Where what it says goes.
@@ -135,10 +137,14 @@ impl Program {
                 }
             }
         }
+        let heard = SIGNALS.iter().filter_map(|(which, by_terminal)| {
+            Some((*which, *by_terminal, signal(SignalKind::from_raw(which.as_raw())).ok()?))
+        });
+        let signals = heard.collect();
         let child = command.spawn()?;
         let pid = child.id().and_then(|id| i32::try_from(id).ok()).and_then(Pid::from_raw);
         let pid = pid.ok_or_else(|| io::Error::other("the program has no id"))?;
-        Ok(Self { child, pid, apart })
+        Ok(Self { child, pid, apart, signals })
     }
 
     /// Until it has ended and everything it said is in the queue.
@@ -165,24 +171,19 @@ impl Program {
     /// Waits for its end, and passes signals on meanwhile.
     async fn wait(&mut self) -> Ended {
         let (pid, apart) = (self.pid, self.apart);
-        let passing = async move {
-            let mut ways = Vec::new();
-            for (which, by_terminal) in SIGNALS {
-                let Ok(mut signals) = signal(SignalKind::from_raw(which.as_raw())) else { continue };
-                ways.push(tokio::spawn(async move {
-                    while signals.recv().await.is_some() {
-                        // It may have ended this moment. As long as it was not waited for, its id is its own.
-                        let _ = match apart {
-                            true => kill_process_group(pid, which),
-                            false if by_terminal => Ok(()),
-                            false => kill_process(pid, which),
-                        };
-                    }
-                }));
-            }
-            Passing(ways)
+        let pass_on = |(which, by_terminal, mut signals): (Signal, bool, Signals)| {
+            tokio::spawn(async move {
+                while signals.recv().await.is_some() {
+                    // It may have ended this moment. As long as it was not waited for, its id is its own.
+                    let _ = match apart {
+                        true => kill_process_group(pid, which),
+                        false if by_terminal => Ok(()),
+                        false => kill_process(pid, which),
+                    };
+                }
+            })
         };
-        let _passing = passing.await;
+        let _passing = Passing(std::mem::take(&mut self.signals).into_iter().map(pass_on).collect());
         match self.child.wait().await {
             Ok(status) => Ended::of(status),
             Err(error) => Ended::Failed(error.kind()),
