@@ -36,7 +36,7 @@ use crate::room::presence::Overdue;
 use crate::rulings::{self, Book};
 use crate::shard::inbox::{Congestion, Inbox};
 use crate::shard::{Mailbox, Shard};
-use crate::stats::Counters;
+use crate::stats::{Counters, Doors, Measures};
 use crate::tenant::{Tenants, check_declared};
 
 /// Builds a hub: configuration, dialects, handlers, callbacks.
@@ -290,6 +290,7 @@ impl HubBuilder {
         let mailbox = || Mailbox {
             inbox: Inbox::new(config.inbox_bytes_max, Arc::clone(&congestion)),
             counters: Counters::default(),
+            measures: Measures::default(),
         };
         let open_mode = Arc::new(OpenByConfig::new(&config));
         let known = Tenants::new(count, &config.rooms.default, config.tenants, config.tenant_quotas);
@@ -327,6 +328,7 @@ impl HubBuilder {
             on_connect,
             on_disconnect,
             on_auth_failure,
+            doors: Doors::default(),
             antechamber: Antechamber::default(),
             next_shard: AtomicUsize::new(0),
             stopping: AtomicBool::new(false),

@@ -49,7 +49,7 @@ use crate::rulings::Book;
 use crate::shard::Mailbox;
 use crate::shard::command::{Arrival, Command, LastCall};
 use crate::shard::inbox::{Congestion, Rejected};
-use crate::stats::Stats;
+use crate::stats::{Doors, Stats};
 use crate::tenant::{NotAdmitted, Tenant, Tenants};
 
 /// How a connection ended.
@@ -111,6 +111,7 @@ pub(crate) struct Inner {
     pub(crate) on_connect: Option<OnConnect>,
     pub(crate) on_disconnect: Option<OnDisconnect>,
     pub(crate) on_auth_failure: Option<OnAuthFailure>,
+    pub(crate) doors: Doors,
     /// Who has shown no credential yet.
     pub(crate) antechamber: Antechamber,
     pub(crate) next_shard: AtomicUsize,
@@ -197,6 +198,7 @@ impl Inner {
         if let Some(address) = address.filter(|_| refused) {
             self.gate.auth_failed(address, &self.config().rate);
         }
+        self.doors.credential_refused(error.code);
         if let Some(callback) = &self.on_auth_failure {
             let failure = AuthFailure { address, code: error.code, detail: error.detail.clone() };
             contain(|| callback(&failure));

@@ -37,6 +37,7 @@ mod facts;
 mod hub;
 mod keeper;
 mod last_seen;
+mod metrics;
 mod origin;
 mod peer;
 mod policy;
@@ -84,6 +85,7 @@ pub use crate::{
     error::{AttachError, JoinError, NotWritten, PublishError, PushError, StartError},
     facts::FACT_FAMILIES,
     hub::{Attach, Departure, Frame, Hub},
+    metrics::{ClusterMetrics, Metrics, ShardMetrics, StoreMetrics},
     origin::{ForeignOrigin, InvalidOrigin, Origin, OriginPolicy},
     peer::{ClientAddress, ClientCertificate, Reached, Unwrap},
     policy::{Action, Permissions},
@@ -98,7 +100,7 @@ pub use crate::{
         BAR_LASTS_MIN, RULING_LASTS, RULING_LASTS_MAX, Ruled, Ruling, RulingError, RulingInfo, Subject,
         Verdict,
     },
-    stats::Stats,
+    stats::{Distribution, Stats},
     tenant::{InvalidTenantName, TenantData, TenantError, TenantInfo, TenantPolicy},
     upgrade::{TenantFrom, UpgradeOptions, UpgradeService},
 };

@@ -5,6 +5,7 @@
 
 use std::hash::{BuildHasher, Hash, Hasher};
 use std::sync::{Arc, OnceLock};
+use std::time::Instant;
 
 use bytes::Bytes;
 use outspoke_protocol::{Dialect, Event, FrameKind, Message};
@@ -17,6 +18,8 @@ pub(crate) struct Publication {
     /// By dialect. `Some(None)`: the dialect has no word for it.
     frames: Box<[OnceLock<Option<SharedFrame>>]>,
     weight: usize,
+    /// When the hub had it, where it is a message.
+    accepted: Option<Instant>,
 }
 
 #[derive(Debug)]
@@ -29,7 +32,8 @@ enum Content {
 impl Publication {
     pub(crate) fn message(message: Message, dialects: usize) -> Self {
         let weight = 256 + 2 * message.body.len();
-        Self::new(Content::Event(Event::Message(message)), weight, dialects)
+        let accepted = Some(Instant::now());
+        Self { accepted, ..Self::new(Content::Event(Event::Message(message)), weight, dialects) }
     }
 
     /// Something to tell that is no message.
@@ -42,12 +46,17 @@ impl Publication {
     }
 
     fn new(content: Content, weight: usize, dialects: usize) -> Self {
-        Self { content, frames: (0..dialects).map(|_| OnceLock::new()).collect(), weight }
+        Self { content, frames: (0..dialects).map(|_| OnceLock::new()).collect(), weight, accepted: None }
     }
 
     /// About how much memory it holds, in bytes.
     pub(crate) fn weight(&self) -> usize {
         self.weight
+    }
+
+    /// When the hub had the message.
+    pub(crate) fn accepted(&self) -> Option<Instant> {
+        self.accepted
     }
 
     pub(crate) fn message_ref(&self) -> Option<&Message> {

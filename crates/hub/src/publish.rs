@@ -24,6 +24,7 @@ use crate::keeper::{Amendment, Origin, QueueFull, Submission};
 use crate::room::amend::Amending;
 use crate::room::load::Need;
 use crate::room::{Draft, Published, Room, facts_of};
+use crate::stats::count;
 use crate::tenant::count_soon;
 
 /// A message to publish, and what is said of it beside its body.
@@ -252,6 +253,7 @@ impl Hub {
 
     fn publish_in(&self, room: &Arc<Room>, draft: Draft) -> Result<Publishing, PublishError> {
         room.meter.message().map_err(|exceeded| PublishError::Refused(exceeded.into()))?;
+        count(&self.inner.doors.published, 1);
         if room.keeper.is_none() {
             let published = room.publish(&self.inner, draft);
             if published.members == 0 && room.keeps() {
@@ -309,7 +311,9 @@ pub(crate) fn submit(
         count_soon(&hub.keepers, &room.tenant, &room.meter);
         NotSubmitted::Quota(exceeded.into())
     })?;
-    let submission = Submission { room: Arc::clone(room), message, record, origin, facts, charge, deadline };
+    let room = Arc::clone(room);
+    let accepted = std::time::Instant::now();
+    let submission = Submission { room, message, record, origin, facts, charge, accepted, deadline };
     keeper.submit(Box::new(submission)).map_err(|QueueFull| NotSubmitted::QueueFull)
 }
 

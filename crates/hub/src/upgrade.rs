@@ -171,7 +171,11 @@ impl<B: Send + 'static> Service<Request<B>> for UpgradeService {
         let upgraded = hyper::upgrade::on(&mut request);
         let (parts, _) = request.into_parts();
         let service = self.clone();
-        Box::pin(async move { Ok(service.upgrade(parts, upgraded).await.unwrap_or_else(|refused| *refused)) })
+        Box::pin(async move {
+            let answer = service.upgrade(parts, upgraded).await.unwrap_or_else(|refused| *refused);
+            service.hub.inner.doors.answered(answer.status().as_u16());
+            Ok(answer)
+        })
     }
 }
 

@@ -13,6 +13,7 @@ pub mod exit;
 mod http;
 pub mod limits;
 pub mod logging;
+mod metrics;
 pub(crate) mod reload;
 pub mod serve;
 pub mod startup;

@@ -187,6 +187,14 @@ impl Registry {
         self.by_id.with(&id, |bucket| bucket.get(&id).cloned())
     }
 
+    /// Looks at everybody, in no order.
+    pub(crate) fn for_each(&self, mut look: impl FnMut(&Client)) {
+        for bucket in &self.by_id.buckets {
+            let bucket = bucket.lock().unwrap_or_else(PoisonError::into_inner);
+            bucket.values().for_each(|client| look(client));
+        }
+    }
+
     /// Everybody like that, in no order. Costs a look at each.
     pub(crate) fn matching(&self, like: impl Fn(&Client) -> bool) -> Vec<Arc<Client>> {
         let mut found = Vec::new();

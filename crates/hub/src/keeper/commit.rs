@@ -134,7 +134,12 @@ impl Keeper {
             return;
         }
         let mut batch = batch;
+        let began = std::time::Instant::now();
         let outcome = self.commit_until_known(hub, &mut batch).await;
+        self.counters.commit_times.record(began.elapsed());
+        self.counters
+            .commit_messages
+            .record_number(rooms.iter().map(|(_, messages)| messages.len() as u64).sum());
         for done in writes {
             // Whoever asked may have stopped waiting.
             let _ = done.send(match &outcome {
@@ -291,7 +296,7 @@ impl Keeper {
             let mut told = Vec::new();
             let mut origins = Vec::with_capacity(submissions.len());
             for (submission, outcome) in submissions.into_iter().zip(appended.outcomes) {
-                let Submission { mut message, record, origin, charge, .. } = *submission;
+                let Submission { mut message, record, origin, charge, accepted, .. } = *submission;
                 let published = published(&outcome, epoch, message.id);
                 if !published.duplicate {
                     message.position = published.position;
@@ -299,14 +304,15 @@ impl Keeper {
                     told.push(PlacedRecord::new(&outcome, &record.payload));
                     placed.push(Placed { message, ordinal: outcome.ordinal, amended: None });
                 }
-                origins.push((origin, published));
+                origins.push((origin, published, accepted));
             }
             self.counters.committed.fetch_add(placed.len() as u64, Ordering::Relaxed);
             let members = room.place(hub, Source::Keeper(appended.state), epoch, placed);
             if let Some(cluster) = &hub.cluster {
                 cluster.tell_placed(&room, epoch, told);
             }
-            for (origin, published) in origins {
+            for (origin, published, accepted) in origins {
+                self.counters.acknowledgements.record(accepted.elapsed());
                 answers.accepted(&room, origin, Published { members, ..published });
             }
             if room.is_due_for_trimming(&appended.state) {

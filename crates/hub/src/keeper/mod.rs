@@ -40,6 +40,7 @@ use crate::quota::Charge;
 use crate::room::{Published, Room};
 use crate::shard::Key;
 use crate::shard::command::LastCall;
+use crate::stats::Histogram;
 
 /// Writes to one store and reads from it.
 #[derive(Debug)]
@@ -53,13 +54,31 @@ pub(crate) struct Keeper {
     pub(crate) counters: KeeperCounters,
 }
 
-/// What a keeper counts.
-#[derive(Debug, Default)]
+/// What a keeper counts and measures.
+#[derive(Debug)]
 pub(crate) struct KeeperCounters {
     pub(crate) commits: AtomicU64,
     pub(crate) committed: AtomicU64,
     pub(crate) refused: AtomicU64,
     pub(crate) log_reads: AtomicU64,
+    pub(crate) commit_times: Histogram,
+    pub(crate) commit_messages: Histogram,
+    pub(crate) acknowledgements: Histogram,
+}
+
+impl Default for KeeperCounters {
+    fn default() -> Self {
+        let zero = || AtomicU64::new(0);
+        Self {
+            commits: zero(),
+            committed: zero(),
+            refused: zero(),
+            log_reads: zero(),
+            commit_times: Histogram::of_times(),
+            commit_messages: Histogram::of_numbers(),
+            acknowledgements: Histogram::of_times(),
+        }
+    }
 }
 
 /// Something to be done in order.
@@ -87,6 +106,8 @@ pub(crate) struct Submission {
     pub(crate) facts: Vec<FactWrite>,
     /// Its bytes among those that its tenant may store.
     pub(crate) charge: Charge,
+    /// When the hub had it.
+    pub(crate) accepted: std::time::Instant,
     /// Not begun by then: refused.
     pub(crate) deadline: Instant,
 }
@@ -147,6 +168,11 @@ impl Keeper {
     /// More is waiting for the store than may.
     pub(crate) fn submit_amendment(&self, amendment: Box<Amendment>) -> Result<(), QueueFull> {
         self.queue.offer(Job::Amend(amendment), 1024).map_err(|_| QueueFull)
+    }
+
+    /// Bytes that wait to be written.
+    pub(crate) fn queue_bytes(&self) -> usize {
+        self.queue.bytes()
     }
 
     /// Whether other hubs may write to the same store.

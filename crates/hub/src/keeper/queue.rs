@@ -36,6 +36,11 @@ impl Queue {
         Self { state: Mutex::default(), filled: Notify::new(), bytes_max: AtomicUsize::new(bytes_max) }
     }
 
+    /// What waits now.
+    pub(super) fn bytes(&self) -> usize {
+        self.lock().bytes
+    }
+
     /// What may wait from now on. What waits already stays.
     pub(super) fn set_bytes_max(&self, bytes_max: usize) {
         self.bytes_max.store(bytes_max, Ordering::Relaxed);

@@ -89,6 +89,10 @@ impl Shard {
                 self.rooms.room_mut(local).groups[group].members = members;
             }
             self.seat_late(local, &room, &publications);
+            let done = std::time::Instant::now();
+            for accepted in publications.iter().filter_map(|publication| publication.accepted()) {
+                self.measures().deliveries.record(done.saturating_duration_since(accepted));
+            }
         }
     }
 

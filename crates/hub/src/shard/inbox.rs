@@ -103,6 +103,11 @@ impl<T> Inbox<T> {
         Ok(())
     }
 
+    /// The weight of what is queued.
+    pub fn bytes(&self) -> usize {
+        lock(&self.state).bytes
+    }
+
     /// Takes everything queued into `batch` (which must be empty) without waiting. Returns whether that ended
     /// a congestion, so that the caller can tell the other shards.
     pub fn take(&self, batch: &mut Vec<T>) -> bool {

@@ -24,6 +24,7 @@ use crate::room::Room;
 use crate::room::join::{Admission, Joined, Newcomer};
 use crate::room::load::Need;
 use crate::room::presence::Exit;
+use crate::stats::count;
 
 /// Reads of a room for one client that asks: one that did not suffice is followed by one that reads all there is to
 /// give, and a third finds what came in between.
@@ -106,6 +107,7 @@ impl Shard {
     /// Tells a client that it is in a room, and what it has missed.
     pub(super) fn welcome_to(&mut self, key: Key, room: &Room, request: Option<RequestId>, joined: &Joined) {
         let Some(name) = room.name.clone() else { return };
+        self.count_join(joined.recovered);
         let Joined { position, head, first, recovered, members, unread, ref topic, ref missed } = *joined;
         let subscribed = Subscribed {
             request,
@@ -126,6 +128,16 @@ impl Shard {
             if let Some(frame) = publication.frame_for(dialect, &self.hub.dialects) {
                 self.replies.extend_from_slice(frame.encoded(&mut self.deflater, compression));
             }
+        }
+    }
+
+    fn count_join(&self, recovered: Option<bool>) {
+        let counters = self.counters();
+        count(&counters.joins, 1);
+        match recovered {
+            Some(true) => count(&counters.recoveries, 1),
+            Some(false) => count(&counters.recoveries_failed, 1),
+            None => {}
         }
     }
 

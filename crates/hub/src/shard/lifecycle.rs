@@ -240,6 +240,11 @@ impl Shard {
             self.leave_because(key, 0, departure.exit());
         }
         count(&self.counters().connections_closed, 1);
+        match departure {
+            Departure::ByServer(disconnect) => self.measures().closed(disconnect),
+            Departure::ByPeer(_) => count(&self.counters().connections_closed_by_peer, 1),
+            Departure::Lost => count(&self.counters().connections_lost, 1),
+        }
         if introduced {
             self.hub.tell_disconnected(&client, departure);
         }

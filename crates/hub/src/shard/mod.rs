@@ -49,13 +49,14 @@ use self::wheel::{Tick, Wheel};
 use crate::config::HeartbeatConfig;
 use crate::hub::Inner;
 use crate::room::RoomId;
-use crate::stats::Counters;
+use crate::stats::{Counters, Measures};
 
 /// What others hold of a shard.
 #[derive(Debug)]
 pub(crate) struct Mailbox {
     pub(crate) inbox: Inbox<Command>,
     pub(crate) counters: Counters,
+    pub(crate) measures: Measures,
 }
 
 /// A connection's place in its shard. The generation tells a connection from a later one in the same slot.
@@ -194,7 +195,9 @@ impl Shard {
                 }
                 alarm.as_mut().reset(Instant::now() + self.tick);
             }
+            let began = std::time::Instant::now();
             self.turn().await;
+            self.measures().turns.record(began.elapsed());
         }
         // The keepers end when the last shard has, and write first what is queued by then.
         self.hub.last_seen.flush();
@@ -291,6 +294,10 @@ impl Shard {
 
     fn counters(&self) -> &Counters {
         &self.mailbox().counters
+    }
+
+    fn measures(&self) -> &Measures {
+        &self.mailbox().measures
     }
 
     fn connection(&mut self, key: Key) -> Option<&mut Connection> {

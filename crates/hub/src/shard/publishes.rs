@@ -135,6 +135,7 @@ impl Shard {
         let hub = Arc::clone(&self.hub);
         self.check_room_rate(room)?;
         room.meter.message()?;
+        count(&self.counters().published, 1);
         if room.keeper.is_some() {
             let origin = Origin::Client { shard: self.index, key, request: id.cloned() };
             submit(&hub, room, draft, origin).map_err(|error| match error {

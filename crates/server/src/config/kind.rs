@@ -358,6 +358,21 @@ impl Kind for Address {
     }
 }
 
+/// An address to listen on, or nothing.
+#[derive(Debug)]
+pub enum AddressOrNone {}
+
+impl Kind for AddressOrNone {
+    type Value = Option<ListenAddr>;
+    const NAME: &'static str = Address::NAME;
+    const ACCEPTS: &'static str = "an address such as \":80\" or 127.0.0.1:8081, or \"\" for none";
+    const FORM: Form = Form::Quoted;
+
+    fn read(text: &str) -> Result<Option<ListenAddr>, Refusal> {
+        if text.is_empty() { Ok(None) } else { Address::read(text).map(Some) }
+    }
+}
+
 /// One or more `http://` or `https://` addresses.
 #[derive(Debug)]
 pub enum Urls {}

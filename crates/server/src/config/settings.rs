@@ -5,6 +5,7 @@
 
 pub mod auth;
 pub mod files;
+mod metrics;
 pub mod origins;
 pub mod rate;
 mod reload;
@@ -15,6 +16,7 @@ use std::time::Duration;
 
 use self::auth::Auth;
 use self::files::Files;
+pub use self::metrics::Metrics;
 use self::origins::{Networks, Origins};
 use self::rate::Rates;
 pub use self::reload::Reload;
@@ -62,6 +64,8 @@ pub struct Config {
     pub compression: Compression,
     /// What the server says about itself.
     pub log: Log,
+    /// What Prometheus is told.
+    pub metrics: Metrics,
     /// Reading the configuration again.
     pub reload: Reload,
     /// What the server keeps.
@@ -88,6 +92,7 @@ impl Section for Config {
         Analytics::describe(out);
         Compression::describe(out);
         Log::describe(out);
+        Metrics::describe(out);
         Reload::describe(out);
         Data::describe(out);
         Cluster::describe(out);
@@ -111,6 +116,7 @@ impl Section for Config {
             analytics: Analytics::read(resolver),
             compression: Compression::read(resolver),
             log: Log::read(resolver),
+            metrics: Metrics::read(resolver),
             reload: Reload::read(resolver),
             data: Data::read(resolver),
             cluster: Cluster::read(resolver),

@@ -7,6 +7,7 @@ mod cors;
 pub(crate) mod files;
 mod headers;
 mod health;
+pub(crate) mod metrics;
 mod page;
 mod progress;
 

@@ -96,6 +96,13 @@ async fn serve(
         ),
         None => None,
     };
+    let scraped = match &config.metrics.addr {
+        Some(addr) => Some(
+            listen::bind(addr, &config.server, loaded.source("metrics.addr"))
+                .context("the listener of metrics.addr")?,
+        ),
+        None => None,
+    };
     // Before the banner: whoever reads it may send the signal at once.
     let mut signals = signals::Signals::listen().context("cannot listen for signals")?;
     let builder = outspoke_hub::Hub::builder().config(hub::config(config, descriptors)?);
@@ -163,6 +170,12 @@ async fn serve(
         };
         let way = accept::Way { front, proxy_protocol: config.server.proxy_protocol, tls: None };
         accepting.push(accept(listener, way));
+    }
+    if let Some(listener) = scraped {
+        tracing::info!(address = %listener.local_addr()?, "metrics are at /metrics");
+        let routes = Arc::new(ArcSwap::from_pointee(http::metrics::routes(&hub)));
+        let front = reload::Front { routes, ..front.clone() };
+        accepting.push(accept(listener, accept::Way { front, proxy_protocol: false, tls: None }));
     }
     if let Some(certificates) = &certificates {
         let watching = tls::watch(Arc::clone(certificates), config.tls.reload_interval, stopping.clone());

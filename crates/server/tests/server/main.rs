@@ -20,6 +20,7 @@ mod heartbeat;
 mod http;
 mod identity;
 mod limits;
+mod metrics;
 mod origins;
 mod proxies;
 mod reload;

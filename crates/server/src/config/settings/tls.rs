@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::auth::Words;
 use crate::config::address::ListenAddr;
-use crate::config::kind::{Address, Count, Flag, Form, Kind, Refusal, Text, Time};
+use crate::config::kind::{AddressOrNone, Count, Flag, Form, Kind, Refusal, Text, Time};
 use crate::config::table::{block, section};
 
 section! {
@@ -135,21 +135,6 @@ impl Kind for File {
             text => return Ok(PathBuf::from(text)),
         };
         Err(Refusal { why: why.into(), hint: None })
-    }
-}
-
-/// An address to listen on, or nothing.
-#[derive(Debug)]
-pub enum AddressOrNone {}
-
-impl Kind for AddressOrNone {
-    type Value = Option<ListenAddr>;
-    const NAME: &'static str = Address::NAME;
-    const ACCEPTS: &'static str = "an address such as \":80\" or 127.0.0.1:8081, or \"\" for none";
-    const FORM: Form = Form::Quoted;
-
-    fn read(text: &str) -> Result<Option<ListenAddr>, Refusal> {
-        if text.is_empty() { Ok(None) } else { Address::read(text).map(Some) }
     }
 }
 

@@ -29,9 +29,9 @@ mod users;
 use std::sync::Arc;
 
 use axum::Router;
-use axum::extract::{FromRef, FromRequestParts};
+use axum::extract::{FromRef, FromRequestParts, State};
 use axum::http::request::Parts;
-use axum::http::{HeaderValue, Method, StatusCode, Uri, header};
+use axum::http::{HeaderMap, HeaderValue, Method, StatusCode, Uri, header};
 use axum::middleware::{from_fn_with_state, map_response};
 use axum::response::Response;
 use axum::routing::{MethodRouter, delete, get, post, put};
@@ -43,6 +43,7 @@ use self::throttle::Throttles;
 pub(crate) use self::throttle::throttled;
 use super::files::Door;
 use crate::config::settings;
+use crate::metrics::Exposition;
 use crate::reload::Handle;
 
 /// Where the API is.
@@ -62,6 +63,7 @@ pub(crate) struct Api {
     name: Arc<str>,
     reload: Handle,
     files: Option<Door>,
+    metrics: Exposition,
 }
 
 /// What outlives the routes: they are made anew when the configuration is another.
@@ -97,6 +99,7 @@ impl Api {
             name: name.into(),
             reload: kept.reload.clone(),
             files: kept.files.clone(),
+            metrics: Exposition::new(hub),
         }
     }
 }
@@ -158,6 +161,7 @@ fn table() -> Vec<Route> {
         route("/cluster/check", &["post"], post(nodes::check)),
         route("/reload", &["post"], post(reload::reload)),
         route("/affinity", &["get"], get(nodes::affinity)),
+        route("/metrics", &["get"], get(metrics)),
         route("/analytics", &["get"], get(analytics::tenant)),
         route("/analytics/rooms", &["get"], get(analytics::top)),
         route("/analytics/rooms/{room}", &["get"], get(analytics::room)),
@@ -175,6 +179,11 @@ pub(crate) fn routes(api: Api) -> Router {
         .route(openapi::PATH, get(openapi::document))
         .layer(map_response(uncached))
         .with_state(api)
+}
+
+/// What the server counts, of all tenants.
+async fn metrics(State(api): State<Api>, headers: HeaderMap) -> Response {
+    super::metrics::answer(api.metrics.clone(), headers).await
 }
 
 async fn unknown_path(uri: Uri) -> ApiError {
