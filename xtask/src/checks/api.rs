@@ -16,9 +16,10 @@ use crate::step::{Log, minutes};
 use crate::wrapper;
 
 /// The crates that other people build on.
-const LIBRARIES: [&str; 6] = [
+const LIBRARIES: [&str; 7] = [
     "outspoke-auth",
     "outspoke-bus",
+    "outspoke-client",
     "outspoke-hub",
     "outspoke-protocol",
     "outspoke-store",
