@@ -54,6 +54,8 @@ pub(super) struct Connection {
     pub(super) dialect: u8,
     pub(super) compression: Option<Window>,
     pub(super) echo: bool,
+    /// It has more for us, and is in the shard's list of those.
+    pub(super) loud: bool,
     /// Others know of it: its end must be told.
     pub(super) introduced: bool,
     pub(super) phase: Phase,

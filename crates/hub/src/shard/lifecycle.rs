@@ -122,6 +122,7 @@ impl Shard {
             dialect,
             compression,
             echo,
+            loud: false,
             introduced: false,
             phase: Phase::Open,
             heard: self.wheel.now(),

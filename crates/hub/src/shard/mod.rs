@@ -44,6 +44,7 @@ use self::command::Command;
 use self::connection::{Connection, Hot};
 use self::inbox::Inbox;
 use self::poller::Poller;
+use self::receive::Loud;
 use self::rooms::LocalRooms;
 use self::wheel::{Tick, Wheel};
 use crate::config::HeartbeatConfig;
@@ -95,6 +96,8 @@ pub(crate) struct Shard {
     deflates: (u32, usize),
     /// What connections were told to keep to.
     heartbeat: HeartbeatConfig,
+    /// Connections with more to read than their share of a turn.
+    loud: Vec<Loud>,
     /// Connections whose outbox must be tried at the end of the turn.
     dirty: Vec<Key>,
     /// Connections not read from until the congestion ends.
@@ -120,8 +123,8 @@ enum Stage {
     Leaving,
 }
 
-/// Bytes read at once. One buffer per shard, so it may be generous.
-const SCRATCH_BYTES: usize = 64 * 1024;
+/// Bytes read at once: a message of the usual greatest size. Who has more waits for the next turn.
+const SCRATCH_BYTES: usize = 8 * 1024;
 
 /// How often the inbox is looked at again before the turn writes: commands that a turn causes (a join's
 /// announcement, say) still leave with it, and a flood cannot keep it from writing.
@@ -153,6 +156,7 @@ impl Shard {
             deflater,
             heartbeat: config.heartbeat,
             deflates: (config.compression.level, config.compression.bytes_min),
+            loud: Vec::new(),
             dirty: Vec::new(),
             throttled: Vec::new(),
             doomed: Vec::new(),
@@ -211,7 +215,7 @@ impl Shard {
             let sockets = self.poller.poll_ready(context).is_ready();
             let inbox = self.hub.shards[self.index].inbox.poll_ready(context).is_ready();
             let alarm = alarm.as_mut().poll(context).is_ready();
-            if sockets || inbox || alarm {
+            if sockets || inbox || alarm || !self.loud.is_empty() {
                 return Poll::Ready(());
             }
             slept = true;

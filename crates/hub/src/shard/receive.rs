@@ -15,14 +15,20 @@ use outspoke_websocket::{
     CloseCode, CloseFrame, Decoder, Item, Limits, Opcode, ProtocolError, Role, encode_close, encode_frame,
 };
 
-use super::command::Command;
 use super::connection::{Done, Phase, Stall};
 use super::{Key, Shard};
 use crate::stats::count;
 
-/// Reads of one socket per turn: a peer that sends faster must let the others have their turn. Two, because a read of empty
-/// fragments is tens of thousands of frames.
-const READS_PER_TURN: usize = 2;
+/// Bytes read of a connection that had more for us than one read takes: one such read in each turn. What all others wait for at
+/// most is the number of those connections times this; of empty fragments, the dearest bytes there are, it is 10 microseconds.
+const LOUD_READ_BYTES: usize = 2048;
+
+/// A connection that had more for us than its share of a turn.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Loud {
+    key: Key,
+    to_the_end: bool,
+}
 
 /// Whether a connection is read further.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -53,44 +59,56 @@ impl Shard {
                 self.read(readiness.key, readiness.ended);
             }
         }
+        // Only now: who has said nothing yet in this turn does not wait for who says much.
+        for Loud { key, to_the_end } in std::mem::take(&mut self.loud) {
+            let Some(connection) = self.connection(key) else { continue };
+            connection.loud = false;
+            self.read_some(key, to_the_end, LOUD_READ_BYTES);
+        }
     }
 
     /// Reads what the connection has. `to_the_end`: the end of the stream is waiting behind it.
     pub(super) fn read(&mut self, key: Key, to_the_end: bool) {
-        for _ in 0..READS_PER_TURN {
-            let waker = match self.connection(key) {
-                None => return,
-                Some(connection) => {
-                    if let Some(stall) = &mut connection.stall {
-                        stall.readable = true;
-                        return;
-                    }
-                    self.waker_of(key.slot)
-                }
-            };
-            let mut scratch = std::mem::take(&mut self.scratch);
-            let read = self.connections[key.slot as usize].read(waker.as_ref(), &mut scratch);
-            let (go_on, len) = match read {
-                Poll::Ready(Ok(count)) if count > 0 => {
-                    self.receive(key, &mut scratch[..count]);
-                    (true, count)
-                }
-                Poll::Pending => (false, 0),
-                Poll::Ready(_) => {
-                    self.lost(key);
-                    (false, 0)
-                }
-            };
-            let short = len < scratch.len();
-            self.scratch = scratch;
-            // A short read has emptied the socket; its next byte is a new event. Streams must be polled until
-            // they are pending, or nobody wakes us.
-            if !go_on || (short && !to_the_end && waker.is_none()) {
-                return;
-            }
+        // One that is loud has its share of this turn.
+        if let Some(connection) = self.connection(key).filter(|connection| !connection.loud) {
+            connection.loud = false;
+            self.read_some(key, to_the_end, self.scratch.len());
         }
-        // Still more: go on next turn.
-        let _ = self.mailbox().inbox.push(Command::Wake(key), 0);
+    }
+
+    /// Reads at most `max` bytes; where there may be more, the connection is loud until the next turn.
+    fn read_some(&mut self, key: Key, to_the_end: bool, max: usize) {
+        let waker = match self.connection(key) {
+            None => return,
+            Some(connection) => {
+                if let Some(stall) = &mut connection.stall {
+                    stall.readable = true;
+                    return;
+                }
+                self.waker_of(key.slot)
+            }
+        };
+        let mut scratch = std::mem::take(&mut self.scratch);
+        let read = self.connections[key.slot as usize].read(waker.as_ref(), &mut scratch[..max]);
+        let len = match read {
+            Poll::Ready(Ok(count)) if count > 0 => {
+                self.receive(key, &mut scratch[..count]);
+                count
+            }
+            Poll::Pending => 0,
+            Poll::Ready(_) => {
+                self.lost(key);
+                0
+            }
+        };
+        self.scratch = scratch;
+        // A short read has emptied the socket; its next byte is a new event. Streams must be polled until
+        // they are pending, or nobody wakes us.
+        let more = len == max || (len > 0 && (to_the_end || waker.is_some()));
+        if let Some(connection) = self.connection(key).filter(|_| more) {
+            connection.loud = true;
+            self.loud.push(Loud { key, to_the_end });
+        }
     }
 
     /// Decodes received bytes and acts on them.

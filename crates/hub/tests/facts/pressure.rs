@@ -3,10 +3,11 @@
 use std::sync::mpsc;
 
 use outspoke_hub::{Body, Frame, Hub, HubConfig, Kind, PublishError, PushError, Refusal, Reply};
-use outspoke_testkit::{ScriptedClient, attach};
+use outspoke_testkit::{ScriptedClient, attach, attach_with, settle};
+use outspoke_websocket::Opcode;
 use serde_json::json;
 
-use crate::support::{PATIENCE, eventually, offset};
+use crate::support::{PATIENCE, eventually, hub, member, offset, user};
 
 /// A hub of two shards; a client of the second that says `block` stops that shard until told to go on.
 struct Scene {
@@ -218,4 +219,22 @@ async fn until_closed(client: &mut ScriptedClient) -> Vec<outspoke_testkit::Rece
             other => all.push(other),
         }
     }
+}
+
+/// Who has sent a megabyte at once is read little by little: others' messages do not wait for its end.
+#[tokio::test(start_paused = true)]
+async fn flood_of_one_is_read_beside_the_messages_of_others() {
+    let hub = hub(|_| {});
+    let (mut loud, _) = attach_with(&hub, user("loud"), 2 * 1024 * 1024);
+    loud.expect("welcome").await;
+    let mut quiet = member(&hub, "quiet", "x").await;
+    let before = hub.stats().bytes_read;
+    let ping = loud.frame(Opcode::Ping, b"");
+    assert!(loud.send_raw(&ping.repeat(1024 * 1024 / ping.len())).await);
+    quiet.say("x", "am I heard?").await;
+    quiet.expect("chat").await;
+    let read = hub.stats().bytes_read - before;
+    assert!(read < 64 * 1024, "{read} bytes were read first");
+    settle().await;
+    assert!(hub.stats().bytes_read - before > 1024 * 1000, "the rest is read as well");
 }
