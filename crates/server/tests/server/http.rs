@@ -16,7 +16,7 @@ async fn health_tells_status_clients_and_whether_everybody_may_in() {
     let _lobby = server.in_lobby("ann").await;
     let _nowhere = server.client("ben").await;
     let gohub = server.open("/gohub").await;
-    assert_eq!(server.get("/health").await.body, r#"{"status":"ok","clients":3}"#);
+    assert_eq!(server.get("/health").await.body, r#"{"status":"ok","clients":3,"open":true}"#);
     drop(gohub);
     server.has_clients(2).await;
 }
