@@ -1,4 +1,4 @@
-//! Listens to the room `deploys`, and tells it of a deploy: cargo run -- [VERSION]
+//! Listens to the room `deploys`, and tells it of a deploy: `cargo run -- VERSION`
 
 #![allow(clippy::print_stdout)] // A program for a terminal.
 
