@@ -25,7 +25,7 @@ const NAME_CHARS_MAX: usize = 64;
 /// What to do with contexts.
 #[derive(Debug, Subcommand)]
 pub enum ContextCommand {
-    /// Remember a server: outspoke context add prod --server https://hub.example.com --key -
+    /// Remember a server: `outspoke context add prod --server https://hub.example.com --key -`
     Add(AddArgs),
     /// Use a context from now on, where no other is named
     Use {
