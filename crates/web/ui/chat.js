@@ -710,8 +710,11 @@ export class Chat {
     const at = timeOf(event.timestamp, this.world.clock.now());
     const { data } = event;
     const log = room.process(data.processId, at, event.offset);
-    if (event.type === 'process_output') log.add({ offset: event.offset, stream: String(data.stream), text: String(data.line ?? ''), at });
-    else log.status.value = { status: String(data.status), exitCode: data.exitCode ?? null, signal: data.signal ?? null };
+    if (event.type === 'process_output') log.add({ offset: event.offset, stream: String(data.stream), text: String(data.line ?? ''), partial: data.partial === true, at });
+    else {
+      log.tell(event.offset ?? 0, { status: String(data.status), exitCode: data.exitCode ?? null, signal: data.signal ?? null });
+      if (typeof data.title === 'string' && data.title) log.title.value = data.title.slice(0, 200);
+    }
     return true;
   }
 

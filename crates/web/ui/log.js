@@ -142,7 +142,7 @@ export function processCard({ id, log }) {
   });
   const state = () => statusText(log.status.value);
   return h('section', { class: 'process-card', 'aria-label': `Process ${id}` },
-    h('header', null, icon('terminal'), h('bdi', { class: 'ellipsis name' }, id),
+    h('header', null, icon('terminal'), h('bdi', { class: 'ellipsis name', title: id }, () => log.title.value || id),
       h('span', { class: () => `chip ${state().tone}` }, h('span', { class: 'dot', 'aria-hidden': 'true' }), () => state().word),
       h('button', {
         type: 'button', class: 'button small', 'aria-pressed': () => String(following.value), title: 'Scroll along with what comes',

@@ -11,6 +11,8 @@ import { batch, computed, signal } from './reactive.js';
 export const ITEMS_MAX = 500;
 export const PEOPLE_MAX = 500;
 export const LINES_MAX = 5_000;
+/** Characters of a line that came in pieces. */
+const LINE_MAX = 65_536;
 const GROUP_MS = 5 * 60_000;
 const PRESENCE_MERGED_MAX = 50;
 /** @type {ReadonlySet<string>} */
@@ -334,15 +336,28 @@ export class Log {
   /** Changes with the lines. */
   version = signal(0);
   status = signal(/** @type {import('./types.js').ProcessStatus | null} */ (null));
+  /** What runs, in words, if somebody said so. */
+  title = signal('');
+  #told = -1;
   /** Lines that were too many to keep. */
   dropped = 0;
+
+  /** Takes what was said last, also when older messages are loaded later. @param {number} offset @param {import('./types.js').ProcessStatus} status */
+  tell(offset, status) {
+    if (offset <= this.#told) return;
+    this.#told = offset;
+    this.status.value = status;
+  }
 
   /** @param {LogLine} line */
   add(line) {
     let at = this.lines.length;
     while (at > 0 && /** @type {LogLine} */ (this.lines[at - 1]).offset > line.offset) at -= 1;
     if (line.offset > 0 && this.lines[at - 1]?.offset === line.offset) return;
-    if (at === this.lines.length) this.lines.push(line);
+    const before = this.lines[at - 1];
+    const goesOn = before?.partial && before.stream === line.stream && before.text.length < LINE_MAX;
+    if (at === this.lines.length && goesOn) this.lines[at - 1] = { ...line, text: before.text + line.text };
+    else if (at === this.lines.length) this.lines.push(line);
     else this.lines.splice(at, 0, line);
     if (this.lines.length > LINES_MAX) this.dropped += this.lines.splice(0, LINES_MAX / 10).length;
     this.version.value += 1;

@@ -78,7 +78,7 @@ export interface PresenceEntry { kind: 'presence'; key: string; order: number; a
 export interface NoteEntry { kind: 'note'; key: string; order: number; at: number; text: string; tone: 'system' | 'gap' | 'own' }
 export interface ProcessEntry { kind: 'process'; key: string; order: number; at: number; id: string; log: Log }
 export type Entry = MessageEntry | PresenceEntry | NoteEntry | ProcessEntry;
-export interface LogLine { offset: number; stream: string; text: string; at: number }
+export interface LogLine { offset: number; stream: string; text: string; partial?: boolean; at: number }
 export interface ProcessStatus { status: string; exitCode: number | null; signal: string | null }
 
 export type MessageItem = MessageEntry & { head: boolean };

@@ -59,7 +59,9 @@ test('output of a process is a log with colours and an end, and what is no colou
   const line = (text, stream = 'stdout') => publish({ room, type: 'process_output', data: { processId: 'cargo build', stream, line: text } });
   await line('\u001b[1m\u001b[32m   Compiling\u001b[0m outspoke v0.1.0');
   await line('\u001b]0;title\u0007\u001b[2J<img src=x onerror=alert(1)>\u001b[31mred\u001b[39m plain', 'stderr');
+  await publish({ room, type: 'process_status', data: { processId: 'cargo build', status: 'running', title: 'Nightly build' } });
   const card = ana.page.getByRole('region', { name: 'Process cargo build' });
+  await card.getByText('Nightly build').waitFor();
   await card.getByText('Running').waitFor();
   await card.locator('.fg-2.bold', { hasText: 'Compiling' }).waitFor();
   await card.locator('.log-line.stderr').waitFor();
@@ -67,7 +69,9 @@ test('output of a process is a log with colours and an end, and what is no colou
     ['   Compiling outspoke v0.1.0', '<img src=x onerror=alert(1)>red plain']);
   const log = card.getByRole('region', { name: 'Output of cargo build' });
   for (let n = 1; n <= 60; n += 1) await line(`line ${n}`);
-  await log.getByText('line 60', { exact: true }).waitFor();
+  await publish({ room, type: 'process_output', data: { processId: 'cargo build', stream: 'stdout', line: 'a long ', partial: true } });
+  await line('line');
+  await log.getByText('a long line', { exact: true }).waitFor();
   const atEnd = () => log.evaluate((e) => e.scrollHeight - e.scrollTop - e.clientHeight < 2);
   assert.ok(await atEnd());
   const follow = card.getByRole('button', { name: 'Following' });

@@ -11,6 +11,7 @@ mod deliver;
 mod lines;
 
 use std::ffi::OsString;
+use std::path::Path;
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -47,7 +48,7 @@ pub(super) struct ExecArgs {
     #[arg(long, value_name = "ID", value_parser = process_id)]
     id: Option<String>,
 
-    /// Words that say what runs, for those who follow
+    /// Words that say what runs, for those who follow [default: the program's name]
     #[arg(long, value_name = "TEXT")]
     title: Option<String>,
 
@@ -189,10 +190,17 @@ pub(super) fn run(args: &ExecArgs) -> anyhow::Result<ExitCode> {
     code
 }
 
+/// The last part of a program's path.
+fn program_name(command: &[OsString]) -> Option<String> {
+    let name = Path::new(command.first()?).file_name()?;
+    Some(name.to_string_lossy().into_owned())
+}
+
 async fn exec(args: &ExecArgs) -> anyhow::Result<ExitCode> {
     let process = args.id.clone().unwrap_or_else(|| nonce(12));
     let mut courier = Courier::new(args.reach.resolve()?, args);
-    let title = args.title.clone();
+    // Not its arguments: they may be secrets.
+    let title = args.title.clone().or_else(|| program_name(&args.command));
     let running = courier.send_first(News::Running { title }.message(&process, 0)).await;
     match running {
         Err(error) if args.best_effort => {
