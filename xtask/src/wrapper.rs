@@ -13,8 +13,8 @@ use std::process::{Command, ExitCode};
 
 use anyhow::{Context as _, Result};
 
-/// Says which of the two this program is.
-const ROLE: &str = "OUTSPOKE_XTASK_ROLE";
+/// Says which of them this program is. Without the prefix of the server's settings, which tests would take it for.
+const ROLE: &str = "XTASK_ROLE";
 const COVERAGE: &str = "rustc-coverage";
 /// The last lets counters live in the profile itself (`%c` in its name): a server that a test kills has counted too.
 const COVERAGE_FLAGS: &[&str] =
