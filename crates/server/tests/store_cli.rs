@@ -268,7 +268,7 @@ fn settings_are_checked_and_help_names_the_exit_codes() {
     assert_eq!(place.store(&["frobnicate"]).0, 2);
     let (code, help, _) = place.store(&["--help"]);
     assert_eq!(code, 0);
-    for text in ["verify", "compact", "export", "import", "  78  the configuration is wrong"] {
+    for text in ["verify", "compact", "export", "import", "  78  the configuration, or a context, is wrong"] {
         assert!(help.contains(text), "{text}: {help}");
     }
     let (_, help, _) = place.store(&["verify", "--help"]);

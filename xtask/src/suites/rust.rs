@@ -19,7 +19,7 @@ use crate::step::{Log, minutes};
 use crate::wrapper;
 
 /// How long all the tests of one `cargo test` may take; far more than they need, far less than a CI machine would wait.
-const TESTS_LIMIT: Duration = minutes(15);
+const TESTS_LIMIT: Duration = minutes(25);
 /// Where a measured run leaves its profiles, below the target directory.
 pub(crate) const COVERAGE_FOLDER: &str = "coverage";
 /// The programs that wrote the profiles, one path a line, in that folder.
