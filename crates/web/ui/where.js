@@ -24,19 +24,20 @@ function s(tag, attributes, ...children) {
   return element;
 }
 
-/** The server of a connection, as far as it is known. @param {Device} device @param {string} here */
-const nodeOf = (device, here) => device.node || here;
+/** Where somebody is of whom several servers have not said it. */
+const SOMEWHERE = 'one of the servers';
 
-/** Who is connected where. @param {readonly Person[]} people @param {string} here @returns {{ node: string, people: { person: Person, devices: Device[] }[] }[]} */
-export function placesOf(people, here) {
+/** Who is connected where, as far as it is known: with one server, `here` is its name or '', all are there. @param {readonly Person[]} people @param {string} here @param {string} self @returns {{ node: string, people: { person: Person, devices: Device[] }[] }[]} */
+export function placesOf(people, here, self) {
   /** @type {Map<string, { person: Person, devices: Device[] }[]>} */
   const nodes = new Map([[here, []]]);
   for (const person of people) {
     if (!person.here) continue;
+    const unsaid = here === '' || person.userId === self ? here : SOMEWHERE;
     /** @type {Map<string, Device[]>} */
     const by = new Map();
-    for (const device of person.devices) by.set(nodeOf(device, here), [...by.get(nodeOf(device, here)) ?? [], device]);
-    if (by.size === 0) by.set(here, []);
+    for (const device of person.devices) by.set(device.node || unsaid, [...by.get(device.node || unsaid) ?? [], device]);
+    if (by.size === 0) by.set(unsaid, []);
     for (const [node, devices] of by) nodes.set(node, [...nodes.get(node) ?? [], { person, devices }]);
   }
   return [...nodes].map(([node, there]) => ({ node, people: there.sort((a, b) => a.person.name.localeCompare(b.person.name)) }))
@@ -92,7 +93,7 @@ export function where(chat) {
     const body = h('div', { class: 'where-body' });
     effect(() => {
       const here = chat.node.value;
-      const places = placesOf([...chat.room.people.value.values()], here);
+      const places = placesOf([...chat.room.people.value.values()], here, chat.me.userId);
       const people = places.reduce((sum, place) => sum + place.people.length, 0);
       count.value = `${people} ${people === 1 ? 'person' : 'people'} on ${places.length} ${places.length === 1 ? 'server' : 'servers'}`;
       body.replaceChildren(graph(places, chat.me.userId, here), h('div', { class: 'scroll', tabIndex: 0, role: 'region', 'aria-label': 'Who is where, as a table' }, table(places, chat.me.userId, here)));
