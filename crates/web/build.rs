@@ -1,9 +1,11 @@
-//! Turns `ui/` with `sdk/`, and `figures/`, into tables of assets, and their pages.
+//! Turns `ui/` with `sdk/`, `admin/`, both with `shared/`, and `figures/` into tables of assets, and their pages.
 //!
 //! Hashes all files of a table together (one hash for the build: relative imports inherit the prefix, so that no file
-//! needs rewriting, and `ui/` imports the client as `../sdk/index.js`), fills the page's two placeholders, compresses
+//! needs rewriting, and `ui/` imports the client as `../sdk/index.js`), fills the page's placeholders, compresses
 //! what compresses, and writes the table that `src/lib.rs` includes. Of modules it leaves out the comments, and nothing else. No Node, no network: `cargo build` is the whole
 //! tool chain.
+
+mod book;
 
 use std::collections::BTreeSet;
 use std::env;
@@ -31,9 +33,33 @@ struct Source {
 
 fn main() -> Result<(), Box<dyn Error>> {
     let mut table = String::new();
-    write_tables("ui", &["ui", "sdk"], &mut table)?;
+    write_tables("ui", &["ui", "sdk", "shared"], &mut table)?;
+    write_tables("admin", &["admin", "shared"], &mut table)?;
     write_tables("figures", &["figures"], &mut table)?;
+    write_book(&mut table)?;
     fs::write(PathBuf::from(env::var("OUT_DIR")?).join("assets.rs"), table)?;
+    Ok(())
+}
+
+/// Writes the table of the documentation's site, at addresses that stay.
+fn write_book(table: &mut String) -> Result<(), Box<dyn Error>> {
+    let root = PathBuf::from(env::var("CARGO_MANIFEST_DIR")?);
+    let out = PathBuf::from(env::var("OUT_DIR")?).join("book");
+    let mut files = book::site(&root.join("../../docs"))?;
+    if !files.is_empty() {
+        let mut beside = Vec::new();
+        read(&root.join("book"), "", &mut beside)?;
+        files.extend(
+            beside.into_iter().map(|source| (source.name.trim_start_matches('/').to_owned(), source.bytes)),
+        );
+        files.push(("icon.svg".to_owned(), fs::read(root.join("ui/icon.svg"))?));
+    }
+    files.sort();
+    writeln!(table, "pub(crate) static BOOK: &[(&str, Asset)] = &[")?;
+    for (name, bytes) in files {
+        writeln!(table, "    ({name:?}, {}),", entry(&out, &name, &bytes, false)?)?;
+    }
+    writeln!(table, "];")?;
     Ok(())
 }
 
@@ -132,7 +158,10 @@ fn page(sources: &[Source], page: &Source, assets: &str, folder: &str) -> Result
     }
     let preload: Vec<_> =
         modules.iter().map(|name| format!(r#"<link rel="modulepreload" href="{assets}/{name}">"#)).collect();
-    Ok(page.replace("{{preload}}", &preload.join("\n")).replace("{{assets}}", &format!("{assets}/{folder}")))
+    Ok(page
+        .replace("{{preload}}", &preload.join("\n"))
+        .replace("{{shared}}", &format!("{assets}/shared"))
+        .replace("{{assets}}", &format!("{assets}/{folder}")))
 }
 
 /// A module, and all that it imports; not what it imports when it is needed, with `import()`.
@@ -196,6 +225,7 @@ fn mime(name: &str) -> Result<&'static str, String> {
         Some("html") => Ok("text/html; charset=utf-8"),
         Some("js") => Ok("text/javascript; charset=utf-8"),
         Some("css") => Ok("text/css; charset=utf-8"),
+        Some("json") => Ok("application/json"),
         Some("svg") => Ok("image/svg+xml"),
         Some("png") => Ok("image/png"),
         Some("webmanifest") => Ok("application/manifest+json"),

@@ -10,6 +10,7 @@ use std::time::Duration;
 use anyhow::{Result, bail, ensure};
 use clap::Subcommand;
 
+use crate::capacity::{Plan, StormArgs};
 use crate::peer::{EchoMode, PeerKind};
 use crate::report::Report;
 use crate::scenario;
@@ -30,6 +31,12 @@ pub(crate) enum Command {
     BareServer(BareServer),
     /// Start each server in turn, pinned to one core, run the cases interleaved, and judge.
     Compare(Compare),
+    /// Start several servers with a driver each, hold all their connections, and tell what those cost.
+    Scale(Scale),
+    /// How many nodes does a load need? Arithmetic on measured figures, shown.
+    Plan(Box<Plan>),
+    /// Everybody loses the connection: a simulation of when they are back.
+    Storm(StormArgs),
 }
 
 #[derive(Debug, Clone, Subcommand)]
@@ -173,6 +180,29 @@ pub(crate) struct Idle {
     /// How long it must be quiet before memory is read.
     #[arg(long, value_name = "TIME", default_value = "1s", value_parser = duration)]
     pub(crate) settle: Duration,
+    /// How long they stay then and answer heartbeats, which come every 54 s by default, to see what those cost.
+    #[arg(long, value_name = "TIME", default_value = "0s", value_parser = duration)]
+    pub(crate) hold: Duration,
+}
+
+/// Arguments of `scale`.
+#[derive(Debug, Clone, clap::Args)]
+pub(crate) struct Scale {
+    /// Outspoke's program.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) outspoke_bin: PathBuf,
+    /// How many servers, a process each: a process has as many connections as it may have descriptors.
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=64))]
+    pub(crate) servers: u32,
+    /// Connections of each server.
+    #[arg(long, default_value_t = 10_000, value_parser = clap::value_parser!(u32).range(1..))]
+    pub(crate) connections: u32,
+    /// How many rooms they are spread over on each server; by default each has one of its own.
+    #[arg(long, value_parser = clap::value_parser!(u32).range(1..))]
+    pub(crate) rooms: Option<u32>,
+    /// How long all are held, to see what heartbeats cost.
+    #[arg(long, value_name = "TIME", default_value = "3m", value_parser = duration)]
+    pub(crate) hold: Duration,
 }
 
 #[derive(Debug, Clone, clap::Args)]
@@ -258,8 +288,11 @@ pub(crate) struct Hostile {
     /// Messages per second in all, on a fixed schedule.
     #[arg(long, value_name = "PER_SECOND", default_value_t = 500.0, value_parser = rate)]
     pub(crate) rate: f64,
-    /// How long is measured, once with the healthy ones alone and once with all.
-    #[arg(long, value_name = "TIME", default_value = "15s", value_parser = duration)]
+    /// How often is measured, with the healthy ones alone and with all.
+    #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..=100))]
+    pub(crate) rounds: u32,
+    /// How long is measured each time.
+    #[arg(long, value_name = "TIME", default_value = "5s", value_parser = duration)]
     pub(crate) duration: Duration,
     /// How long is run before the first measurement, not counted.
     #[arg(long, value_name = "TIME", default_value = "1s", value_parser = duration)]

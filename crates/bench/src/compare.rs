@@ -22,7 +22,8 @@ use crate::process::{self, Cores};
 use crate::report::Report;
 pub(crate) use case::Case;
 use case::{Figure, Scale};
-use servers::{Contender, Launcher};
+use servers::Contender;
+pub(crate) use servers::{Launcher, Running};
 use verdict::Verdict;
 
 /// One measurement.

@@ -6,12 +6,14 @@
 //!
 //! Flow: `args` -> `scenario` (what is sent) -> `session` (connections made and joined) -> `net` (sockets)
 //! -> `peer` and `stamp` (what arrived) -> `sequence` and `histogram` -> `report`. `bare` is the reference
-//! server, `disk` the reference store, `compare` runs servers in turn and judges.
+//! server, `disk` the reference store, `compare` runs servers in turn and judges, `scale` runs several at the same time. `capacity`
+//! opens no socket: it plans with what the others have measured.
 //!
 //! Never: code shared with the server under test. A mistake there must not be invisible here.
 
 mod args;
 mod bare;
+mod capacity;
 mod compare;
 mod disk;
 mod frame;
@@ -20,6 +22,7 @@ mod net;
 mod peer;
 mod process;
 mod report;
+mod scale;
 mod scenario;
 mod sequence;
 mod session;
@@ -47,6 +50,9 @@ pub fn run(args: Args) -> Result<ExitCode> {
     match &args.command {
         Command::BareServer(args) => serve_bare(args).map(|()| ExitCode::SUCCESS),
         Command::Compare(args) => compare::run(args),
+        Command::Scale(args) => scale::run(args).map(|()| ExitCode::SUCCESS),
+        Command::Plan(args) => capacity::plan(args).map(|()| ExitCode::SUCCESS),
+        Command::Storm(args) => capacity::storm(args).map(|()| ExitCode::SUCCESS),
         Command::Scenario(scenario) => {
             let report = scenario.measure().map_err(explained)?;
             print(&report, scenario.server().json).context("cannot print the report")?;
@@ -74,7 +80,7 @@ fn explained(error: anyhow::Error) -> anyhow::Error {
 pub fn measure(args: &Args) -> Result<Report> {
     match &args.command {
         Command::Scenario(scenario) => scenario.measure(),
-        Command::BareServer(_) | Command::Compare(_) => bail!("this command has no report"),
+        _ => bail!("this command has no report"),
     }
 }
 

@@ -7,6 +7,8 @@
 //!
 //! Invariant: a slot's `carry` holds only an incomplete frame (or an incomplete handshake answer).
 
+#[cfg(target_os = "linux")]
+mod alarm;
 mod connect;
 mod target;
 
@@ -17,6 +19,8 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail};
 use mio::{Events, Interest, Poll, Token, net::TcpStream};
 
+#[cfg(target_os = "linux")]
+use self::alarm::Alarm;
 use crate::frame::{self, FrameError};
 pub(crate) use connect::Sources;
 pub(crate) use target::Target;
@@ -128,6 +132,9 @@ pub(crate) struct Net {
     target: Target,
     sources: Sources,
     receive_buffer: Option<usize>,
+    /// Ends waits to the nanosecond, if it is wanted.
+    #[cfg(target_os = "linux")]
+    alarm: Option<Alarm>,
     mask_key: u32,
     /// What crossed the sockets so far.
     pub(crate) traffic: Traffic,
@@ -145,6 +152,8 @@ impl Net {
             sources: Sources::for_target(target.addr),
             target,
             receive_buffer: None,
+            #[cfg(target_os = "linux")]
+            alarm: None,
             mask_key: 0x9E37_79B9,
             traffic: Traffic::default(),
         })
@@ -169,6 +178,30 @@ impl Net {
     /// From now on, the kernel holds about so many bytes for a connection that does not read.
     pub(crate) fn limit_receive_buffers(&mut self, bytes: Option<usize>) {
         self.receive_buffer = bytes;
+    }
+
+    /// From now on the driver leaves its core to others whenever it has nothing to do, at some 50 microseconds (the kernel's
+    /// timer slack) for each message on a schedule. Otherwise it polls before a message is due.
+    ///
+    /// # Errors
+    /// If the system has no more descriptors.
+    #[cfg(target_os = "linux")]
+    pub(crate) fn nap(&mut self) -> Result<()> {
+        self.alarm = Some(Alarm::new(self.poll.registry()).context("cannot set a timer")?);
+        Ok(())
+    }
+
+    /// How long to wait for events when something must be sent in `nanoseconds`: shortly before it by polling, since the event
+    /// queue's own timer is too coarse, unless the driver naps.
+    pub(crate) fn until(&self, nanoseconds: u64) -> Duration {
+        const POLLED: u64 = 2_000_000;
+        let wait = match nanoseconds {
+            #[cfg(target_os = "linux")]
+            all if self.alarm.is_some() => all,
+            long if long > POLLED => long - POLLED / 2,
+            _ => 0,
+        };
+        Duration::from_nanos(wait)
     }
 
     /// Starts to connect `slot` and to upgrade at `path`; an [`Event::Open`] or [`Event::Closed`] follows.
@@ -262,6 +295,10 @@ impl Net {
     /// Waits at most `timeout` for events and hands them to `handler`; returns how many sockets had some.
     pub(crate) fn turn<H: Handler>(&mut self, timeout: Duration, handler: &mut H) -> Result<usize> {
         let mut events = std::mem::replace(&mut self.events, Events::with_capacity(1));
+        #[cfg(target_os = "linux")]
+        if let Some(alarm) = self.alarm.as_ref().filter(|_| !timeout.is_zero()) {
+            alarm.set(timeout).context("cannot set a timer")?;
+        }
         let polled = match self.poll.poll(&mut events, Some(timeout)) {
             Err(error) if error.kind() == ErrorKind::Interrupted => Ok(()),
             other => other.context("cannot wait for events"),
@@ -291,7 +328,7 @@ impl Net {
         handler: &mut H,
     ) -> Result<()> {
         let slot = event.token().0;
-        let conn = &mut self.conns[slot];
+        let Some(conn) = self.conns.get_mut(slot) else { return Ok(()) }; // the alarm
         if conn.stage == Stage::Connecting
             && let Some(stream) = &conn.stream
         {

@@ -114,11 +114,18 @@ fn stat_cpu(text: &str) -> Option<Duration> {
 }
 
 fn smaps_memory(text: &str) -> Option<Memory> {
-    let field = |name: &str| -> Option<u64> {
-        let line = text.lines().find_map(|line| line.strip_prefix(name))?;
-        Some(line.trim().strip_suffix("kB")?.trim().parse::<u64>().ok()? * 1024)
-    };
-    Some(Memory { rss: field("Rss:")?, pss: field("Pss:")? })
+    Some(Memory { rss: field(text, "Rss:")?, pss: field(text, "Pss:")? })
+}
+
+/// The bytes that a line of `name` and a number of kB tells.
+fn field(text: &str, name: &str) -> Option<u64> {
+    let line = text.lines().find_map(|line| line.strip_prefix(name))?;
+    Some(line.trim().strip_suffix("kB")?.trim().parse::<u64>().ok()? * 1024)
+}
+
+/// What the kernel itself has in its slabs, sockets among it; absent where it does not say.
+pub(crate) fn kernel_memory() -> Option<u64> {
+    field(&fs::read_to_string("/proc/meminfo").ok()?, "Slab:")
 }
 
 /// CPU time of this process so far.

@@ -142,6 +142,12 @@ pub struct Idle {
     /// Growth of the resident set size per connection, in bytes.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub rss_per_connection: Option<f64>,
+    /// Growth of the kernel's own memory (slabs) per connection, in bytes: both ends of it, and whatever else runs here.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub kernel_per_connection: Option<f64>,
+    /// While they were held: the server's CPU time per connection and second, in microseconds.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub heartbeat_cpu_us: Option<f64>,
 }
 
 /// Connections that come and go.
@@ -200,17 +206,33 @@ pub struct Slow {
 pub struct Hostile {
     /// How many hostile connections.
     pub connections: u32,
+    /// In the order in which they were run.
+    pub rounds: Vec<Round>,
+    /// Kind of attack, how it ended, how often.
+    pub attacks: Vec<(String, String, u64)>,
+    /// Server memory before, and at its highest with the hostile ones.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub memory: Option<(Memory, Memory)>,
+}
+
+/// The same load twice, without and with those who disturb it.
+#[derive(Debug, Clone, Serialize)]
+pub struct Round {
     /// The healthy ones alone.
     pub before: Load,
     /// The healthy ones, with the others.
     pub during: Load,
     /// p99 of the healthy ones, during over before.
     pub p99_ratio: f64,
-    /// Kind of attack, how it ended, how often.
-    pub attacks: Vec<(String, String, u64)>,
-    /// Server memory before, and at its highest with the hostile ones.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub memory: Option<(Memory, Memory)>,
+}
+
+impl Hostile {
+    /// The round in the middle, ordered by what the healthy ones felt: a machine that is busy elsewhere disturbs single rounds.
+    fn median(&self) -> Option<&Round> {
+        let mut rounds: Vec<&Round> = self.rounds.iter().collect();
+        rounds.sort_by(|a, b| a.p99_ratio.total_cmp(&b.p99_ratio));
+        rounds.get(rounds.len() / 2).copied()
+    }
 }
 
 /// Members that come back all at once.
@@ -357,6 +379,12 @@ impl fmt::Display for Report {
             if let (Some(pss), Some(rss)) = (idle.pss_per_connection, idle.rss_per_connection) {
                 table.line("memory per connection", format!("{pss:.0} B (PSS), {rss:.0} B (RSS)"));
             }
+            if let Some(kernel) = idle.kernel_per_connection {
+                table.line("the kernel's", format!("{} B per connection, both ends", grouped(kernel)));
+            }
+            if let Some(cpu) = idle.heartbeat_cpu_us {
+                table.line("held", format!("server CPU {cpu:.2} us per connection and second"));
+            }
             if let Some((before, after)) = idle.memory {
                 table.line(
                     "server memory",
@@ -388,11 +416,15 @@ impl fmt::Display for Report {
             }
         }
         if let Some(hostile) = &self.hostile {
-            table.0.push_str("  the healthy ones alone\n");
-            table.load(&hostile.before, "deliveries");
-            writeln!(table.0, "  with {} hostile connections", hostile.connections)?;
-            table.load(&hostile.during, "deliveries");
-            table.line("p99 during / before", format!("{:.2}", hostile.p99_ratio));
+            if let Some(round) = hostile.median() {
+                writeln!(table.0, "  the median of {} rounds: the healthy ones alone", hostile.rounds.len())?;
+                table.load(&round.before, "deliveries");
+                writeln!(table.0, "  with {} hostile connections", hostile.connections)?;
+                table.load(&round.during, "deliveries");
+            }
+            let ratios: Vec<_> =
+                hostile.rounds.iter().map(|round| format!("{:.2}", round.p99_ratio)).collect();
+            table.line("p99 during / before", format!("{} in the rounds", ratios.join(", ")));
             for (attack, how, count) in &hostile.attacks {
                 table.line("attack", format!("{count} x {attack}: {how}"));
             }

@@ -17,14 +17,6 @@ pub(crate) const TURN: Duration = Duration::from_millis(50);
 /// How many connections are being opened, or joins awaited, at the same time, unless the scenario says.
 pub(crate) const CONCURRENT: usize = 128;
 
-/// How long to wait for events when something must be sent in `nanoseconds`: shortly before it by polling, since
-/// the event queue's own timer is too coarse.
-pub(crate) fn until(nanoseconds: u64) -> Duration {
-    const POLLED: u64 = 2_000_000;
-    let wait = if nanoseconds > POLLED { nanoseconds - POLLED / 2 } else { 0 };
-    Duration::from_nanos(wait).min(TURN)
-}
-
 /// A server, the way to talk to it, and connections to it.
 pub(crate) struct Session {
     pub(crate) net: Net,

@@ -2,7 +2,7 @@
 #![cfg(feature = "etcd")]
 #![allow(clippy::unwrap_used)]
 
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::path::Path;
 use std::slice::from_ref;
 use std::sync::{Arc, Weak};
@@ -103,6 +103,32 @@ async fn until(bus: &dyn MessageBus, connected: bool) {
     let mut state = bus.state();
     let what = if connected { "it is connected" } else { "it is away" };
     within(what, state.wait_for(|state| state.connected == connected)).await.unwrap();
+}
+
+/// A service that is away is said again and again while subscriptions look at what was said, and the bus is closed.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn subscribing_and_closing_at_once_never_wait_for_each_other() {
+    let (outlet, _feed) = feed();
+    let nobody = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap().local_addr().unwrap();
+    for _ in 0..5_000 {
+        let options = EtcdOptions::new([format!("http://{nobody}")]);
+        let bus = Arc::new(EtcdBus::new(options).unwrap());
+        let waiting: Vec<_> = (0..4)
+            .map(|n| {
+                let (bus, outlet) = (Arc::clone(&bus), outlet.clone());
+                let room = topic(&format!("room/{n}"));
+                tokio::spawn(async move { bus.subscribe(from_ref(&room), &outlet).await })
+            })
+            .collect();
+        // In the middle of it.
+        while !bus.is_subscribed(&topic("room/1"), &outlet) {
+            std::hint::spin_loop();
+        }
+        within("closed", bus.close()).await.unwrap();
+        for waits in waiting {
+            assert_eq!(within("it ends", waits).await.unwrap(), Err(BusError::Closed));
+        }
+    }
 }
 
 /// Waits until the state says these words.

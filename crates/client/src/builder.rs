@@ -263,6 +263,23 @@ fn address(url: &str, query: &[(&str, String)], device: &str) -> Result<Uri, Err
     format!("{scheme}://{authority}{path}?{all}").parse().map_err(|_| invalid())
 }
 
+/// The address to which a server sends the client that came by `own`, with all that `own` asks for; `None` for what is no such
+/// address, or is less safe: the token goes there too.
+pub(crate) fn elsewhere_from(own: &Uri, url: &str) -> Option<Uri> {
+    let uri: Uri = url.parse().ok()?;
+    let scheme = uri
+        .scheme_str()
+        .filter(|scheme| *scheme == "wss" || (*scheme == "ws" && own.scheme_str() == Some("ws")))?;
+    let authority = uri.authority().filter(|authority| !authority.host().is_empty())?;
+    let path = if uri.path().is_empty() { "/" } else { uri.path() };
+    let named = uri.query().unwrap_or_default();
+    let name_of = |pair: &str| pair.split('=').next().unwrap_or_default().to_owned();
+    let has = |pair: &&str| named.split('&').any(|other| name_of(other) == name_of(pair));
+    let wanted = own.query().unwrap_or_default().split('&').filter(|pair| !has(pair));
+    let query: Vec<&str> = named.split('&').chain(wanted).filter(|pair| !pair.is_empty()).collect();
+    format!("{scheme}://{authority}{path}?{}", query.join("&")).parse().ok()
+}
+
 /// What of an address may be shown.
 fn without_query(url: &str) -> &str {
     url.split('?').next().unwrap_or_default()
@@ -291,6 +308,18 @@ mod tests {
         assert_eq!(url.to_string(), "wss://h/?device=d1&join=none");
         assert!(address("http://h/ws", &[], "d1").is_err());
         assert!(address("h:1", &[], "d1").is_err());
+    }
+
+    #[test]
+    fn address_that_a_server_names_keeps_what_the_application_asks_for() {
+        let to = |own: &str, url: &str| elsewhere_from(&own.parse().unwrap(), url).map(|url| url.to_string());
+        let own = "wss://h/ws?userId=ann%20lee&join=none";
+        assert_eq!(to(own, "wss://b:1/x").unwrap(), "wss://b:1/x?userId=ann%20lee&join=none");
+        assert_eq!(to(own, "wss://b?join=y").unwrap(), "wss://b/?join=y&userId=ann%20lee");
+        assert_eq!(to("ws://h/ws?join=none", "ws://b/ws").unwrap(), "ws://b/ws?join=none");
+        for none in ["ws://b/ws", "https://b/ws", "/ws", "b:1", "wss://", "", "wss://b/a b"] {
+            assert_eq!(to(own, none), None, "{none}");
+        }
     }
 
     #[test]

@@ -145,7 +145,7 @@ impl World {
             _ => Overflow::Reject,
         };
         let numbers = Arc::clone(&random);
-        let mut builder = Client::builder("ws://h/ws")
+        let mut builder = Client::builder(options["url"].as_str().unwrap_or("ws://h/ws"))
             .dialer(dialer)
             .reconnect(backoff)
             .random(move || {
@@ -402,6 +402,10 @@ impl World {
             "url" => {
                 let query = self.url.split_once('?').map_or("", |(_, query)| query);
                 query.split('&').filter_map(|pair| pair.split_once('=')).map(|(k, v)| (k, json!(v))).collect()
+            }
+            "at" => {
+                let rest = self.url.split_once("://").map_or("", |(_, rest)| rest);
+                json!(rest.split('?').next())
             }
             "protocols" => self.protocols(),
             "closed" => json!(self.closed),

@@ -56,6 +56,25 @@ impl Tcp {
         Self { tls: Some(config) }
     }
 
+    /// Trusting these authorities, certificates in PEM, and no others: for servers of one's own.
+    ///
+    /// # Errors
+    /// There is no certificate in it, or what looks like one is none.
+    #[cfg(feature = "rustls")]
+    pub fn with_authorities(pem: &[u8]) -> io::Result<Self> {
+        use rustls::pki_types::pem::PemObject as _;
+        let invalid = |why: String| io::Error::new(io::ErrorKind::InvalidData, why);
+        let mut roots = rustls::RootCertStore::empty();
+        for certificate in rustls::pki_types::CertificateDer::pem_slice_iter(pem) {
+            let certificate = certificate.map_err(|error| invalid(error.to_string()))?;
+            roots.add(certificate).map_err(|error| invalid(error.to_string()))?;
+        }
+        if roots.is_empty() {
+            return Err(invalid("no certificate in PEM".to_owned()));
+        }
+        Ok(Self::with_tls(trusting(roots)?))
+    }
+
     #[cfg(feature = "rustls")]
     async fn encrypt(&self, host: &str, stream: TcpStream) -> io::Result<Box<dyn ByteStream>> {
         let config = match &self.tls {
@@ -78,7 +97,11 @@ impl Tcp {
 
 #[cfg(feature = "rustls")]
 fn public_authorities() -> io::Result<std::sync::Arc<rustls::ClientConfig>> {
-    let roots = rustls::RootCertStore { roots: webpki_roots::TLS_SERVER_ROOTS.to_vec() };
+    trusting(rustls::RootCertStore { roots: webpki_roots::TLS_SERVER_ROOTS.to_vec() })
+}
+
+#[cfg(feature = "rustls")]
+fn trusting(roots: rustls::RootCertStore) -> io::Result<std::sync::Arc<rustls::ClientConfig>> {
     let provider = std::sync::Arc::new(rustls::crypto::aws_lc_rs::default_provider());
     let config = rustls::ClientConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()

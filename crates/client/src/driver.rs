@@ -13,6 +13,7 @@ use http::{HeaderMap, HeaderValue};
 use outspoke_websocket::{CloseCode, Random};
 use tokio::time::{Instant, sleep_until, timeout, timeout_at};
 
+use crate::builder::elsewhere_from;
 use crate::core::outbox::Frame;
 use crate::core::wire::{Head, Welcome};
 use crate::core::{Ending, Heard, Out};
@@ -145,10 +146,14 @@ impl<'a> Driver<'a> {
         // Who makes tokens has its own time limits, and may ask a person.
         let token = config.token.token(self.why).await.map_err(|error| Error::Token(Arc::from(error)))?;
         let headers = with_token(&config.headers, token.as_deref())?;
+        // Once: whether that worked or not, the attempt after it goes where the application says.
+        let elsewhere = self.shared.with(|core| core.elsewhere.take());
+        let elsewhere = elsewhere.and_then(|url| elsewhere_from(&config.url, &url));
+        let url = elsewhere.as_ref().unwrap_or(&config.url);
         let attempt = async {
-            let stream = config.dialer.dial(&config.url).await.map_err(Error::lost)?;
+            let stream = config.dialer.dial(url).await.map_err(Error::lost)?;
             let request = Request {
-                url: &config.url,
+                url,
                 headers: &headers,
                 protocols: &PROTOCOLS,
                 compression: config.compression,

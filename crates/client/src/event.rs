@@ -205,6 +205,8 @@ pub struct Member {
     pub user: Author,
     /// The connection.
     pub client: Arc<str>,
+    /// Of who came: the name of the server that the connection is with, if several act as one.
+    pub node: Option<Arc<str>>,
     /// When.
     pub timestamp: Timestamp,
 }
@@ -383,9 +385,11 @@ fn decode_frame<T: DeserializeOwned>(
     let shared = Arc::clone(json);
     let kind = wire.kind.clone();
     if kind == "join" || kind == "leave" {
+        let NoticeOf { client, node } = serde_json::from_str(json).unwrap_or_default();
         let member = Member {
             user: wire.author().unwrap_or_else(|| Author { user: "".into(), name: "".into() }),
-            client: notice_client(json).into(),
+            client: client.into(),
+            node: node.map(Into::into),
             timestamp: wire.timestamp.unwrap_or(Timestamp::from_millis(0)),
         };
         return Ok(Some(if kind == "join" { Event::Join(member) } else { Event::Leave(member) }));
@@ -474,13 +478,13 @@ fn notice<T>(json: &str) -> serde_json::Result<Seen<'_, T>> {
     }))
 }
 
-fn notice_client(json: &str) -> String {
-    #[derive(Deserialize)]
-    struct Client {
-        #[serde(default, rename = "clientId")]
-        client: String,
-    }
-    serde_json::from_str::<Client>(json).map(|client| client.client).unwrap_or_default()
+/// What only those who come and go have.
+#[derive(Default, Deserialize)]
+struct NoticeOf {
+    #[serde(default, rename = "clientId")]
+    client: String,
+    #[serde(default)]
+    node: Option<String>,
 }
 
 #[derive(Deserialize)]

@@ -345,6 +345,9 @@ pub struct Device {
     /// The device's name, if it has one.
     #[serde(default)]
     pub device: Option<String>,
+    /// The name of the server that it is connected to, if several act as one.
+    #[serde(default)]
+    pub node: Option<String>,
     /// Since when.
     pub since: Timestamp,
 }

@@ -4,7 +4,7 @@
 //! shards: on threads of their own, or as a task of the caller's runtime. What a running hub does is in [`crate::hub`].
 
 use std::fmt;
-use std::sync::atomic::{AtomicBool, AtomicUsize};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
@@ -319,6 +319,8 @@ impl HubBuilder {
             keeping: watch::Sender::new(keepers.len()),
             keepers,
             analytics: Analytics::new(config.analytics),
+            watches: crate::trace::follow::Watches::default(),
+            traces: crate::trace::Traces::new(config.remembered_messages_max),
             idle: Idle::default(),
             overdue: Overdue::default(),
             last_seen: LastSeen::default(),
@@ -333,6 +335,7 @@ impl HubBuilder {
             next_shard: AtomicUsize::new(0),
             stopping: AtomicBool::new(false),
             draining: AtomicBool::new(false),
+            drain_orders: AtomicU64::new(0),
             running: watch::Sender::new(count),
             reconfiguring: Mutex::default(),
             threads: Mutex::default(),

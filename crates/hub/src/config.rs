@@ -7,6 +7,7 @@ use std::time::Duration;
 use outspoke_protocol::RoomName;
 
 use crate::class::RoomClasses;
+use crate::drain::DrainConfig;
 use crate::origin::OriginPolicy;
 use crate::quota::Quotas;
 use crate::rate::RateConfig;
@@ -88,6 +89,8 @@ pub struct HubConfig {
     pub write_timeout: Duration,
     /// How long the closing handshake may take before the socket is closed anyway. Default 5 s.
     pub close_timeout: Duration,
+    /// How clients are sent away when the node drains. Default: see there.
+    pub drain: DrainConfig,
     /// How long an application's handler may take before its request is answered with `timed_out`. Default 30 s;
     /// zero: as long as it takes. The connection reads nothing meanwhile.
     pub handler_timeout: Duration,
@@ -152,6 +155,15 @@ pub struct HubConfig {
     pub rename: Rename,
     /// Whether messages and users are counted by room and hour, for [`Hub::figures`](crate::Hub::figures). Default: yes.
     pub analytics: bool,
+    /// Messages that a node, and hand-outs that each shard remembers for [`Hub::explain`](crate::Hub::explain), of all rooms
+    /// together. Default 32,768, which take up to 6 MB and 2 MB per shard; zero: none.
+    pub remembered_messages_max: usize,
+    /// Comings and goings, and slow times, of connections that each shard remembers for the same. Default 4096 each, which take up to
+    /// 1.5 MB per shard; zero: none.
+    pub remembered_events_max: usize,
+    /// Whether operators may slow this node's connections down ([`Hub::slow_down_anywhere`](crate::Hub::slow_down_anywhere)).
+    /// Default: no.
+    pub slow_down: bool,
     /// Which tenants there may be. Default: any.
     pub tenants: TenantPolicy,
     /// Rulings about credentials that the hub remembers, those included that were lifted and have not ended. Default 100,000; one
@@ -179,6 +191,7 @@ impl Default for HubConfig {
             },
             write_timeout: Duration::from_secs(10),
             close_timeout: Duration::from_secs(5),
+            drain: DrainConfig::default(),
             handler_timeout: Duration::from_secs(30),
             message_timeout: Duration::from_secs(30),
             message_bytes_max: 64 * 1024,
@@ -205,6 +218,9 @@ impl Default for HubConfig {
             store_timeout: Duration::from_secs(5),
             typing_timeout: Duration::from_secs(6),
             rename: Rename::InOpenMode,
+            remembered_messages_max: 32_768,
+            remembered_events_max: 4096,
+            slow_down: false,
             tenants: TenantPolicy::Any,
             rulings_max: 100_000,
             tenant_quotas: Quotas::default(),

@@ -6,7 +6,7 @@
 
 use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
 use std::time::{Duration, SystemTime};
 
@@ -51,6 +51,8 @@ use crate::shard::command::{Arrival, Command, LastCall};
 use crate::shard::inbox::{Congestion, Rejected};
 use crate::stats::{Doors, Stats};
 use crate::tenant::{NotAdmitted, Tenant, Tenants};
+use crate::trace::Traces;
+use crate::trace::follow::Watches;
 
 /// How a connection ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -98,6 +100,10 @@ pub(crate) struct Inner {
     /// The first is for every class that names none.
     pub(crate) keepers: Vec<Arc<Keeper>>,
     pub(crate) analytics: Analytics,
+    /// Who follows what happens.
+    pub(crate) watches: Watches,
+    /// The last messages.
+    pub(crate) traces: Traces,
     /// Rooms that nobody is in.
     pub(crate) idle: Idle,
     /// Rooms that have something to tell later.
@@ -118,6 +124,8 @@ pub(crate) struct Inner {
     pub(crate) stopping: AtomicBool,
     /// No new clients are taken, and those that are here are sent away.
     pub(crate) draining: AtomicBool,
+    /// Orders to drain, or to take clients again, that were given so far: the newest counts.
+    pub(crate) drain_orders: AtomicU64,
     /// Shards that have not ended.
     pub(crate) running: watch::Sender<usize>,
     /// Keepers that have not closed their stores.
@@ -415,7 +423,7 @@ impl Hub {
         };
         let shard = self.inner.next_shard.fetch_add(1, Ordering::Relaxed) % self.inner.shards.len();
         let tenant = Arc::clone(place.tenant());
-        let client = Arc::new(Client::new(identity, tenant, dialect, shard as u16).at(address));
+        let client = Arc::new(Client::new(identity, tenant, dialect, shard as u8).at(address));
         let arrival = Arrival {
             conn,
             early,
@@ -695,6 +703,25 @@ impl Hub {
         stats
     }
 
+    /// Waits until every shard has taken a turn: never, while one of them hangs; at once, where they have ended.
+    ///
+    /// # Cancel safety
+    /// Nothing is lost; shards answer nobody then.
+    ///
+    /// # Cost
+    /// One command for each shard.
+    pub async fn every_shard_answers(&self) {
+        let ask = |shard: &Mailbox| {
+            let (reached, answer) = oneshot::channel();
+            shard.inbox.push(Command::Reached(reached), 0).ok().map(|()| answer)
+        };
+        let answers: Vec<_> = self.inner.shards.iter().filter_map(ask).collect();
+        for answer in answers {
+            // An error from a shard that has ended meanwhile.
+            let _ = answer.await;
+        }
+    }
+
     /// Whether the hub takes connections: it neither stops nor [drains](Self::drain).
     #[must_use]
     pub fn is_accepting(&self) -> bool {
@@ -710,6 +737,7 @@ impl Hub {
     pub async fn shutdown(&self, patience: Duration) -> bool {
         if !self.inner.stopping.swap(true, Ordering::AcqRel) {
             self.inner.antechamber.close();
+            self.inner.watches.close();
             let last_call = Arc::new(LastCall(Arc::clone(&self.inner)));
             for shard in &self.inner.shards {
                 // A shard that has ended needs no order to.

@@ -52,9 +52,11 @@ mod room;
 mod rulings;
 mod shard;
 mod social;
+mod spans;
 mod stats;
 mod sync;
 mod tenant;
+mod trace;
 mod upgrade;
 
 /// What threads share, for the models of `tests/loom_models.rs`.
@@ -76,11 +78,12 @@ pub use crate::{
     builder::HubBuilder,
     class::{Publishers, RoomClass, RoomClasses},
     client::Client,
-    cluster::{ClusterCounts, ClusterOptions, NodeChecks, NodeInfo, Route},
+    cluster::{ClusterCounts, ClusterOptions, Coverage, NodeChecks, NodeInfo, Route, Told, WideFollower},
     commands::{Argument, ArgumentKind, CommandHandler, CommandSpec, Invocation},
     config::{CompressionConfig, HeartbeatConfig, HubConfig, InvalidConfig, Rename, SlowClient, TcpConfig},
     conn::{MemoryConn, MemoryPeer, StreamConn, TcpConn, WsConn},
     dispatcher::{Context, Data, Handler, Handling, Reply},
+    drain::{DrainConfig, DrainOrder, Drained},
     erasure::{Erased, UserDataPlace, UserDatum},
     error::{AttachError, JoinError, NotWritten, PublishError, PushError, StartError},
     facts::FACT_FAMILIES,
@@ -100,8 +103,18 @@ pub use crate::{
         BAR_LASTS_MIN, RULING_LASTS, RULING_LASTS_MAX, Ruled, Ruling, RulingError, RulingInfo, Subject,
         Verdict,
     },
+    shard::inspect::{ConnectionState, RoomPlace},
+    spans::TRACE_TARGET,
     stats::{Distribution, Stats},
     tenant::{InvalidTenantName, TenantData, TenantError, TenantInfo, TenantPolicy},
+    trace::{
+        Heard,
+        explain::{
+            Account, ConnectionAccount, Explanation, HandOut, HeardMessage, NodeAccount, Outcome, Which,
+        },
+        follow::{Follower, Following, Sight, Sighting, TooManyFollowers},
+        look::SlowDown,
+    },
     upgrade::{TenantFrom, UpgradeOptions, UpgradeService},
 };
 pub use outspoke_bus as bus;

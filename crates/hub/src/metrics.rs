@@ -75,6 +75,10 @@ pub struct StoreMetrics {
     pub refused: u64,
     /// Parts of rooms' logs read.
     pub log_reads: u64,
+    /// Messages of other nodes that were read from the store rather than heard of over the bus.
+    pub repairs: u64,
+    /// Times that a room's members were told that messages are not to be had.
+    pub gaps: u64,
     /// How long a commit takes, tries again included: seconds.
     pub commits: Distribution,
     /// How many messages become durable together.
@@ -144,6 +148,8 @@ impl Keeper {
             messages: read(&counters.committed),
             refused: read(&counters.refused),
             log_reads: read(&counters.log_reads),
+            repairs: read(&counters.repairs),
+            gaps: read(&counters.gaps),
             commits: counters.commit_times.distribution(),
             commit_messages: counters.commit_messages.distribution(),
             acknowledgements: counters.acknowledgements.distribution(),

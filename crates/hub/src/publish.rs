@@ -24,6 +24,7 @@ use crate::keeper::{Amendment, Origin, QueueFull, Submission};
 use crate::room::amend::Amending;
 use crate::room::load::Need;
 use crate::room::{Draft, Published, Room, facts_of};
+use crate::spans::TRACE_TARGET;
 use crate::stats::count;
 use crate::tenant::count_soon;
 
@@ -126,6 +127,7 @@ impl Hub {
     /// # Errors
     /// As [`publish`](Self::publish).
     pub fn publish_once(&self, room: &str, publication: Publication) -> Result<Publishing, PublishError> {
+        let _span = tracing::debug_span!(target: TRACE_TARGET, "publish", by = "application").entered();
         let name = self.inner.room_name(room)?;
         self.check_open()?;
         check_reserved(&name)?;
@@ -313,7 +315,8 @@ pub(crate) fn submit(
     })?;
     let room = Arc::clone(room);
     let accepted = std::time::Instant::now();
-    let submission = Submission { room, message, record, origin, facts, charge, accepted, deadline };
+    let span = tracing::debug_span!(target: TRACE_TARGET, "store append", store = %keeper.name);
+    let submission = Submission { room, message, record, origin, facts, charge, accepted, deadline, span };
     keeper.submit(Box::new(submission)).map_err(|QueueFull| NotSubmitted::QueueFull)
 }
 

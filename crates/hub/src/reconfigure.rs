@@ -91,6 +91,7 @@ fn compare(old: &HubConfig, new: &HubConfig) -> Vec<(&'static str, Verdict)> {
         heartbeat: AT_ONCE,
         write_timeout: AT_ONCE,
         close_timeout: AT_ONCE,
+        drain: AT_ONCE,
         handler_timeout: AT_ONCE,
         message_timeout: AT_ONCE,
         message_bytes_max: AT_ONCE,
@@ -121,6 +122,10 @@ fn compare(old: &HubConfig, new: &HubConfig) -> Vec<(&'static str, Verdict)> {
         rename: AT_ONCE,
         // Counts of half a life would look like counts of all of it.
         analytics: FIXED,
+        // What is remembered already is not remembered otherwise.
+        remembered_messages_max: FIXED,
+        remembered_events_max: FIXED,
+        slow_down: AT_ONCE,
         rulings_max: AT_ONCE,
         origins: NEW_CLIENTS,
         tenants: NEW_CLIENTS,

@@ -24,6 +24,7 @@ use outspoke_protocol::{Dialect, ErrorCode, Position, Refusal, RoomName, StartFr
 use outspoke_websocket::{Accept, Upgrade};
 use tokio::net::TcpStream;
 use tower_service::Service;
+use tracing::Instrument as _;
 
 use crate::antechamber::{self, Seat};
 use crate::auth::{AuthError, Identity};
@@ -32,6 +33,7 @@ use crate::conn::{StreamConn, TcpConn};
 use crate::error::AttachError;
 use crate::hub::{Attach, Hub};
 use crate::peer::{ClientAddress, Unwrap};
+use crate::spans::TRACE_TARGET;
 use crate::tenant::{Tenant, check_name};
 
 /// What an endpoint makes of the connections that come to it.
@@ -171,11 +173,15 @@ impl<B: Send + 'static> Service<Request<B>> for UpgradeService {
         let upgraded = hyper::upgrade::on(&mut request);
         let (parts, _) = request.into_parts();
         let service = self.clone();
-        Box::pin(async move {
+        let span = tracing::debug_span!(target: TRACE_TARGET, "upgrade", status = tracing::field::Empty);
+        let told = span.clone();
+        let upgrading = async move {
             let answer = service.upgrade(parts, upgraded).await.unwrap_or_else(|refused| *refused);
             service.hub.inner.doors.answered(answer.status().as_u16());
+            told.record("status", answer.status().as_u16());
             Ok(answer)
-        })
+        };
+        Box::pin(upgrading.instrument(span))
     }
 }
 
@@ -202,7 +208,9 @@ impl UpgradeService {
             self.hub.inner.tell_auth_failure(address, &error);
             refused(&error)
         };
-        let mut identity = self.hub.authenticator().authenticate(parts).await.map_err(told)?;
+        let span = tracing::debug_span!(target: TRACE_TARGET, "authenticate");
+        let mut identity =
+            self.hub.authenticator().authenticate(parts).instrument(span).await.map_err(told)?;
         let tenant = self.choose_tenant(&mut identity, of_endpoint).await?;
         self.hub.check_credential(&identity).await.map_err(told)?;
         Ok((identity, Hub { inner: Arc::clone(&self.hub.inner), tenant }))
@@ -225,7 +233,8 @@ impl UpgradeService {
         let of_endpoint = self.options.tenant.of(&parts)?;
         let unwrap = parts.extensions.get().copied();
         let visit = Visit { dialect, room, from, of_endpoint, address, unwrap };
-        let identity = match self.hub.authenticator().authenticate(&parts).await {
+        let span = tracing::debug_span!(target: TRACE_TARGET, "authenticate");
+        let identity = match self.hub.authenticator().authenticate(&parts).instrument(span).await {
             Ok(identity) => identity,
             Err(error) if error.missing && self.options.first_message && !self.options.echo => {
                 return self.let_wait(&upgrade, subprotocol, upgraded, visit);
@@ -571,7 +580,9 @@ fn unavailable(error: &AttachError) -> Box<Answer> {
         _ => (StatusCode::SERVICE_UNAVAILABLE, ErrorCode::Unavailable),
     };
     let mut answer = error_answer(status, code, &error.to_string());
-    answer.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from_static("5"));
+    // Another node takes a client at once; a full one needs time.
+    let seconds = if matches!(error, AttachError::Stopping) { "1" } else { "5" };
+    answer.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from_static(seconds));
     Box::new(answer)
 }
 

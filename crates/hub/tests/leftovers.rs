@@ -80,8 +80,13 @@ async fn live_and_go(hub: &Hub, number: usize) {
 async fn clients_that_have_gone_leave_nothing_behind() {
     let builder =
         Hub::builder().on("wait", |_context, _data| std::future::pending::<Result<Option<Reply>, Refusal>>());
-    // What is counted for operators is meant to stay; its own tests are about its bounds.
-    let config = HubConfig { analytics: false, ..HubConfig::default() };
+    // What is counted and remembered for operators is meant to stay; its own tests are about its bounds.
+    let config = HubConfig {
+        analytics: false,
+        remembered_messages_max: 0,
+        remembered_events_max: 0,
+        ..HubConfig::default()
+    };
     let hub = builder.config(config).start_on_this_runtime().unwrap();
     // Once without counting: buffers and tables are made when first needed.
     wave(&hub, 0).await;

@@ -245,6 +245,8 @@ pub struct Device {
     pub client: ClientId,
     /// The device's name; empty when the user has but one.
     pub device: EcoString,
+    /// The name of the node that the connection is with; empty for a hub on its own.
+    pub node: EcoString,
     /// When it came.
     pub since: Timestamp,
 }
@@ -424,5 +426,7 @@ pub enum Notice {
     GoingAway {
         /// How long to wait before reconnecting.
         reconnect_after: Duration,
+        /// Where to: another node's address for the next attempt. `None`: where the client came from.
+        url: Option<EcoString>,
     },
 }

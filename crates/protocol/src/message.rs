@@ -44,6 +44,8 @@ pub struct Details {
     pub deleted: Option<Timestamp>,
     /// How people reacted, in the order in which the reactions first came up.
     pub reactions: Vec<Reactions>,
+    /// Of a [`Join`](Kind::Join), the name of the node that the connection is with; empty for a hub on its own. Never kept.
+    pub node: EcoString,
 }
 
 /// Everybody who reacted to a message in one way.

@@ -4,6 +4,7 @@
 //! repository (in the published crate) there is no documentation to check.
 #![allow(clippy::unwrap_used)]
 
+mod asyncapi;
 mod samples;
 
 use std::collections::BTreeSet;
@@ -238,6 +239,6 @@ fn other_events() -> Vec<Event> {
         Event::Pong { request: request() },
         Event::Refused(refusal.answering(request())),
         Event::Gap(Gap { room, to: position, missed: 1 }),
-        Event::Notice(Notice::GoingAway { reconnect_after: Duration::ZERO }),
+        Event::Notice(Notice::GoingAway { reconnect_after: Duration::ZERO, url: Some("".into()) }),
     ]
 }

@@ -64,6 +64,7 @@ fn full() -> Message {
             edited: Some(Timestamp::from_millis(1_767_090_600_001)),
             deleted: Some(Timestamp::from_millis(0)),
             reactions: vec![reacted("👍", &["ada", "bob"]), reacted("x", &[])],
+            ..Details::default()
         })),
         ..hello()
     }

@@ -7,6 +7,7 @@ use std::io::{self, Write as _};
 use std::process::ExitCode;
 
 use crate::cli::api::ApiError;
+use crate::cli::ca::CaError;
 use crate::cli::cluster::ClusterError;
 use crate::cli::context::ContextError;
 use crate::cli::explain::UnknownCode;
@@ -105,7 +106,7 @@ pub fn code(error: &anyhow::Error) -> Exit {
     if let Some(error) = error.downcast_ref::<SocketError>() {
         return error.exit();
     }
-    if error.is::<ContextError>() {
+    if error.is::<ContextError>() || error.is::<CaError>() {
         return Exit::Config;
     }
     match error.downcast_ref::<StartError>() {
@@ -134,6 +135,7 @@ fn verb_hint(error: &anyhow::Error) -> Option<String> {
     let health = error.downcast_ref::<HealthError>().map(|health| health.hint().to_owned());
     let cluster = || error.downcast_ref::<ClusterError>().map(ClusterError::hint);
     let api = || error.downcast_ref::<ApiError>().map(ApiError::hint);
+    let ca = || error.downcast_ref::<CaError>().map(|error| error.hint().to_owned());
     let context = || error.downcast_ref::<ContextError>().map(ContextError::hint);
     let publish = || error.downcast_ref::<PubError>().map(|publish| publish.hint().to_owned());
     let socket = || error.downcast_ref::<SocketError>().map(SocketError::hint);
@@ -143,6 +145,7 @@ fn verb_hint(error: &anyhow::Error) -> Option<String> {
         .or_else(cluster)
         .or_else(api)
         .or_else(context)
+        .or_else(ca)
         .or_else(publish)
         .or_else(socket)
         .or_else(top)

@@ -127,15 +127,18 @@ fn is_on(filter: &EnvFilter) -> bool {
 /// Whether panics are to be lines of JSON, too.
 static JSON: AtomicBool = AtomicBool::new(false);
 
+/// What else is told of events and spans.
+pub(crate) type More = Box<dyn Layer<Registry> + Send + Sync>;
+
 /// Sends log lines to standard error from now on. In JSON, panics become log lines too; for people, Rust's own
 /// report with its line breaks reads better.
 ///
 /// # Errors
 /// [`LogError`], if called twice or with a level that is none.
-pub fn init(settings: &Log) -> Result<(Style, Logging), LogError> {
+pub(crate) fn init(settings: &Log, more: Option<More>) -> Result<(Style, Logging), LogError> {
     let style = Style::detect(settings.format);
     // Colour and clock are the terminal's, whichever style is written first.
-    let (subscriber, logging) = subscriber(style, &settings.level, io::stderr)?;
+    let (subscriber, logging) = subscriber(style, &settings.level, io::stderr, more)?;
     subscriber.try_init()?;
     JSON.store(style == Style::Json, Ordering::Relaxed);
     let for_people = std::panic::take_hook();
@@ -158,6 +161,7 @@ fn subscriber<W>(
     style: Style,
     level: &str,
     writer: W,
+    more: Option<More>,
 ) -> Result<(impl Subscriber + Send + Sync, Logging), LogError>
 where
     W: for<'w> MakeWriter<'w> + Clone + Send + Sync + 'static,
@@ -169,7 +173,7 @@ where
         // Should people's lines be asked for later, they are for a file.
         Style::Json => (false, false),
     };
-    let layers: Vec<Box<dyn Layer<Registry> + Send + Sync>> = vec![
+    let mut layers: Vec<More> = vec![
         Box::new(
             tracing_subscriber::fmt::layer()
                 .json()
@@ -188,6 +192,7 @@ where
                 .with_filter(human),
         ),
     ];
+    layers.extend(more);
     let logging = Logging { human: Lines(human_lines), json: Lines(json_lines) };
     Ok((Registry::default().with(layers), logging))
 }
@@ -230,8 +235,9 @@ impl<W: io::Write> io::Write for Printable<W> {
     }
 }
 
-/// Libraries that tell of their daily work at `info`; their warnings are enough, unless `log.level` names them.
-const TALKATIVE: &str = "fjall=warn,lsm_tree=warn";
+/// Libraries that tell of their daily work at `info`; their warnings are enough, unless `log.level` names them. And spans that are
+/// for traces.
+const TALKATIVE: &str = "fjall=warn,lsm_tree=warn,outspoke_trace=off";
 
 fn filter(level: &str) -> String {
     match level.split(',').next() {
@@ -311,7 +317,7 @@ mod tests {
     fn logged(style: Style, level: &str, act: impl FnOnce()) -> String {
         let captured = Captured::default();
         let writer = captured.clone();
-        let (subscriber, _) = subscriber(style, level, move || writer.clone()).unwrap();
+        let (subscriber, _) = subscriber(style, level, move || writer.clone(), None).unwrap();
         tracing::subscriber::with_default(subscriber, act);
         let bytes = captured.0.lock().unwrap().clone();
         String::from_utf8(bytes).unwrap()
@@ -322,7 +328,7 @@ mod tests {
     fn other_filters_count_from_the_next_line_on() {
         let captured = Captured::default();
         let writer = captured.clone();
-        let (subscriber, logging) = subscriber(HUMAN, "info", move || writer.clone()).unwrap();
+        let (subscriber, logging) = subscriber(HUMAN, "info", move || writer.clone(), None).unwrap();
         tracing::subscriber::with_default(subscriber, || {
             let say = |what: &str| {
                 tracing::debug!("debug {what}");

@@ -584,6 +584,35 @@ error: flag --set: api.open_on_loopback is true, but server.addr ({addr}, flag -
 }
 
 #[test]
+fn operators_have_an_address_of_their_own_that_fits_the_rest() {
+    let with = |addr: &str| Layers::none().set("admin.addr", addr);
+    assert!(with("").load().config.admin.addr.is_none());
+    assert_eq!(with("10.0.0.7:8081").load().config.admin.addr.unwrap().port(), 8081);
+    assert!(with("127.0.0.1:0").set("server.addr", "127.0.0.1:0").load().config.admin.addr.is_some());
+    let complaints = [
+        (
+            with(":81").set("api.open_on_loopback", "true").set("server.addr", "127.0.0.1:80"),
+            "api.open_on_loopback is true, but admin.addr (:81, flag --set) is not a loopback address",
+            "listen on 127.0.0.1 or [::1], or set api.keys and leave api.open_on_loopback false",
+        ),
+        (
+            with("127.0.0.1:80").set("server.addr", "127.0.0.1:80"),
+            "admin.addr (127.0.0.1:80, flag --set) is server.addr (127.0.0.1:80, flag --set), too",
+            "give operators an address of their own, or \"\" to serve them at server.addr",
+        ),
+        (
+            with(":81").set("api.enabled", "false"),
+            "admin.addr (:81, flag --set) is set, but api.enabled is false",
+            "set api.enabled to true: the operators' page shows what the API says",
+        ),
+    ];
+    for (layers, what, hint) in complaints {
+        let told = format!("error: flag --set: {what}\n  hint: {hint}\n1 problem in the configuration");
+        assert_eq!(layers.complaint(), told);
+    }
+}
+
+#[test]
 fn api_keys_come_as_list_or_with_commas_and_short_ones_are_warned_of() {
     let keys = |layers: &Layers| layers.load().config.api.keys;
     let [a, b] = ["0123456789abcdef", "fedcba9876543210"];

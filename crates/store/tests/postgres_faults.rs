@@ -261,11 +261,25 @@ async fn postgres_that_lets_us_not_in_says_which_setting_to_correct() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn postgres_tables_of_a_newer_version_are_left_alone() {
     let server = shared().await;
-    open(&server, "newer").await;
+    commit(&open(&server, "newer").await, &batch(0)).await;
     server.sql("INSERT INTO newer.migrations (version) VALUES (99)").await;
+    // Each row of each table, and who wrote it.
+    let everything = async || {
+        let mut all = server
+            .sql("SELECT relname FROM pg_class WHERE relnamespace = 'newer'::regnamespace ORDER BY 1")
+            .await;
+        for table in ["migrations", "logs", "records"] {
+            let rows =
+                format!("SELECT string_agg(xmin::text || t::text, ';' ORDER BY ctid) FROM newer.{table} t");
+            all.push_str(&server.sql(&rows).await);
+        }
+        all
+    };
+    let before = everything().await;
     let options = PostgresOptions { schema: "newer".to_owned(), ..PostgresOptions::new(server.url()) };
     let error = PostgresStore::open(&options).await.unwrap_err();
     assert_helpful(&error, &["version 99", "newer Outspoke"], Postgres::PASSWORD);
+    assert_eq!(everything().await, before);
 }
 
 /// Records that somebody deleted are not passed over in silence.

@@ -233,3 +233,41 @@ async fn redis_with_entries_missing_is_damaged() {
     let problems = store.verify().await.unwrap().problems;
     assert!(problems.len() == 1 && problems[0].contains("room \"a\""), "{problems:?}");
 }
+
+/// Every key of a prefix with its value, byte for byte.
+async fn everything(server: &Redis, prefix: &str) -> Vec<(String, Vec<u8>)> {
+    let mut keys: Vec<String> = command(server, &["KEYS", &format!("{prefix}:*")]).await;
+    keys.sort();
+    let mut all = Vec::new();
+    for key in keys {
+        let value = command(server, &["DUMP", &key]).await;
+        all.push((key, value));
+    }
+    all
+}
+
+/// An older build, started by mistake beside a newer one, would write what that cannot read.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn redis_data_of_a_newer_format_is_refused_and_left_alone() {
+    let server = shared().await;
+    let store = open(&server, "newer").await;
+    commit(&store, &batch(0)).await;
+    assert_eq!(command::<String>(&server, &["GET", "newer:format"]).await, "1");
+    for (mark, expected) in
+        [("2", ["format 2", "newer Outspoke", "`prefix`"]), ("x", ["newer:format", "not what", "`prefix`"])]
+    {
+        command::<String>(&server, &["SET", "newer:format", mark]).await;
+        let before = everything(&server, "newer").await;
+        let options = RedisOptions { prefix: "newer".to_owned(), ..impatient(server.url()) };
+        let error = RedisStore::open(&options).await.unwrap_err();
+        let text = error.to_string();
+        assert!(expected.iter().all(|word| text.contains(word)), "{text}");
+        // One that was made without a look at the server refuses the first batch.
+        let unlooked = RedisStore::new(&options).unwrap();
+        assert!(unlooked.commit(&batch(1)).await.is_err());
+        assert_eq!(everything(&server, "newer").await, before);
+    }
+    // Data of before there were marks is of the first format.
+    command::<i64>(&server, &["DEL", "newer:format"]).await;
+    commit(&open(&server, "newer").await, &batch(1)).await;
+}

@@ -14,10 +14,11 @@ export const DISPOSE = symbol('dispose');
 export const ASYNC_DISPOSE = symbol('asyncDispose');
 
 export class HubError extends Error {
+  name = 'HubError';
+
   /** @param {string} reason @param {string} [message] @param {number} [code] @param {boolean} [retryable] @param {number | null} [retryAfterMs] */
   constructor(reason, message, code = 0, retryable = false, retryAfterMs = null) {
     super(message || reason);
-    this.name = 'HubError';
     this.reason = reason;
     this.code = code;
     this.retryable = retryable;
@@ -25,16 +26,30 @@ export class HubError extends Error {
   }
 }
 
+/** An error of our own, after which the same may succeed. @param {string} reason @param {string} [message] */
+export const passing = (reason, message) => new HubError(reason, message, 0, true);
+
 /** Durations that others tell us are believed up to here. */
 const TOLD_MAX = 300_000;
 /** @param {unknown} ms @returns {number | null} */
 export const told = (ms) => (typeof ms === 'number' && ms >= 0 ? Math.min(ms, TOLD_MAX) : null);
 
-/** @param {any} frame */
-export const errorOf = (frame) => new HubError(String(frame.error), frame.message, Number(frame.code) || 0, frame.temporary === true, told(frame.retryAfter));
+const AGAIN_MS = 1_000;
+const AGAIN_MAX_MS = 30_000;
+/** How long to wait after so many temporary refusals in a row. @param {number} refusals @param {HubError} why the last one */
+export const againIn = (refusals, { retryAfterMs }) => Math.max(retryAfterMs ?? 0, Math.min(AGAIN_MS * 2 ** (refusals - 1), AGAIN_MAX_MS));
+
+/** What an answer complains of; without an answer, that the connection is lost. @param {any} frame */
+export const errorOf = (frame) => {
+  const { error, message, code, temporary, retryAfter } = frame ?? { error: 'connection_lost', temporary: true };
+  return new HubError(error, message, code, temporary, told(retryAfter));
+};
 
 /** @param {any} frame @returns {frame is Position} */
 export const isPlace = (frame) => typeof frame.epoch === 'string' && Number.isSafeInteger(frame.offset) && frame.offset >= 0;
+
+/** What should be a list of objects, from somebody who may send anything. @param {unknown} list @returns {any[]} */
+export const listOf = (list) => (Array.isArray(list) ? list.filter((one) => typeof one === 'object' && one) : []);
 
 /** Runs what is not ours: its mistakes are reported as uncaught, and stop nothing. @template A @param {(argument: A) => void} run @param {A} argument */
 export function guarded(run, argument) {
@@ -46,7 +61,37 @@ export function guarded(run, argument) {
 }
 
 /** @param {() => void} end @returns {Off} */
-export const off = (end) => Object.assign(() => end(), { [DISPOSE]: end });
+export const off = (end) => Object.assign(end, { [DISPOSE]: end });
+
+/** Runs it when the signal says so, at once if it has; calling what is returned ends that. @param {AbortSignal | undefined} signal @param {() => void} run */
+export function whenAborted(signal, run) {
+  if (signal?.aborted) run();
+  signal?.addEventListener('abort', run);
+  return () => signal?.removeEventListener('abort', run);
+}
+
+/** Those who want to hear of events, by their types. */
+export function listeners() {
+  /** @type {Set<[string, (event: any) => void]>} */
+  const all = new Set();
+  return {
+    /** @param {string} type @param {(event: any) => void} run @param {{ signal?: AbortSignal | undefined }} [options] */
+    on(type, run, { signal } = {}) {
+      /** @type {[string, (event: any) => void]} */
+      const one = [type, run];
+      all.add(one);
+      const unhear = whenAborted(signal, () => all.delete(one));
+      return off(() => {
+        all.delete(one);
+        unhear();
+      });
+    },
+    /** @param {string} type @param {unknown} event */
+    emit(type, event) {
+      for (const [wanted, run] of [...all]) if (wanted === type) guarded(run, event);
+    },
+  };
+}
 
 /**
  * @template T @typedef {Readable<T> & { set(value: T): void }} Value
@@ -54,45 +99,27 @@ export const off = (end) => Object.assign(() => end(), { [DISPOSE]: end });
 
 /** @template T @param {T} value @returns {Value<T>} */
 export function valueOf(value) {
-  /** @type {Set<{ run: (value: T) => void }>} */
-  const readers = new Set();
+  const { on, emit } = listeners();
   return {
     get: () => value,
     set(next) {
-      if (Object.is(next, value)) return;
-      value = next;
-      for (const { run } of [...readers]) guarded(run, value);
+      if (!Object.is(next, value)) emit('', value = next);
     },
     subscribe(run) {
-      const reader = { run };
-      readers.add(reader);
+      const end = on('', run);
       guarded(run, value);
-      return off(() => readers.delete(reader));
+      return end;
     },
   };
 }
 
-export function listeners() {
-  /** @type {Map<string, Set<{ run: (event: any) => void }>>} */
-  const all = new Map();
-  return {
-    /** @param {string} type @param {(event: any) => void} run @param {{ signal?: AbortSignal | undefined }} [options] */
-    on(type, run, { signal } = {}) {
-      const listener = { run };
-      const ofType = all.get(type) ?? new Set();
-      const end = off(() => {
-        ofType.delete(listener);
-        signal?.removeEventListener('abort', end);
-      });
-      if (signal?.aborted) return end;
-      all.set(type, ofType.add(listener));
-      signal?.addEventListener('abort', end);
-      return end;
-    },
-    /** @param {string} type @param {unknown} event */
-    emit(type, event) {
-      for (const { run } of [...all.get(type) ?? []]) guarded(run, event);
-    },
+/** One timer, for the newest purpose: setting it ends what it was set for; without a purpose it is off. @param {Env} env */
+export function timerOf(env) {
+  /** @type {unknown} */
+  let timer;
+  return (/** @type {number | void} */ ms, /** @type {(() => void) | void} */ run) => {
+    env.clearTimeout(timer);
+    timer = run && env.setTimeout(run, /** @type {number} */ (ms));
   };
 }
 
@@ -105,32 +132,20 @@ export function listeners() {
  * @returns {Promise<T>}
  */
 export function waiting(env, { signal, timeoutMs } = {}, begin) {
-  /** @type {(() => void)[]} */
-  const ends = [];
-  /** @type {Promise<T>} */
-  const outcome = new Promise((resolve, reject) => {
-    if (signal) {
-      const aborted = () => reject(signal.reason);
-      if (signal.aborted) return aborted();
-      signal.addEventListener('abort', aborted);
-      ends.push(() => signal.removeEventListener('abort', aborted));
-    }
-    if (timeoutMs !== undefined) {
-      const timer = env.setTimeout(() => reject(new HubError('timed_out', '', 0, true)), timeoutMs);
-      ends.push(() => env.clearTimeout(timer));
-    }
-    ends.push(begin(resolve, reject) ?? (() => {}));
-  });
-  return outcome.finally(() => ends.map((end) => end()));
+  const timer = timerOf(env);
+  /** @type {((() => void) | void)[]} */
+  let ends = [];
+  return new Promise((resolve, reject) => {
+    if (timeoutMs !== undefined) timer(timeoutMs, () => reject(passing('timed_out')));
+    ends = [timer, whenAborted(signal, () => reject(signal?.reason)), begin(/** @type {any} */ (resolve), reject)];
+  }).finally(() => { for (const end of ends) end?.(); });
 }
 
-/** Waits until a value is as wanted; `judge` may also throw. @template T @param {Env} env @param {Call | undefined} call @param {Readable<T>} value @param {(value: T) => boolean} judge @returns {Promise<void>} */
-export const until = (env, call, value, judge) => waiting(env, call, (resolve, reject) => value.subscribe((now) => {
-  try {
-    if (judge(now)) resolve(undefined);
-  } catch (error) {
-    reject(error);
-  }
+/** Waits until a value is as it should be; where `judge` says an error, that is thrown. @template T @param {Env} env @param {Call | undefined} call @param {Readable<T>} value @param {(now: T) => unknown} judge @returns {Promise<void>} */
+export const until = (env, call, value, judge) => waiting(env, call, (done, fail) => value.subscribe((now) => {
+  const verdict = judge(now);
+  if (verdict === true) done();
+  else if (verdict) fail(verdict);
 }));
 
 /** The world as browsers and newer runtimes have it. @type {Env} */
@@ -141,17 +156,12 @@ export const WORLD = {
   setTimeout: (run, ms) => setTimeout(run, ms),
   clearTimeout: (timer) => clearTimeout(timer),
   // Not crypto.randomUUID: pages that came over plain HTTP do not have it.
-  unique: () => crypto.getRandomValues(new Uint32Array(3)).join('-').replace(/\d+/gu, (part) => (+part).toString(36)),
+  unique: () => crypto.getRandomValues(new Uint32Array(3)).join('-'),
   watch({ online, offline, wake }) {
     const ending = new AbortController();
-    const page = globalThis.document;
-    /** @param {EventTarget | undefined} target @param {string} type @param {() => void} run */
-    const hear = (target, type, run) => target?.addEventListener?.(type, run, { signal: ending.signal });
-    hear(globalThis, 'online', online);
-    hear(globalThis, 'offline', offline);
-    hear(globalThis, 'pageshow', wake);
-    hear(page, 'resume', wake);
-    hear(page, 'visibilitychange', () => { if (page.visibilityState === 'visible') wake(); });
+    const hear = { online, offline, pageshow: wake, resume: wake, visibilitychange: () => { if (!document.hidden) wake(); } };
+    // What happens to the document goes past the window first, though not all of it comes back.
+    for (const [type, run] of Object.entries(hear)) globalThis.addEventListener?.(type, run, { capture: true, signal: ending.signal });
     return () => ending.abort();
   },
 };

@@ -1,21 +1,17 @@
 /**
  * One lasting connection over many sockets.
  *
- * Knows when to connect, when to wait, when a socket is dead though it does not say so, when to show a fresh token
- * and when to stay away; what the frames mean is the hub's business. Everything outside comes in through `Env`.
+ * Knows when to connect, when to wait, and when to stay away; whether an open socket lives, and when to show a fresh token, is
+ * known by `session.js`, and what the frames mean by the hub. Everything outside comes in through `Env`.
  *
  * Invariants: at most one socket is listened to; exactly one of the states of `ConnState` holds; one random number
- * is drawn for each wait; nothing but pings goes to a socket that is not trusted.
+ * is drawn for each wait.
  */
-import { HubError, told, valueOf } from './base.js';
+import { HubError, passing, timerOf, told, valueOf } from './base.js';
 
 /** @import { ConnState, Env, Frame, HubOptions, SocketLike, TokenRequest } from './types.js' */
 
 const WELCOME_MS = 10_000;
-const SILENCE_MS = 30_000;
-const SECOND_OPINION_MS = 5_000;
-/** A timer this late means that the machine slept, not that the peer is dead. */
-const SLEPT_MS = 3_000;
 const BINARY = 'outspoke.v1.binary';
 /** Close codes below 3000 with which one comes back; those of 4500 and more are for good. */
 const COMES_BACK = [1001, 1005, 1006, 1011, 1013];
@@ -28,16 +24,11 @@ const NAMES = {
 /** @param {unknown} data @returns {Frame | null} */
 function decode(data) {
   try {
-    let text = data;
-    let bytes;
-    if (data instanceof ArrayBuffer) {
-      const end = new DataView(data).getUint16(0) + 2;
-      text = new TextDecoder().decode(new Uint8Array(data, 2, end - 2));
-      bytes = new Uint8Array(data, end);
-    }
-    const frame = JSON.parse(/** @type {string} */ (text));
-    if (typeof frame?.type !== 'string') return null;
-    return bytes ? { ...frame, data: bytes } : frame;
+    if (!(data instanceof ArrayBuffer)) return JSON.parse(/** @type {string} */ (data));
+    const bytes = new Uint8Array(data);
+    const [high = 0, low = 0] = bytes;
+    const end = high * 256 + low + 2;
+    return { ...JSON.parse(new TextDecoder().decode(bytes.subarray(2, end))), data: bytes.subarray(end) };
   } catch {
     return null;
   }
@@ -47,64 +38,48 @@ function decode(data) {
  * @param {string | URL} url
  * @param {HubOptions} options
  * @param {Env} env
- * @param {{ hear(frame: Frame): void, lost(): void, queued(): number, log(text: string, detail: unknown): void }} hub
+ * @param {{ hear(frame: Frame): void, lost(): void, queued(): number, ask(frame: Frame, answered: (answer: any) => void): void, log(what: string): (why: unknown) => void }} hub
  */
 export function connection(url, options, env, hub) {
-  const { token } = options;
-  const byMessage = options.tokenBy === 'message';
+  const { token, tokenBy, device = env.unique() } = options;
+  const byMessage = tokenBy === 'message';
   const { baseMs = 1_000, capMs = 30_000, maxAttempts = Infinity, stableMs = 60_000 } = options.reconnect || {};
-  const { graceMs = 10_000, probeMs = 2_000 } = options.watchdog || {};
-  const device = options.device ?? env.unique();
   const state = valueOf(/** @type {ConnState} */ ({ status: 'idle' }));
+  const timer = timerOf(env);
+  const own = new URL(url, globalThis.location?.href);
+  own.protocol = own.protocol.replace('http', 'ws');
 
   /** @type {SocketLike | null} */
   let socket = null;
-  /** Ends what was asked for a socket: its token. */
+  /** Ends what was asked for a socket: its tokens. */
   let asking = new AbortController();
   let attempt = 0;
   /** The state while online; null before `welcome`. @type {Extract<ConnState, { status: 'online' }> | null} */
   let session = null;
-  let sessions = 0;
-  let heardAt = 0;
-  let silence = SILENCE_MS;
+  let resumed = false;
   let networkGone = false;
   /** @type {number | null} */
   let limit = null;
+  /** Where a server that goes away has sent us, for one attempt. @type {any} */
+  let elsewhere = null;
   let rejected = false;
-  let pings = 0;
-  /** @type {{ id: string, at: number } | null} */
-  let probe = null;
-  /** @type {unknown} */
-  let timer;
-  /** What keeps the token fresh. @type {ReturnType<typeof import('./refresh.js').keepFresh> | null} */
-  let fresh = null;
+  /** What looks after the session. @type {ReturnType<typeof import('./session.js').look> | null} */
+  let keeper = null;
 
   const is = (/** @type {ConnState['status']} */ status) => state.get().status === status;
 
-  /** One timer at a time: the newest purpose wins. @param {number} ms @param {(late: number) => void} run */
-  function arm(ms, run) {
-    env.clearTimeout(timer);
-    const due = env.now() + ms;
-    timer = env.setTimeout(() => run(env.now() - due), ms);
-  }
-
-  /** @param {object} frame */
-  const write = (frame) => socket?.send(JSON.stringify(frame));
-
-  /** Lets go of the socket, without waiting for its end: closing a dead one can take minutes. @param {number} [code] */
-  function forget(code) {
+  /** Lets go of the socket, without waiting for its end: closing a dead one can take minutes. */
+  function forget() {
     const old = socket;
     const ended = session;
     asking.abort();
     asking = new AbortController();
-    env.clearTimeout(timer);
-    fresh?.stop();
-    socket = probe = session = fresh = null;
+    timer();
+    socket = session = keeper = null;
     if (old) {
-      old.onopen = old.onmessage = old.onclose = null;
       // Not null: `ws` throws errors that nobody listens to.
-      old.onerror = () => {};
-      try { old.close(code); } catch { /* it was never open */ }
+      old.onopen = old.onmessage = old.onclose = old.onerror = () => {};
+      old.close(1000);
     }
     if (ended) {
       if (env.now() - ended.since >= stableMs) attempt = 0;
@@ -114,60 +89,73 @@ export function connection(url, options, env, hub) {
 
   /** @param {HubError | null} error */
   function end(error) {
-    forget(1000);
+    forget();
+    attempt = 0;
+    rejected = false;
     state.set({ status: 'closed', error });
   }
 
-  /** @param {'network' | 'watchdog' | 'server' | 'auth'} cause */
+  /** @param {Extract<ConnState, { status: 'offline' }>['cause']} cause @param {number} waits @param {number | null} retryAt */
+  const offline = (cause, waits, retryAt) => state.set({ status: 'offline', cause: networkGone ? 'network' : cause, attempt: waits, retryAt, queued: hub.queued() });
+
+  /** @param {Extract<ConnState, { status: 'offline' }>['cause']} cause */
   function wait(cause) {
-    forget(1000);
-    if (options.reconnect === false || attempt >= maxAttempts) {
-      return end(new HubError('gave_up', '', 0, true));
-    }
+    forget();
+    if (options.reconnect === false || attempt >= maxAttempts) return end(passing('gave_up'));
     const delay = env.random() * (limit ?? Math.min(capMs, baseMs * 2 ** attempt));
     limit = null;
     attempt += 1;
-    state.set({ status: 'offline', cause: networkGone ? 'network' : cause, attempt, retryAt: env.now() + delay, queued: hub.queued() });
-    arm(delay, open);
+    offline(cause, attempt, env.now() + delay);
+    timer(delay, open);
   }
 
   /** @param {TokenRequest['reason']} reason @param {(token: string) => void} take @param {() => void} fail */
-  function ask(reason, take, fail) {
-    if (typeof token !== 'function') return take(token ?? '');
+  async function ask(reason, take, fail) {
     const { signal } = asking;
-    Promise.resolve().then(() => token({ reason, signal })).then((got) => {
-      if (!signal.aborted) take(got);
-    }, (error) => {
-      hub.log('no token', error);
-      if (!signal.aborted) fail();
-    });
+    let shown = token;
+    let then = take;
+    try {
+      if (typeof token === 'function') shown = await token({ reason, signal });
+    } catch (error) {
+      hub.log('token')(error);
+      then = fail;
+    }
+    if (!signal.aborted) then(/** @type {string} */ (shown));
+  }
+
+  /** The address of the next attempt: what is less safe than the application's own does not get its token. */
+  function address() {
+    let next = own;
+    try { next = new URL(elsewhere); } catch { /* it is no address */ }
+    elsewhere = null;
+    if (next.protocol !== 'wss:' && next.protocol !== own.protocol) next = own;
+    const fields = /** @type {[string, string][]} */ ([...own.searchParams, ['join', 'none'], ['device', device]]);
+    for (const [name, value] of fields) {
+      if (!next.searchParams.has(name)) next.searchParams.set(name, value);
+    }
+    return next.href;
   }
 
   function open() {
-    forget(1000);
+    forget();
     state.set({ status: 'connecting', attempt });
     ask(rejected ? 'rejected' : 'connect', (shown) => {
-      const address = new URL(url, globalThis.location?.href);
-      address.protocol = address.protocol.replace('http', 'ws');
-      for (const [name, value] of [['join', 'none'], ['device', device]]) {
-        if (name && value && !address.searchParams.has(name)) address.searchParams.set(name, value);
-      }
       const offered = [BINARY, 'outspoke.v1'];
       if (shown && !byMessage) offered.push(`outspoke.bearer.${shown}`);
       let status = '';
       try {
-        socket = new env.WebSocket(address.href, offered);
+        socket = new env.WebSocket(address(), offered);
       } catch (error) {
-        hub.log('no socket', error);
+        hub.log('socket')(error);
         return wait('network');
       }
       socket.binaryType = 'arraybuffer';
       socket.onopen = () => { if (shown && byMessage) write({ type: 'auth', token: shown }); };
       socket.onmessage = ({ data }) => heard(decode(data));
       // Where a refused handshake can be seen at all, its status is at the end of a text.
-      socket.onerror = (event) => { status = /40[13]$/u.exec(event?.message)?.[0] ?? ''; };
+      socket.onerror = ({ message }) => { [status = ''] = /40[13]$/u.exec(message) ?? []; };
       socket.onclose = ({ code, reason }) => closed(status && !session ? 4504 : code, reason || status);
-      arm(WELCOME_MS, () => wait('watchdog'));
+      timer(WELCOME_MS, () => wait('watchdog'));
     }, () => wait('auth'));
   }
 
@@ -183,104 +171,66 @@ export function connection(url, options, env, hub) {
 
   /** @param {any} frame */
   function heard(frame) {
-    heardAt = env.now();
-    if (probe && frame?.type === 'pong' && frame.id === probe.id && session) {
-      session = { ...session, rttMs: heardAt - probe.at };
-      trust();
-    } else if (probe && is('online')) trust();
-    if (!frame) return;
+    keeper?.heard(frame);
+    if (typeof frame?.type !== 'string') return;
     if (frame.type === 'welcome' && !session) welcomed(frame);
-    else if (frame.type === 'going_away') limit = told(frame.reconnectAfter);
-    fresh?.hear(frame);
+    else if (frame.type === 'going_away') {
+      limit = told(frame.reconnectAfter);
+      elsewhere = frame.url;
+    }
     if (session) hub.hear(frame);
-  }
-
-  /** The socket is as good as it was. */
-  function trust() {
-    probe = null;
-    if (session) state.set(session);
-    watch();
   }
 
   /** @param {any} frame */
   function welcomed(frame) {
+    timer();
     rejected = false;
-    silence = frame.pingInterval > 0 ? Math.min(Math.max(frame.pingInterval, 1_000), 3_600_000) : SILENCE_MS;
-    session = { status: 'online', since: heardAt, rttMs: null, session: String(frame.clientId), resumed: sessions > 0, node: String(frame.node?.name ?? '') };
-    sessions += 1;
-    trust();
-    if (typeof token === 'function' && frame.expires) keepFresh(frame, heardAt, asking.signal).catch((error) => hub.log('no refreshing', error));
+    const now = session = { status: 'online', since: env.now(), rttMs: null, session: frame.clientId, resumed, node: frame.node?.name ?? '' };
+    resumed = true;
+    state.set(session);
+    const line = { ...hub, env, options, state, lost: asking.signal, write, wait, open, offline, token: ask, end };
+    import('./session.js').then(({ look }) => { if (session === now) keeper = look(line, frame, now); }).catch(hub.log('session'));
   }
 
-  /** @param {any} welcome @param {number} at @param {AbortSignal} lost */
-  async function keepFresh(welcome, at, lost) {
-    const refreshing = await import('./refresh.js');
-    if (!lost.aborted) fresh = refreshing.keepFresh(env, welcome, at, { ask, end, write: (frame) => send(JSON.stringify(frame)) });
-  }
+  /** @param {object} frame */
+  const write = (frame) => socket?.send(JSON.stringify(frame));
 
-  /** Hands something to the socket. False: there is none to be trusted. @param {string | Uint8Array<ArrayBuffer>} data */
-  function send(data) {
-    if (!is('online') || socket?.readyState !== 1) return false;
-    socket.send(data);
-    return true;
-  }
-
-  /** Waits for the moment at which the silence will have lasted too long. */
-  function watch() {
-    env.clearTimeout(timer);
-    if (options.watchdog === false) return;
-    const left = heardAt + silence - env.now();
-    if (left > 0) arm(left, watch);
-    else doubt(graceMs, () => wait('watchdog'));
-  }
-
-  /** Asks whether the server is there. @param {number} ms @param {() => void} dead */
-  function doubt(ms, dead) {
-    pings += 1;
-    probe = { id: `p${pings}`, at: env.now() };
-    write({ type: 'ping', id: probe.id });
-    arm(ms, (late) => (late > SLEPT_MS ? doubt(probeMs, dead) : dead()));
+  /** Ends a wait; a socket that was kept is asked first. */
+  function retryNow() {
+    if (!is('offline')) return;
+    if (keeper) keeper.retryNow();
+    else open();
   }
 
   return {
     state,
+    retryNow,
     /** Whether bytes can be sent as they are. */
     binary: () => socket?.protocol === BINARY,
     connect() {
-      if (is('connecting') || is('online')) return;
-      if (!is('offline')) {
-        attempt = 0;
-        rejected = false;
-      }
-      open();
+      if (!is('connecting') && !is('online')) open();
     },
     close: () => end(null),
-    send,
-    retryNow() {
-      if (!is('offline')) return;
-      if (session) doubt(probeMs, open);
-      else open();
+    /** Hands something to the socket. False: there is none to be trusted. @param {string | Uint8Array<ArrayBuffer>} data */
+    send(data) {
+      if (!is('online') || socket?.readyState !== 1) return false;
+      socket.send(data);
+      return true;
     },
     /** What the system says. */
     world: {
       offline() {
         networkGone = true;
-        if (is('connecting')) wait('network');
-        else if (session && is('online')) {
-          probe = null;
-          state.set({ status: 'offline', cause: 'network', attempt: 0, retryAt: null, queued: hub.queued() });
-          arm(SECOND_OPINION_MS, () => doubt(graceMs, () => wait('network')));
-        }
+        if (keeper) keeper.offline();
+        else if (is('connecting') || session) wait('network');
       },
       online() {
         networkGone = false;
-        if (!is('offline')) return;
-        if (session) doubt(probeMs, open);
-        else open();
+        retryNow();
       },
       wake() {
-        if (is('offline') && !session) open();
-        else if (is('online') && !probe && env.now() - heardAt > graceMs) doubt(probeMs, () => wait('watchdog'));
+        if (keeper) keeper.wake();
+        else if (is('offline')) open();
       },
     },
   };

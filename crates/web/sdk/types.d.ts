@@ -69,7 +69,7 @@ export interface Envelope<T extends string = string, D = unknown> {
 
 /** What the server says of itself in every room: nobody publishes these. */
 export interface Notices {
-  join: { userId: string; username: string; clientId: string; timestamp: string };
+  join: { userId: string; username: string; clientId: string; timestamp: string; node?: string };
   leave: { userId: string; username: string; clientId: string; timestamp: string };
   typing: { userId: string; username: string; clientId: string; active: boolean; expiresAfter: number };
   presence_change: {
@@ -167,6 +167,7 @@ export interface HubOptions {
   log?: ((event: LogEvent) => void) | undefined;
 }
 
+/** `text` says what it is about, in a word or two, and `detail` why. */
 export interface LogEvent { readonly level: 'debug' | 'warn' | 'error'; readonly text: string; readonly detail?: unknown }
 
 /** A message as an {@link OutboxStore} keeps it: structured-cloneable. */
@@ -207,7 +208,7 @@ export interface Env {
   random(): number;
   setTimeout(run: () => void, ms: number): unknown;
   clearTimeout(timer: any): void;
-  /** Text that nobody else will ever make, at most 24 bytes of it. */
+  /** Text that nobody else will ever make, at most 32 bytes of it. */
   unique(): string;
   /** Reports what the system knows of the network, and that we are looked at again. Returns how to stop. */
   watch(hear: { online(): void; offline(): void; wake(): void }): () => void;
@@ -242,7 +243,13 @@ export interface JoinOptions<Ev> {
 
 export type AnyEnvelope<Ev> = { [E in keyof Ev & string]: Envelope<E, Ev[E]> }[keyof Ev & string];
 
-export interface Device { readonly clientId: string; readonly device?: string; readonly since: string }
+export interface Device {
+  readonly clientId: string;
+  readonly device?: string;
+  /** The name of the server that it is connected to, if several act as one. */
+  readonly node?: string;
+  readonly since: string;
+}
 /** Somebody in a room. */
 export interface Member extends Author {
   /** False: expected back. */
@@ -338,8 +345,8 @@ export interface HubEvents {
   conversations: HubEvent<{ readonly conversations: readonly Conversation[] }>;
   /** The server put us into a room that nobody has opened with `room()`. */
   subscribed: HubEvent<{ readonly room: string }>;
-  /** The server will stop; we shall come back. */
-  going_away: HubEvent<{ readonly reconnectAfter: number }>;
+  /** The server sends us away; we shall come back, to `url` first where it names one. */
+  going_away: HubEvent<{ readonly reconnectAfter: number; readonly url?: string }>;
   /** An error that answers nothing. */
   error: HubError;
 }

@@ -1,7 +1,7 @@
 //! The web chat, the operators' pages and the JavaScript client, as bytes ready to serve.
 //!
-//! The pages' sources are in `ui/` and `figures/`, the client's in `sdk/`: plain ES modules, which the browser runs as they
-//! are. `build.rs` puts them into this crate together with their compressed form, so the server needs no file beside its
+//! The pages' sources are in `ui/`, `admin/` and `figures/`, what they share in `shared/`, the client's in `sdk/`: plain ES
+//! modules, which the browser runs as they are. `build.rs` puts them into this crate together with their compressed form, so the server needs no file beside its
 //! binary and the build needs no Node. Answering requests (conditional ones, `Accept-Encoding`) is the server's work.
 //!
 //! Invariants: an [`Asset`] that is `immutable` never changes under its address, because the address holds the
@@ -51,6 +51,12 @@ pub fn nodes() -> Asset {
     FIGURES_NODES
 }
 
+/// The operators' page, for `/admin`.
+#[must_use]
+pub fn admin() -> Asset {
+    ADMIN_INDEX
+}
+
 /// The hash of this build of the page: the second part of its assets' addresses.
 #[must_use]
 pub const fn build_hash() -> &'static str {
@@ -67,6 +73,7 @@ pub fn asset(path: &str) -> Option<Asset> {
     let (build, name) = path.split_once('/')?;
     let assets = match build {
         UI_BUILD => UI_ASSETS,
+        ADMIN_BUILD => ADMIN_ASSETS,
         FIGURES_BUILD => FIGURES_ASSETS,
         _ => return None,
     };
@@ -82,6 +89,18 @@ pub fn client(path: &str) -> Option<Asset> {
     let name = path.strip_prefix("/client/")?;
     let name = if name == "outspoke.js" { "index.js" } else { name };
     find(UI_ASSETS, &format!("sdk/{name}")).map(|asset| Asset { immutable: false, ..asset })
+}
+
+/// A file of the documentation's site, by what follows `/docs/` in its address; a folder's name means its first page.
+///
+/// `None` for everything where the crate was built without the repository's `docs/`.
+#[must_use]
+pub fn docs(path: &str) -> Option<Asset> {
+    if path.is_empty() || path.ends_with('/') {
+        find(BOOK, &format!("{path}index.html"))
+    } else {
+        find(BOOK, path)
+    }
 }
 
 fn find(assets: &[(&str, Asset)], name: &str) -> Option<Asset> {
@@ -128,9 +147,14 @@ mod tests {
     use std::io::Read;
 
     use super::{
-        Asset, FIGURES_ASSETS, UI_ASSETS, asset, build_hash, client, client_headers, figures, find, index,
-        nodes, security_headers,
+        ADMIN_ASSETS, ADMIN_BUILD, Asset, BOOK, FIGURES_ASSETS, UI_ASSETS, admin, asset, build_hash, client,
+        client_headers, docs, figures, find, index, nodes, security_headers,
     };
+
+    /// Every file of every page.
+    fn all_assets() -> impl Iterator<Item = &'static (&'static str, Asset)> {
+        UI_ASSETS.iter().chain(ADMIN_ASSETS).chain(FIGURES_ASSETS)
+    }
 
     fn text(asset: Asset) -> &'static str {
         std::str::from_utf8(asset.bytes).unwrap()
@@ -147,6 +171,64 @@ mod tests {
         quoted.filter(|value| value.starts_with("assets/")).map(|value| format!("/{value}")).collect()
     }
 
+    /// Where a link of a page of the documentation leads, below `/docs/`.
+    fn resolved(page: &str, link: &str) -> String {
+        let mut parts: Vec<_> = page.split('/').collect();
+        parts.pop();
+        for part in link.split('/') {
+            if part == ".." {
+                parts.pop();
+            } else {
+                parts.push(part);
+            }
+        }
+        parts.join("/")
+    }
+
+    /// A link that leads nowhere, or a script in a page, would be found by readers only.
+    #[test]
+    fn every_link_of_the_documentation_leads_to_a_page_and_a_section_of_it() {
+        let mut wrong = Vec::new();
+        let pages = BOOK.iter().filter(|(name, _)| name.ends_with(".html"));
+        for (name, page) in pages.clone() {
+            let html = text(*page);
+            assert!(
+                !html.contains("<script>") && !html.contains(" style=") && !html.contains(" onclick="),
+                "{name}"
+            );
+            for link in html.split(" href=\"").skip(1).filter_map(|rest| rest.split('"').next()) {
+                let (path, anchor) = link.split_once('#').unwrap_or((link, ""));
+                if path.contains(':') {
+                    continue;
+                }
+                let address = if path.is_empty() { (*name).to_owned() } else { resolved(name, path) };
+                let there = docs(&address);
+                let section =
+                    |asset: Asset| anchor.is_empty() || text(asset).contains(&format!(" id=\"{anchor}\""));
+                if !there.is_some_and(section) {
+                    wrong.push(format!("{name}: {link}"));
+                }
+            }
+        }
+        assert!(pages.count() > 50 && wrong.is_empty(), "{wrong:#?}");
+        assert_eq!(docs(""), docs("index.html"));
+        assert_eq!(docs("quickstart/"), docs("quickstart/index.html"));
+        assert_eq!(docs("no-such-page.html"), None);
+    }
+
+    /// What the search reads.
+    #[test]
+    fn sections_of_the_documentation_are_searched_by_their_addresses() {
+        let index = text(docs("search.json").unwrap());
+        let lines: Vec<_> = index.lines().filter(|line| line.starts_with("[\"")).collect();
+        assert!(lines.len() > 300, "{}", lines.len());
+        for line in lines {
+            let address = line[2..].split('"').next().unwrap();
+            let page = address.split('#').next().unwrap();
+            assert!(docs(page).is_some(), "{address}");
+        }
+    }
+
     #[test]
     fn every_address_in_the_page_is_an_asset() {
         let addresses = addresses_in_page();
@@ -154,56 +236,85 @@ mod tests {
         for address in addresses {
             assert!(asset(&address).is_some(), "{address}");
         }
-        for page in [figures(), nodes()] {
+        for page in [figures(), nodes(), admin()] {
             assert!(addresses_in(page).len() >= 5);
             for address in addresses_in(page) {
                 assert!(asset(&address).is_some(), "{address}");
             }
         }
-        for page in [index(), figures(), nodes()] {
+        for page in [index(), figures(), nodes(), admin()] {
             assert!(!text(page).contains("{{"), "a placeholder is left");
         }
     }
 
-    /// The names of what the page loads before it lives.
-    fn preloaded() -> BTreeSet<String> {
-        let prefix = format!("/assets/{}/", build_hash());
-        addresses_in_page().iter().map(|address| address.strip_prefix(&prefix).unwrap().to_owned()).collect()
+    /// The names of what a page loads before it lives.
+    fn preloaded(page: Asset, build: &str) -> BTreeSet<String> {
+        let prefix = format!("/assets/{build}/");
+        addresses_in(page).iter().map(|address| address.strip_prefix(&prefix).unwrap().to_owned()).collect()
     }
 
     /// A module that is imported and not preloaded costs a round trip before the page lives.
     #[test]
     fn every_module_imported_on_the_way_is_preloaded() {
-        let preloaded = preloaded();
-        for name in preloaded.iter().filter(|name| name.ends_with(".js")) {
-            let (folder, _) = name.split_once('/').unwrap();
-            let module = find(UI_ASSETS, name).unwrap();
-            let imports = text(module)
-                .lines()
-                .filter(|line| line.starts_with("import ") || line.starts_with("export * from"));
-            for line in imports {
-                let import = line.split('\'').nth(1).unwrap();
-                let import = match import.strip_prefix("../") {
-                    Some(other) => other.to_owned(),
-                    None => format!("{folder}/{}", import.strip_prefix("./").unwrap()),
-                };
-                assert!(preloaded.contains(&import), "{name} imports {import}, which is not preloaded");
+        for (page, build, assets) in
+            [(index(), build_hash(), UI_ASSETS), (admin(), ADMIN_BUILD, ADMIN_ASSETS)]
+        {
+            let preloaded = preloaded(page, build);
+            for name in preloaded.iter().filter(|name| name.ends_with(".js")) {
+                let (folder, _) = name.split_once('/').unwrap();
+                let module = find(assets, name).unwrap();
+                let imports = text(module)
+                    .lines()
+                    .filter(|line| line.starts_with("import ") || line.starts_with("export * from"));
+                for line in imports {
+                    let import = line.split('\'').nth(1).unwrap();
+                    let import = match import.strip_prefix("../") {
+                        Some(other) => other.to_owned(),
+                        None => format!("{folder}/{}", import.strip_prefix("./").unwrap()),
+                    };
+                    assert!(preloaded.contains(&import), "{name} imports {import}, which is not preloaded");
+                }
             }
         }
+    }
+
+    fn packed(assets: &[(&str, Asset)], name: &str) -> usize {
+        let asset = find(assets, name).unwrap();
+        asset.gzip.unwrap_or(asset.bytes).len()
+    }
+
+    /// What travels before a page lives, itself included.
+    fn critical_path(page: Asset, build: &str, assets: &[(&str, Asset)]) -> usize {
+        let loaded: usize = preloaded(page, build).iter().map(|name| packed(assets, name)).sum();
+        loaded + page.gzip.unwrap().len()
     }
 
     /// More modules than this on the way to a living page were measured to be slow on a phone network. What is imported when it
     /// is wanted (dialogs, search, files, logs) is not on that way, and is bounded on its own, so that it stays a small thing to wait for.
     #[test]
-    fn the_critical_path_has_few_modules_and_is_below_sixty_kilobytes() {
-        let page = text(index());
-        assert!(page.matches("modulepreload").count() <= 14);
-        let packed = |name: &String| {
-            let asset = find(UI_ASSETS, name).unwrap();
-            asset.gzip.unwrap_or(asset.bytes).len()
-        };
-        let loaded: usize = preloaded().iter().map(packed).sum();
-        assert!(loaded + index().gzip.unwrap().len() <= 60 * 1024, "{loaded} bytes");
+    fn the_critical_path_has_few_modules_and_is_below_forty_five_kilobytes() {
+        assert!(text(index()).matches("modulepreload").count() <= 10);
+        let bytes = critical_path(index(), build_hash(), UI_ASSETS);
+        assert!(bytes <= 45_000, "{bytes} bytes");
+    }
+
+    /// A visit loads what the chat looks like beside the critical path, and the announcer behind it.
+    #[test]
+    fn a_first_visit_is_below_sixty_kilobytes() {
+        let beside =
+            ["view", "timeline", "composer", "shell", "announcer"].map(|name| format!("ui/{name}.js"));
+        let beside: usize = beside.iter().map(|name| packed(UI_ASSETS, name)).sum();
+        let bytes = critical_path(index(), build_hash(), UI_ASSETS) + beside;
+        assert!(bytes <= 60_000, "{bytes} bytes");
+    }
+
+    /// What the operators' page needs until somebody has signed in; and all of its views together.
+    #[test]
+    fn the_operators_page_is_below_thirty_kilobytes_and_whole_below_sixty() {
+        let bytes = critical_path(admin(), ADMIN_BUILD, ADMIN_ASSETS);
+        assert!(bytes <= 30_000, "{bytes} bytes");
+        let whole: usize = ADMIN_ASSETS.iter().map(|(name, _)| packed(ADMIN_ASSETS, name)).sum();
+        assert!(whole <= 60_000, "{whole} bytes");
     }
 
     /// What a page of another site imports must come whole: each module's imports are beside it.
@@ -215,8 +326,10 @@ mod tests {
             let asset = client(&format!("/client/{name}")).unwrap();
             assert_eq!(asset.cache_control(), "no-cache", "{name}");
             let imports = text(asset).lines().filter(|line| !line.trim_start().starts_with(['*', '/']));
-            for import in imports.filter_map(|line| line.split_once(" from './")) {
-                let import = import.1.trim_end_matches("';");
+            let imports =
+                imports.flat_map(|line| [line.split_once(" from './"), line.split_once("import('./")]);
+            for (_, import) in imports.flatten() {
+                let import = import.split('\'').next().unwrap();
                 assert!(client(&format!("/client/{import}")).is_some(), "{name} imports {import}");
             }
         }
@@ -235,7 +348,7 @@ mod tests {
 
     #[test]
     fn compressed_forms_inflate_to_the_plain_bytes() {
-        for (name, asset) in UI_ASSETS.iter().chain(FIGURES_ASSETS) {
+        for (name, asset) in all_assets() {
             let Some(packed) = asset.gzip else { continue };
             let mut bytes = Vec::new();
             flate2::read::GzDecoder::new(packed).read_to_end(&mut bytes).unwrap();
@@ -264,7 +377,7 @@ mod tests {
     #[test]
     fn assets_are_kept_for_ever_and_the_page_is_asked_for_each_time() {
         assert_eq!(index().cache_control(), "no-cache");
-        for (name, asset) in UI_ASSETS.iter().chain(FIGURES_ASSETS) {
+        for (name, asset) in all_assets() {
             assert!(asset.cache_control().ends_with("immutable"), "{name}");
             assert!(asset.etag.starts_with('"') && asset.etag.ends_with('"'), "{name}");
         }
@@ -273,7 +386,7 @@ mod tests {
     /// The policy forbids inline scripts and styles: one in the page would silently not run.
     #[test]
     fn the_page_has_nothing_its_own_policy_forbids() {
-        for page in [text(index()), text(figures()), text(nodes())] {
+        for page in [text(index()), text(figures()), text(nodes()), text(admin())] {
             for script in page.split("<script").skip(1) {
                 assert!(script.split('>').next().unwrap().contains("src="), "inline script");
             }
@@ -281,8 +394,7 @@ mod tests {
                 assert!(!page.contains(inline), "{inline}");
             }
         }
-        for (name, module) in UI_ASSETS.iter().chain(FIGURES_ASSETS).filter(|(name, _)| name.ends_with(".js"))
-        {
+        for (name, module) in all_assets().filter(|(name, _)| name.ends_with(".js")) {
             for sink in
                 ["innerHTML =", "outerHTML", "insertAdjacentHTML", "document.write", "eval(", "new Function"]
             {

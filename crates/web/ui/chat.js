@@ -4,8 +4,8 @@
  * Fed by a link (`link.js`), shown by the views, free of any DOM. Invariants: a message is shown once and sent once, however often
  * the connection breaks; what the server did not tell is never guessed, and what cannot be had any more is said.
  */
-import { batch, computed, effect, signal, untracked } from './reactive.js';
-import { Room, mentions } from './model.js';
+import { batch, computed, effect, signal, untracked } from '../shared/reactive.js';
+import { PEOPLE_MAX, Room, mentions } from './model.js';
 
 /** @import { CommandSpec, Conversations, HistoryPage, Link, MessageEntry, PresencePage, ServerEvent, Unsent, World } from './types.js' */
 
@@ -13,6 +13,7 @@ export const CONTENT_MAX = 1000;
 export const NAME_MAX = 50;
 export const OUTBOX_MAX = 100;
 const PAGE = 50;
+const RECEIPTS_PAGE = 100;
 /** So long the server knows a message again that is sent a second time. */
 const REMEMBERED_MS = 5 * 60_000;
 const RECEIPTS_MS = 400;
@@ -47,7 +48,7 @@ export class Chat {
   problem = signal('');
   /** Whether the person is looking at the newest messages; set by the views. */
   attending = signal(true);
-  /** The message that is being edited. @type {import('./reactive.js').Signal<MessageEntry | null>} */
+  /** The message that is being edited. @type {import('../shared/reactive.js').Signal<MessageEntry | null>} */
   editing = signal(null);
   unsent = signal(/** @type {readonly Unsent[]} */ ([]));
   commands = signal(/** @type {readonly CommandSpec[]} */ ([]));
@@ -312,8 +313,15 @@ export class Chat {
   async #look(room) {
     const present = this.#present(room);
     try {
-      const { users } = await this.link.ask('receipts', { room: room.name, limit: 100 });
-      batch(() => { for (const { userId, delivered, seen } of users) room.read(userId, { delivered, seen }); });
+      /** @type {string | undefined} */
+      let after;
+      // No more of them than people are kept.
+      for (let asked = 0; asked < PEOPLE_MAX; asked += RECEIPTS_PAGE) {
+        const { users, next } = await this.link.ask('receipts', { room: room.name, limit: RECEIPTS_PAGE, ...(after !== undefined && { after }) });
+        batch(() => { for (const { userId, delivered, seen } of users) room.read(userId, { delivered, seen }); });
+        if (next === undefined || next === after) break;
+        after = next;
+      }
     } catch { /* the room keeps none */ }
     await present;
   }
@@ -734,7 +742,10 @@ export class Chat {
     if (event.userId === this.me.userId) return;
     const was = room.people.peek().get(event.userId)?.here === true;
     if (room.members.peek() !== null && was !== joined) room.members.value = Math.max(1, (room.members.peek() ?? 0) + (joined ? 1 : -1));
-    room.person(event.userId, event.username, at, () => ({ here: joined, clients: new Set(joined ? [event.clientId ?? ''] : []), devices: [] }));
+    room.person(event.userId, event.username, at, () => ({
+      here: joined, clients: new Set(joined ? [event.clientId ?? ''] : []),
+      devices: joined && event.clientId ? [{ clientId: event.clientId, node: event.node, since: event.timestamp ?? '' }] : [],
+    }));
     if (!joined) room.type(event.userId, '', 0);
     room.addPresence(event.username, joined, at);
   }

@@ -5,8 +5,8 @@
  * completed from a listbox that the text field points at (a `textarea` may not be a combobox, so it stays a text field with
  * `aria-autocomplete` and `aria-activedescendant`).
  */
-import { batch, computed, effect, signal, untracked } from './reactive.js';
-import { append, h, icon, list } from './dom.js';
+import { batch, computed, effect, signal, untracked } from '../shared/reactive.js';
+import { append, h, icon, list } from '../shared/dom.js';
 import { CONTENT_MAX, isCommand, isListed, lengthOf } from './chat.js';
 
 /** @import { Chat } from './chat.js' */
@@ -66,7 +66,7 @@ export function composer(chat) {
   const options = signal(/** @type {readonly Option[]} */ ([]));
   const active = signal(0);
   const chosen = () => options.value[active.value];
-  /** Files that will go along, once there are any: a module of its own. @type {import('./reactive.js').Signal<ReturnType<typeof import('./uploads.js').uploads> | null>} */
+  /** Files that will go along, once there are any: a module of its own. @type {import('../shared/reactive.js').Signal<ReturnType<typeof import('./uploads.js').uploads> | null>} */
   const files = signal(null);
 
   const input = h('textarea', {

@@ -1,11 +1,12 @@
 /**
  * What is asked for now and then, in native dialogs: a confirmation, a reaction, the settings and the keys.
  *
- * Loaded when one of them is wanted. A dialog is made, shown and thrown away; the browser gives the focus back to where it was.
+ * Loaded when one of them is wanted.
  */
-import { h } from './dom.js';
+import { confirm, show } from '../shared/dialog.js';
+import { h } from '../shared/dom.js';
 
-/** @import { Child } from './types.js' */
+export { confirm };
 
 const EMOJI = ['👍', '👎', '❤️', '😂', '🎉', '🙏', '👀', '🔥', '✅', '❌', '😀', '😅', '😉', '😊', '😍', '🤔', '😮', '😢', '😡', '😴', '👏', '🙌', '💪', '🤝', '👋', '🚀', '⭐', '💡', '☕', '🍕', '🐛', '📌'];
 
@@ -15,26 +16,6 @@ const KEYS = [
   ['↑ ↓ Home End', 'walk through the messages'], ['Enter on a message', 'react, copy, edit, delete'],
   ['Ctrl + K', 'join a room'], ['Alt + ↑ ↓', 'go to the next room'], ['Ctrl + Shift + F', 'search in this room'], ['Ctrl + /', 'show these keys'],
 ];
-
-/** @param {string} title @param {string} kind @param {(close: () => void) => Child[]} inside */
-function show(title, kind, inside) {
-  const dialog = h('dialog', {
-    class: `dialog ${kind}`, 'aria-labelledby': 'dialog-title',
-    onclick: (event) => { if (event.target === dialog) dialog.close(); },
-    onclose: () => dialog.remove(),
-  });
-  dialog.append(h('div', { class: 'dialog-body' }, h('h2', { id: 'dialog-title' }, title), inside(() => dialog.close())));
-  document.body.append(dialog);
-  dialog.showModal();
-  return dialog;
-}
-
-/** @param {string} question @param {string} consequence @param {string} verb @param {() => void} act */
-export function confirm(question, consequence, verb, act) {
-  show(question, 'confirm', (close) => [h('p', null, consequence), h('div', { class: 'buttons' },
-    h('button', { type: 'button', class: 'button', onclick: close }, 'Cancel'),
-    h('button', { type: 'button', class: 'button danger', onclick: () => { act(); close(); } }, verb))]);
-}
 
 /** @param {(emoji: string) => void} act */
 export function pickReaction(act) {

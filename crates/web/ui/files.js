@@ -5,7 +5,7 @@
  * shown is the server's preview, never the file itself, so nothing that somebody sent is ever run or drawn unchecked.
  */
 import { createFiles } from '../sdk/files.js';
-import { h, icon, sizeText } from './dom.js';
+import { h, icon, sizeText } from '../shared/dom.js';
 
 /** @import { Chat } from './chat.js' */
 /** @import { Attachment, MessageItem } from './types.js' */

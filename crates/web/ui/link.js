@@ -5,7 +5,7 @@
  * from a room is handed on in the order of its offsets, each message once.
  */
 import { createHub } from '../sdk/index.js';
-import { batch, signal } from './reactive.js';
+import { batch, signal } from '../shared/reactive.js';
 
 /** @import { ConnectionState, Link, ServerEvent, Unsent } from './types.js' */
 /** @import { ConnState, Env, Envelope, Hub, HubError, Publication, Room } from '../sdk/types.js' */
@@ -41,7 +41,7 @@ function stateOf(now) {
 
 /** @implements {Link} */
 export class HubLink {
-  /** @type {import('./reactive.js').Signal<ConnectionState>} */
+  /** @type {import('../shared/reactive.js').Signal<ConnectionState>} */
   state = signal(/** @type {ConnectionState} */ ({ status: 'idle' }));
   /** @type {(event: ServerEvent) => void} */
   onEvent = () => {};

@@ -4,8 +4,8 @@
  * Loaded with the first line of output. What a program prints is hostile until shown otherwise: of its control sequences only
  * colours and weights (SGR, ECMA-48 section 8.3.117) are obeyed, as classes; all others are dropped, and the rest is text.
  */
-import { effect, signal, untracked } from './reactive.js';
-import { h, icon } from './dom.js';
+import { effect, signal, untracked } from '../shared/reactive.js';
+import { h, icon } from '../shared/dom.js';
 
 /** @import { LogLine, ProcessEntry, ProcessStatus } from './types.js' */
 /** @typedef {{ text: string, classes: string }} Run */

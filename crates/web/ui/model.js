@@ -4,7 +4,7 @@
  * Filled by `chat.js`, shown by the views, free of any DOM and of any connection. Invariants: entries stand in the order of their
  * offsets, each message once; at most `ITEMS_MAX` of them and `PEOPLE_MAX` people; a row's object changes only when what it shows does.
  */
-import { batch, computed, signal } from './reactive.js';
+import { batch, computed, signal } from '../shared/reactive.js';
 
 /** @import { Entry, Item, LogLine, Mark, MessageEntry, Person, Place, Reading } from './types.js' */
 
@@ -35,17 +35,17 @@ export class Room {
   draft = signal('');
   /** The other one, where the room is a private conversation. */
   peer = signal('');
-  /** Who is typing, until when. @type {import('./reactive.js').Signal<ReadonlyMap<string, { name: string, until: number }>>} */
+  /** Who is typing, until when. @type {import('../shared/reactive.js').Signal<ReadonlyMap<string, { name: string, until: number }>>} */
   typing = signal(new Map());
-  /** What each user has. @type {import('./reactive.js').Signal<ReadonlyMap<string, Reading>>} */
+  /** What each user has. @type {import('../shared/reactive.js').Signal<ReadonlyMap<string, Reading>>} */
   readings = signal(new Map());
-  /** The same as numbers, in large rooms. @type {import('./reactive.js').Signal<{ offset: number, delivered: number, seen: number } | null>} */
+  /** The same as numbers, in large rooms. @type {import('../shared/reactive.js').Signal<{ offset: number, delivered: number, seen: number } | null>} */
   counts = signal(null);
-  /** Whether there is something before the first message. @type {import('./reactive.js').Signal<'unknown' | 'more' | 'none' | 'loading'>} */
+  /** Whether there is something before the first message. @type {import('../shared/reactive.js').Signal<'unknown' | 'more' | 'none' | 'loading'>} */
   older = signal('unknown');
   /** What is shown is not the end of the log: what comes is counted, not shown. */
   detached = signal(false);
-  /** The last message that was read when the room was opened: the line stands below it. @type {import('./reactive.js').Signal<number | null>} */
+  /** The last message that was read when the room was opened: the line stands below it. @type {import('../shared/reactive.js').Signal<number | null>} */
   line = signal(null);
   /** Up to where we have read, as the server knows it. */
   seen = 0;

@@ -4,8 +4,8 @@
  * Loaded when somebody searches. Marks with the browser's own highlights where it has them, so that no row is touched; older pages
  * are fetched on demand, a page at a time.
  */
-import { effect, scope, signal } from './reactive.js';
-import { h, icon } from './dom.js';
+import { effect, scope, signal } from '../shared/reactive.js';
+import { h, icon } from '../shared/dom.js';
 
 /** @import { Chat } from './chat.js' */
 

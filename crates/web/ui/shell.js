@@ -4,8 +4,8 @@
  * Shows `chat.js` and its connection; decides nothing. The side is a column where there is room and a modal dialog where there is
  * none: the same element moves between the two.
  */
-import { computed, effect, signal } from './reactive.js';
-import { h, icon, list } from './dom.js';
+import { computed, effect, signal } from '../shared/reactive.js';
+import { h, icon, list } from '../shared/dom.js';
 import { isListed } from './chat.js';
 import { avatar, time } from './timeline.js';
 

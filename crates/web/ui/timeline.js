@@ -4,8 +4,8 @@
  * Shows `chat.js`'s room. Invariants: the view follows the newest message only while it stands at the bottom, and stays where it is
  * when older ones come; one tab stop, arrows inside; only text nodes, links made from `http(s)` addresses alone.
  */
-import { batch, computed, effect, signal, untracked } from './reactive.js';
-import { byId, h, icon, list } from './dom.js';
+import { batch, computed, effect, signal, untracked } from '../shared/reactive.js';
+import { byId, h, icon, list } from '../shared/dom.js';
 
 /** @import { Chat } from './chat.js' */
 /** @import { Room } from './model.js' */

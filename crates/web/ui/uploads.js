@@ -5,8 +5,8 @@
  * (`sdk/files.js`); the composer asks for what is ready when it sends.
  */
 import { createFiles } from '../sdk/files.js';
-import { batch, computed, effect, signal, untracked } from './reactive.js';
-import { h, icon, list, sizeText } from './dom.js';
+import { batch, computed, effect, signal, untracked } from '../shared/reactive.js';
+import { h, icon, list, sizeText } from '../shared/dom.js';
 
 /** @import { Chat } from './chat.js' */
 /** @typedef {ReturnType<ReturnType<typeof createFiles>['upload']>} Sending */

@@ -3,8 +3,8 @@
  *
  * Loaded when it is wanted. The graph is decoration for who sees it: everything in it is in the table, in words.
  */
-import { effect, scope, signal } from './reactive.js';
-import { h } from './dom.js';
+import { effect, scope, signal } from '../shared/reactive.js';
+import { h } from '../shared/dom.js';
 import { time } from './timeline.js';
 
 /** @import { Chat } from './chat.js' */

@@ -115,7 +115,14 @@ impl Case {
             Self::Idle => {
                 let connections = scale.count(10_000);
                 let settle = Duration::from_secs(1);
-                scenario::idle::run(&Idle { server, connections, rooms: None, concurrent: 128, settle })
+                scenario::idle::run(&Idle {
+                    server,
+                    connections,
+                    rooms: None,
+                    concurrent: 128,
+                    settle,
+                    hold: Duration::ZERO,
+                })
             }
             Self::Slow => scenario::slow::run(&Slow {
                 server,

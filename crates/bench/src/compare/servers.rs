@@ -80,7 +80,7 @@ impl Contender {
 }
 
 /// Starts servers on their core.
-pub(super) struct Launcher {
+pub(crate) struct Launcher {
     outspoke: Option<PathBuf>,
     bun: Option<(PathBuf, PathBuf)>,
     postgresql: Option<String>,
@@ -107,6 +107,23 @@ impl Launcher {
         let own = (env::current_exe().context("cannot find this program's own file")?, words);
         let (postgresql, redis) = (args.postgresql.clone(), args.redis.clone());
         Ok(Self { outspoke, bun, postgresql, redis, own, server_core, driver_core, frame_bytes: 0 })
+    }
+
+    /// Starts nothing but this program, on any core.
+    pub(crate) fn of_outspoke(program: &Path) -> Result<Self> {
+        let outspoke =
+            fs::canonicalize(program).with_context(|| format!("there is no file {}", program.display()))?;
+        let own = (env::current_exe().context("cannot find this program's own file")?, Vec::new());
+        Ok(Self {
+            outspoke: Some(outspoke),
+            bun: None,
+            postgresql: None,
+            redis: None,
+            own,
+            server_core: Cores::current()?,
+            driver_core: Cores::current()?,
+            frame_bytes: 0,
+        })
     }
 
     /// Who takes part in `case`.
@@ -184,7 +201,7 @@ impl Launcher {
     }
 
     /// With `settings`, as for `--set`; given a store, the rooms of the scenarios are kept there.
-    fn start_outspoke(&self, settings: &[&str]) -> Result<Running> {
+    pub(crate) fn start_outspoke(&self, settings: &[&str]) -> Result<Running> {
         let program = self.outspoke.as_ref().context("no Outspoke was given")?;
         let folder = Folder::create()?;
         let log = fs::File::create(folder.0.join("log")).context("cannot write a log")?;
@@ -250,7 +267,7 @@ fn first_line(child: &mut Child) -> Result<String> {
 }
 
 /// A server process that is ready.
-pub(super) struct Running {
+pub(crate) struct Running {
     child: Child,
     addr: SocketAddr,
     peer: PeerKind,
@@ -259,7 +276,7 @@ pub(super) struct Running {
 
 impl Running {
     /// How a scenario reaches and observes it.
-    pub(super) fn args(&self) -> ServerArgs {
+    pub(crate) fn args(&self) -> ServerArgs {
         ServerArgs {
             url: format!("ws://{}", self.addr),
             peer: self.peer,

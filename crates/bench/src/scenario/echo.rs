@@ -14,7 +14,7 @@ use crate::peer::{EchoMode, Heard, Peer, PeerKind};
 use crate::report::{self, Report};
 use crate::scenario::window::{Phase, Window};
 use crate::sequence::{Checker, Tally};
-use crate::session::{CONCURRENT, Progress, Session, TURN, until};
+use crate::session::{CONCURRENT, Progress, Session, TURN};
 use crate::stamp::{Stamp, Template};
 
 /// Runs `echo`.
@@ -173,7 +173,7 @@ impl Echo {
                 return Ok(TURN);
             }
             if due > now {
-                return Ok(until(due - now));
+                return Ok(net.until(due - now).min(TURN));
             }
             self.turn += 1;
             let due = self.due(slot, interval);

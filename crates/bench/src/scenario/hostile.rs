@@ -1,7 +1,8 @@
 //! Hostile clients beside healthy ones: what do those feel, and what does the server's memory?
 //!
-//! The same schedule is run twice on the same connections, first alone. The hostile ones are threads of their own with the
-//! lowest priority, so that they take what the driver leaves: what is measured is the server, not the lack of a third core.
+//! The same schedule is run by turns on the same connections, alone and with the hostile ones. Those are threads of their own
+//! that run only while nobody else wants their core, and the driver sleeps until it has something to do, so that they get some
+//! of it. How late the driver itself sends is part of every latency here, and reported beside it.
 
 mod attack;
 
@@ -15,7 +16,7 @@ use anyhow::{Context, Result};
 
 use self::attack::Attack;
 use crate::args::Hostile as Args;
-use crate::report::{self, Hostile, Report};
+use crate::report::{self, Hostile, Report, Round};
 use crate::scenario::relay::{Plan, Relay};
 use crate::session::Session;
 
@@ -29,15 +30,27 @@ pub(crate) fn run(args: &Args) -> Result<Report> {
     let plan = Plan { rooms: args.rooms, members: args.members, in_flight: 1 };
     let mut session = Session::start(&args.server, args.rooms as usize * args.members as usize)?;
     session.gather(args.rooms, args.members)?;
+    #[cfg(target_os = "linux")]
+    session.net.nap()?;
     let mut relay = Relay::new(&session, plan, args.size);
-    let rate = Some(args.rate);
-
-    let (before, stopped_before) = relay.run(&mut session, rate, args.warm_up, args.duration)?;
     let memory_before = session.server.map(|server| server.memory()).transpose()?;
-    relay.watch_memory_from(session.net.now());
-    let crowd = Crowd::begin(session.net.target().addr, args)?;
-    let (during, stopped_during) = relay.run(&mut session, rate, BEGINNING, args.duration)?;
-    let attacks = crowd.end();
+    let mut endings = Endings::new();
+    let (mut rounds, mut problems) = (Vec::new(), Vec::new());
+    for round in 0..args.rounds {
+        let warm_up = if round == 0 { args.warm_up } else { BEGINNING };
+        let (before, stopped_before) = relay.run(&mut session, Some(args.rate), warm_up, args.duration)?;
+        relay.watch_memory_from(session.net.now());
+        let crowd = Crowd::begin(session.net.target().addr, args)?;
+        let (during, stopped_during) = relay.run(&mut session, Some(args.rate), BEGINNING, args.duration)?;
+        crowd.end(&mut endings);
+        problems.extend(before.problems().into_iter().chain(during.problems()));
+        problems.extend(stopped_before.into_iter().chain(stopped_during));
+        rounds.push(Round {
+            p99_ratio: report::ratio(during.latency.p99, before.latency.p99),
+            before,
+            during,
+        });
+    }
 
     let words = format!(
         "{} room(s) of {}, {} B, {} messages/s; {} hostile connections, {:?} between two attacks of each",
@@ -49,15 +62,11 @@ pub(crate) fn run(args: &Args) -> Result<Report> {
         args.pause,
     );
     let mut report = Report::new("hostile", args.server.peer, words);
-    report.problems = before.problems();
-    report.problems.extend(during.problems());
-    report.problems.extend(stopped_before.into_iter().chain(stopped_during));
+    report.problems = problems;
     report.hostile = Some(Hostile {
         connections: args.hostile,
-        p99_ratio: report::ratio(during.latency.p99, before.latency.p99),
-        before,
-        during,
-        attacks,
+        rounds,
+        attacks: endings.into_iter().map(|((attack, how), count)| (attack.to_owned(), how, count)).collect(),
         memory: memory_before.zip(relay.memory_peak),
     });
     Ok(report)
@@ -88,16 +97,28 @@ impl Crowd {
         Ok(Self { over, threads })
     }
 
-    fn end(self) -> Vec<(String, String, u64)> {
+    fn end(self, endings: &mut Endings) {
         self.over.store(true, Ordering::Relaxed);
-        let mut endings = Endings::new();
         for thread in self.threads {
             // One that panicked attacked no more; the others did.
             for (key, count) in thread.join().unwrap_or_default() {
                 *endings.entry(key).or_default() += count;
             }
         }
-        endings.into_iter().map(|((attack, how), count)| (attack.to_owned(), how, count)).collect()
+    }
+}
+
+/// This thread runs only while nobody else wants its core. Where that is refused it has the common priority: the figures are
+/// worse then, and no less true.
+fn give_way() {
+    #[cfg(target_os = "linux")]
+    {
+        use thread_priority::{NormalThreadSchedulePolicy, ThreadPriority, ThreadSchedulePolicy};
+        let _ = thread_priority::set_thread_priority_and_policy(
+            thread_priority::thread_native_id(),
+            ThreadPriority::Min,
+            ThreadSchedulePolicy::Normal(NormalThreadSchedulePolicy::Idle),
+        );
     }
 }
 
@@ -109,9 +130,7 @@ fn attack_again_and_again(
     pause: Duration,
     over: &AtomicBool,
 ) -> Endings {
-    // Without a lower priority they have the same: the figures are worse, and no less true.
-    #[cfg(target_os = "linux")]
-    let _ = rustix::process::setpriority_process(None, 19);
+    give_way();
     let mut endings = Endings::new();
     // Not all at the same moment.
     let mut wait = pause.mul_f64(f64::from(number) / f64::from(count));

@@ -17,7 +17,7 @@ use crate::process::{Memory, Process};
 use crate::report::{self, Report};
 use crate::scenario::window::{Phase, Window};
 use crate::sequence::{Checker, Tally};
-use crate::session::{Progress, Session, TURN, until};
+use crate::session::{Progress, Session, TURN};
 use crate::stamp::{Finder, Stamp, Template};
 
 /// How long to listen after the last delivery, to catch repeated ones.
@@ -233,7 +233,7 @@ impl Relay {
             }
             if due > now {
                 self.flush_publishers(net)?;
-                return Ok(until(due - now));
+                return Ok(net.until(due - now).min(TURN));
             }
             let group = (schedule.next % self.groups.len() as u64) as usize;
             schedule.next += 1;

@@ -152,9 +152,15 @@ impl MessageBus for EtcdBus {
             }
             // The watch covers every topic: it hears this one from when it is up, or has been all the time.
             let mut state = inner.state.subscribe();
-            let up = state.wait_for(|state| state.connected || inner.is_closed()).await;
-            up.map_err(|_| BusError::Closed)?;
-            inner.check()
+            loop {
+                // Let go of before the link is looked at: whoever changes both has the link first.
+                let connected = state.borrow_and_update().connected;
+                inner.check()?;
+                if connected {
+                    return Ok(());
+                }
+                state.changed().await.map_err(|_| BusError::Closed)?;
+            }
         })
     }
 

@@ -96,6 +96,8 @@ pub(crate) struct Core {
     online: Option<Online>,
     /// How long the server wants the client to stay away.
     pub(crate) away: Option<Duration>,
+    /// Where the server wants the next attempt to go.
+    pub(crate) elsewhere: Option<String>,
     grace: Duration,
     renews: bool,
     /// Handles exist no more, or `close` was called: nothing new is begun.
@@ -134,6 +136,7 @@ impl Core {
             frames: VecDeque::new(),
             online: None,
             away: None,
+            elsewhere: None,
             grace,
             renews,
             ending: None,
@@ -262,7 +265,7 @@ impl Core {
             online.credential = Credential::Until(online.renewal(expires, now));
         }
         self.online = Some(online);
-        self.away = None;
+        (self.away, self.elsewhere) = (None, None);
         self.frames.clear();
         // The answer tells how long the way is.
         self.frames.push_back(Out::Ping);
@@ -422,6 +425,7 @@ impl Core {
             ("going_away", None) => {
                 if let Ok(going) = serde_json::from_str::<GoingAway>(&json) {
                     self.away = Some(Duration::from_millis(going.reconnect_after).min(AWAY_MAX));
+                    self.elsewhere = going.url.and_then(|url| url.as_str().map(ToOwned::to_owned));
                 }
             }
             ("conversations", None) => self.unread(&json),

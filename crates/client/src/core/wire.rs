@@ -183,6 +183,8 @@ pub(crate) struct Conversation {
 pub(crate) struct GoingAway {
     #[serde(default)]
     pub(crate) reconnect_after: u64,
+    #[serde(default)]
+    pub(crate) url: Option<serde_json::Value>,
 }
 
 #[derive(Deserialize)]

@@ -6,6 +6,7 @@
 
 use std::collections::VecDeque;
 use std::io::IoSlice;
+use std::time::Instant;
 
 use bytes::Bytes;
 use tokio::sync::oneshot;
@@ -22,6 +23,8 @@ pub(crate) struct Outbox {
     bytes: usize,
     /// The connection took no more bytes: what waits, waits for the client. Until then it waits for its first try.
     pub(crate) stuck: bool,
+    /// When that was first so.
+    pub(crate) stuck_since: Option<Instant>,
     /// When the client last took bytes, or the outbox was begun.
     pub(crate) progress: Tick,
     /// Messages that were skipped, by room: to be told when the outbox is empty.
@@ -45,20 +48,61 @@ pub(crate) enum Origin {
     /// A room's messages.
     Room {
         room: RoomId,
-        /// How many messages of the room's log are in it.
+        /// How many messages of the room's log are in it, which follow each other,
         messages: u32,
+        /// and the offset of the last of them; 0: there is none.
+        last: u64,
         /// What a conflating room compares; zero: nothing.
         key: u64,
     },
 }
 
 /// Messages of a room that this client did not get.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Skipped {
     pub(crate) room: RoomId,
     pub(crate) missed: u64,
     /// Nothing of the room is queued until the outbox is empty.
     pub(crate) muted: bool,
+    /// Which they were.
+    pub(crate) ranges: Ranges,
+}
+
+/// Offsets, as ranges of which neighbours are joined. Of very many the last one covers more than it should.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Ranges {
+    ranges: Vec<(u64, u64)>,
+    inexact: bool,
+}
+
+/// Ranges that are told apart.
+const RANGES_MAX: usize = 16;
+
+impl Ranges {
+    /// Adds what follows, or what lies within the last.
+    pub(crate) fn add(&mut self, first: u64, last: u64) {
+        if first == 0 {
+            return;
+        }
+        let full = self.ranges.len() >= RANGES_MAX;
+        match self.ranges.last_mut() {
+            Some(held) if full || (held.0..=held.1 + 1).contains(&first) => {
+                self.inexact |= first > held.1 + 1 || first < held.0;
+                *held = (held.0.min(first), held.1.max(last));
+            }
+            _ => self.ranges.push((first, last)),
+        }
+    }
+
+    /// Whether an offset is among them; `None`: it may be.
+    pub(crate) fn has(&self, offset: u64) -> Option<bool> {
+        let within = |(first, last): &(u64, u64)| (*first..=*last).contains(&offset);
+        match self.ranges.iter().rposition(within) {
+            None => Some(false),
+            Some(index) if self.inexact && index + 1 == self.ranges.len() => None,
+            Some(_) => Some(true),
+        }
+    }
 }
 
 /// How many slices one write carries.
@@ -71,6 +115,41 @@ impl Outbox {
 
     pub(crate) fn is_empty(&self) -> bool {
         self.queue.is_empty()
+    }
+
+    /// The connection takes no more bytes for now. Returns whether that is news.
+    pub(crate) fn get_stuck(&mut self) -> bool {
+        self.stuck_since.get_or_insert_with(Instant::now);
+        !std::mem::replace(&mut self.stuck, true)
+    }
+
+    /// Whether a message of a room waits here.
+    pub(crate) fn holds(&self, of: RoomId, offset: u64) -> bool {
+        self.queue.iter().any(|entry| match entry.origin {
+            Origin::Room { room, messages, last, .. } => {
+                room == of && offset <= last && offset + u64::from(messages) > last
+            }
+            _ => false,
+        })
+    }
+
+    /// The first message of a room that waits here.
+    pub(crate) fn first_of(&self, of: RoomId) -> Option<u64> {
+        self.queue.iter().find_map(|entry| match entry.origin {
+            Origin::Room { room, messages, last, .. } if room == of && messages > 0 => {
+                Some(last + 1 - u64::from(messages))
+            }
+            _ => None,
+        })
+    }
+
+    /// Messages of a room that wait here.
+    pub(crate) fn messages_of(&self, of: RoomId) -> u64 {
+        let messages = |entry: &Entry| match entry.origin {
+            Origin::Room { room, messages, .. } if room == of => u64::from(messages),
+            _ => 0,
+        };
+        self.queue.iter().map(messages).sum()
     }
 
     /// Unwritten bytes.
@@ -150,15 +229,19 @@ impl Outbox {
         self.drop_where(|origin, _| matches!(origin, Origin::Room { room: held, .. } if *held == room)).0
     }
 
-    /// Notes messages of `room` as not delivered.
-    pub(crate) fn skip(&mut self, room: RoomId, missed: u64, muted: bool) {
-        match self.skipped.iter_mut().find(|skipped| skipped.room == room) {
-            Some(skipped) => {
-                skipped.missed += missed;
-                skipped.muted |= muted;
+    /// Notes messages of `room`, from the first to the last of a range, as not delivered.
+    pub(crate) fn skip(&mut self, room: RoomId, missed: u64, muted: bool, range: (u64, u64)) {
+        let skipped = match self.skipped.iter().position(|skipped| skipped.room == room) {
+            Some(index) => &mut self.skipped[index],
+            None => {
+                let ranges = Ranges::default();
+                self.skipped.push(Skipped { room, missed: 0, muted: false, ranges });
+                self.skipped.last_mut().expect("it was just put there")
             }
-            None => self.skipped.push(Skipped { room, missed, muted }),
-        }
+        };
+        skipped.missed += missed;
+        skipped.muted |= muted;
+        skipped.ranges.add(range.0, range.1);
     }
 
     /// The client has left `room`: nothing more of it is told as missed, nor dropped in favour of what it gets there
@@ -185,7 +268,7 @@ mod tests {
     fn entry(text: &'static str, room: RoomId) -> Entry {
         Entry {
             bytes: Bytes::from_static(text.as_bytes()),
-            origin: Origin::Room { room, messages: 1, key: 0 },
+            origin: Origin::Room { room, messages: 1, last: 1, key: 0 },
         }
     }
 
@@ -225,12 +308,25 @@ mod tests {
     fn outbox_counts_nothing_of_a_former_stay_as_missed() {
         let mut outbox = Outbox::new(0);
         outbox.push(entry("abc", 1), 0);
-        outbox.skip(1, 7, true);
+        outbox.skip(1, 7, true, (3, 9));
         outbox.forget(1);
         outbox.push(entry("def", 1), 0);
         assert!(!outbox.is_muted(1));
         let dropped = outbox.drop_where(|origin, _| matches!(origin, Origin::Room { room: 1, .. }));
         assert_eq!((dropped, unwritten(&outbox).as_str()), ((3, 1), "abc"));
+    }
+
+    #[test]
+    fn ranges_say_which_offsets_are_among_them_and_when_they_cannot() {
+        let mut ranges = Ranges::default();
+        [(3, 4), (5, 5), (9, 9)].into_iter().for_each(|(first, last)| ranges.add(first, last));
+        assert_eq!(
+            [2, 4, 5, 7, 9, 10].map(|offset| ranges.has(offset)),
+            [false, true, true, false, true, false].map(Some)
+        );
+        (6..40).for_each(|n| ranges.add(2 * n, 2 * n));
+        assert_eq!(ranges.ranges.len(), RANGES_MAX);
+        assert_eq!((ranges.has(5), ranges.has(12), ranges.has(77)), (Some(true), Some(true), None));
     }
 
     #[tokio::test]

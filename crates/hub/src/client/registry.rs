@@ -1,63 +1,76 @@
 //! Which clients are connected: by id, by user for private messages, and by identity for eviction.
 //!
-//! Written at connect and disconnect, read by pushes from any thread. Sharded mutexes: a look-up is a few
-//! tens of nanoseconds beside a system call, and a guard never lives past one statement. Lock order: an
-//! identity bucket, then an id bucket; a room, then a user bucket.
+//! Written at connect and disconnect, read by pushes from any thread. A look-up is a few tens of nanoseconds beside a
+//! system call, and no lock outlives one; they are taken one after the other, and a room's before a user's.
 
-use std::collections::HashMap;
-use std::hash::{BuildHasher, Hash};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
 
 use ecow::EcoString;
 use outspoke_protocol::{ClientId, UserId};
 
 use super::Client;
-use crate::auth::Identity;
+use super::index::{Index, Key};
 use crate::rate::gate::Standing;
 use crate::tenant::Tenant;
-
-const BUCKETS: usize = 64;
 
 /// Everybody connected to this hub.
 #[derive(Debug)]
 pub(crate) struct Registry {
-    by_id: Buckets<ClientId, Arc<Client>>,
-    by_identity: Buckets<IdentityKey, Arc<Client>>,
+    by_id: Index<ById>,
+    /// Those who are somebody: the newest connection of each identity.
+    by_identity: Index<ByIdentity>,
     /// Connections of users who are somebody.
-    by_user: Buckets<UserKey, Vec<Arc<Client>>>,
+    by_user: Index<ByUser>,
     count: AtomicUsize,
     max: AtomicUsize,
 }
 
-/// What eviction compares. Client-chosen texts: hashed with the standard, keyed hasher.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-struct IdentityKey {
-    tenant: EcoString,
-    user: UserId,
-    device: EcoString,
-}
+#[derive(Debug)]
+struct ById;
 
-impl IdentityKey {
-    fn of(identity: &Identity) -> Option<Self> {
-        (!identity.anonymous).then(|| Self {
-            tenant: identity.tenant.clone(),
-            user: identity.user.clone(),
-            device: identity.device.clone(),
-        })
+impl Key for ById {
+    type Of<'a> = ClientId;
+
+    fn of(client: &Client) -> ClientId {
+        client.id()
+    }
+
+    fn is(id: &ClientId, client: &Client) -> bool {
+        client.id() == *id
     }
 }
 
-/// Whose devices are looked for.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-struct UserKey {
-    tenant: EcoString,
-    user: UserId,
+/// What eviction compares: tenant, user and device.
+#[derive(Debug)]
+struct ByIdentity;
+
+impl Key for ByIdentity {
+    type Of<'a> = (&'a str, &'a str, &'a str);
+
+    fn of(client: &Client) -> Self::Of<'_> {
+        let identity = client.identity();
+        (&identity.tenant, identity.user.as_str(), &identity.device)
+    }
+
+    fn is(identity: &Self::Of<'_>, client: &Client) -> bool {
+        Self::of(client) == *identity
+    }
 }
 
-impl UserKey {
-    fn of(identity: &Identity) -> Option<Self> {
-        (!identity.anonymous).then(|| Self { tenant: identity.tenant.clone(), user: identity.user.clone() })
+/// Whose devices are looked for: tenant and user.
+#[derive(Debug)]
+struct ByUser;
+
+impl Key for ByUser {
+    type Of<'a> = (&'a str, &'a str);
+
+    fn of(client: &Client) -> Self::Of<'_> {
+        (&client.identity().tenant, client.identity().user.as_str())
+    }
+
+    fn is(user: &Self::Of<'_>, client: &Client) -> bool {
+        Self::of(client) == *user
     }
 }
 
@@ -87,9 +100,9 @@ impl Drop for Place {
 impl Registry {
     pub(crate) fn new(max: usize) -> Self {
         let registry = Self {
-            by_id: Buckets::new(),
-            by_identity: Buckets::new(),
-            by_user: Buckets::new(),
+            by_id: Index::new(),
+            by_identity: Index::new(),
+            by_user: Index::new(),
             count: AtomicUsize::new(0),
             max: AtomicUsize::new(0),
         };
@@ -127,119 +140,62 @@ impl Registry {
 
     /// Makes `client` the holder of its identity and returns the connection that held it before.
     pub(crate) fn claim(&self, client: &Arc<Client>) -> Option<Arc<Client>> {
-        let key = IdentityKey::of(client.identity())?;
-        self.by_identity.with(&key.clone(), |bucket| bucket.insert(key, Arc::clone(client)))
+        if client.identity().anonymous {
+            return None;
+        }
+        self.by_identity.replace(client)
     }
 
     /// Makes `client` known by its id and its user.
     pub(crate) fn insert(&self, client: &Arc<Client>) {
-        if let Some(key) = UserKey::of(client.identity()) {
-            self.by_user.with(&key.clone(), |bucket| {
-                // Most users have one connection.
-                let devices = bucket.entry(key).or_insert_with(|| Vec::with_capacity(1));
-                devices.push(Arc::clone(client));
-            });
+        if !client.identity().anonymous {
+            self.by_user.add(client);
         }
-        let former = self.by_id.with(&client.id(), |bucket| bucket.insert(client.id(), Arc::clone(client)));
-        if former.is_none() {
+        if self.by_id.replace(client).is_none() {
             client.tenant.gauge.enter();
         }
     }
 
     /// Forgets `client`; its identity too, unless a newer connection holds it by now.
     pub(crate) fn remove(&self, client: &Client) {
-        if let Some(key) = IdentityKey::of(client.identity()) {
-            self.by_identity.with(&key, |bucket| {
-                if bucket.get(&key).is_some_and(|holder| holder.id() == client.id()) {
-                    bucket.remove(&key);
-                }
-            });
+        if !client.identity().anonymous {
+            self.by_identity.remove(client);
+            self.by_user.remove(client);
         }
-        if let Some(key) = UserKey::of(client.identity()) {
-            self.by_user.with(&key, |bucket| {
-                let Some(devices) = bucket.get_mut(&key) else { return };
-                devices.retain(|device| device.id() != client.id());
-                if devices.is_empty() {
-                    bucket.remove(&key);
-                }
-            });
-        }
-        if self.by_id.with(&client.id(), |bucket| bucket.remove(&client.id())).is_some() {
+        if self.by_id.remove(client) {
             client.tenant.gauge.leave();
         }
     }
 
-    /// The connections of a user who is somebody.
+    /// The connections of a user who is somebody, in no order.
     pub(crate) fn devices(&self, tenant: &EcoString, user: &UserId) -> Vec<Arc<Client>> {
-        let key = UserKey { tenant: tenant.clone(), user: user.clone() };
-        self.by_user.with(&key, |bucket| bucket.get(&key).cloned()).unwrap_or_default()
+        self.by_user.find_all(&(tenant, user.as_str()))
     }
 
     /// Whether no newer connection has taken the client's identity.
     pub(crate) fn holds(&self, client: &Client) -> bool {
-        IdentityKey::of(client.identity()).is_none_or(|key| {
-            self.by_identity
-                .with(&key, |bucket| bucket.get(&key).is_some_and(|holder| holder.id() == client.id()))
-        })
+        let holder = || self.by_identity.find(&ByIdentity::of(client));
+        client.identity().anonymous || holder().is_some_and(|holder| holder.id() == client.id())
     }
 
     pub(crate) fn get(&self, id: ClientId) -> Option<Arc<Client>> {
-        self.by_id.with(&id, |bucket| bucket.get(&id).cloned())
+        self.by_id.find(&id)
     }
 
     /// Looks at everybody, in no order.
     pub(crate) fn for_each(&self, mut look: impl FnMut(&Client)) {
-        for bucket in &self.by_id.buckets {
-            let bucket = bucket.lock().unwrap_or_else(PoisonError::into_inner);
-            bucket.values().for_each(|client| look(client));
-        }
+        self.by_id.for_each(|client| look(client));
     }
 
     /// Everybody like that, in no order. Costs a look at each.
     pub(crate) fn matching(&self, like: impl Fn(&Client) -> bool) -> Vec<Arc<Client>> {
         let mut found = Vec::new();
-        for bucket in &self.by_id.buckets {
-            let bucket = bucket.lock().unwrap_or_else(PoisonError::into_inner);
-            found.extend(bucket.values().filter(|client| like(client)).cloned());
-        }
+        self.by_id.for_each(|client| found.extend(like(client).then(|| Arc::clone(client))));
         found
     }
 
     /// Everybody, in no order: for operators, not for the hot path.
     pub(crate) fn all(&self) -> Vec<Arc<Client>> {
-        self.by_id
-            .buckets
-            .iter()
-            .flat_map(|bucket| {
-                bucket.lock().unwrap_or_else(PoisonError::into_inner).values().cloned().collect::<Vec<_>>()
-            })
-            .collect()
-    }
-}
-
-/// A map split over mutexes.
-#[derive(Debug)]
-struct Buckets<K, V> {
-    hasher: std::hash::RandomState,
-    buckets: Box<[Mutex<HashMap<K, V>>]>,
-}
-
-impl<K: Hash + Eq, V> Buckets<K, V> {
-    fn new() -> Self {
-        Self {
-            hasher: std::hash::RandomState::new(),
-            buckets: (0..BUCKETS).map(|_| Mutex::default()).collect(),
-        }
-    }
-
-    fn with<T>(&self, key: &K, act: impl FnOnce(&mut HashMap<K, V>) -> T) -> T {
-        let index = self.hasher.hash_one(key) as usize % BUCKETS;
-        let mut bucket = self.buckets[index].lock().unwrap_or_else(PoisonError::into_inner);
-        let result = act(&mut bucket);
-        // A crowd that has left gives its memory back.
-        if bucket.capacity() > 64 && bucket.len() * 8 < bucket.capacity() {
-            bucket.shrink_to_fit();
-        }
-        result
+        self.matching(|_| true)
     }
 }

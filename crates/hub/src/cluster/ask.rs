@@ -5,17 +5,22 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use futures_util::StreamExt as _;
+use futures_util::stream::FuturesUnordered;
 use outspoke_bus::NodeId;
 use outspoke_protocol::{Body, ClientId, Disconnect, Kind, Message, MessageId, UserId};
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 
-use super::envelope::{Envelope, Question, Reply, RouteWord};
+use super::envelope::{AccountOf, Envelope, Question, Reply, RouteWord};
 use super::tell::record;
 use super::{Cluster, NodeInfo};
 use crate::client::Client;
+use crate::drain::DrainOrder;
 use crate::error::{PublishError, PushError};
 use crate::hub::{Frame, Hub, Inner};
+use crate::trace::explain::Account;
+use crate::trace::look::SlowDown;
 
 /// How long an answer may take.
 const PATIENCE: Duration = Duration::from_secs(2);
@@ -45,6 +50,7 @@ pub(super) enum Answered {
     Count(u64),
     Refused(String),
     Said(Vec<(u128, bool)>),
+    Account(Box<Account>),
 }
 
 impl From<Reply<'_>> for Answered {
@@ -56,6 +62,7 @@ impl From<Reply<'_>> for Answered {
             Reply::Count(count) => Self::Count(count),
             Reply::Refused(why) => Self::Refused(why.to_owned()),
             Reply::Said(clients) => Self::Said(clients),
+            Reply::Account(account) => Self::Account(account),
         }
     }
 }
@@ -156,6 +163,42 @@ impl Cluster {
         answers.iter().map(count).fold(0, usize::saturating_add)
     }
 
+    /// Asks every node; `None` for those that did not answer in time.
+    pub(super) async fn ask_each(&self, question: Question<'_>) -> Vec<(NodeId, Option<Answered>)> {
+        let asks = self.nodes.ids().into_iter();
+        let asks = asks.map(|node| async move { (node, self.ask(node, question, PATIENCE).await) });
+        futures_util::future::join_all(asks).await
+    }
+
+    /// Asks every node what it knows of a message; `None` for those that did not answer in time.
+    pub(crate) async fn accounts(&self, question: AccountOf<'_>) -> Vec<(NodeId, Option<Account>)> {
+        let answers = self.ask_each(Question::Account(question)).await.into_iter();
+        let account = |answer| match answer {
+            Some(Answered::Account(account)) => Some(*account),
+            _ => None,
+        };
+        answers.map(|(node, answer)| (node, account(answer))).collect()
+    }
+
+    /// Lets the node that has this client slow it down: the first that says that it has it counts.
+    pub(crate) async fn slow_down(&self, tenant: &str, client: ClientId, lasting: Duration) -> SlowDown {
+        let lasting_ms = u64::try_from(lasting.as_millis()).unwrap_or(u64::MAX);
+        let question = Question::Slow { tenant, client: client.as_u128(), lasting_ms };
+        let asks = self.nodes.ids().into_iter();
+        let asks = asks.map(|node| async move { (node, self.ask(node, question, PATIENCE).await) });
+        let mut answers = asks.collect::<FuturesUnordered<_>>();
+        let mut silent = Vec::new();
+        while let Some((node, answer)) = answers.next().await {
+            match answer {
+                Some(Answered::Done) => return SlowDown::Done(node),
+                Some(Answered::Refused(_)) => return SlowDown::NotPermitted(node),
+                Some(_) => {}
+                None => silent.push(node),
+            }
+        }
+        SlowDown::NotFound { silent }
+    }
+
     /// Pings every node.
     pub(super) async fn check(&self, hub: &Inner) -> Vec<RouteWord> {
         let pings = self.nodes.ids().into_iter().map(|node| async move {
@@ -221,6 +264,28 @@ impl Hub {
         let Some(cluster) = &self.inner.cluster else { return false };
         let answer = cluster.ask(node, Question::Drain(drain), PATIENCE).await;
         answer == Some(Answered::Done)
+    }
+
+    /// Lets a node [drain](Self::drain_as) as this order says. Returns whether it has understood, which a node of a version
+    /// without such orders does not, unless the order is plain.
+    ///
+    /// # Cancel safety
+    /// The order is given when this is first polled.
+    pub async fn drain_node_as(&self, node: NodeId, order: &DrainOrder) -> bool {
+        if order.is_plain() {
+            return self.drain_node(node, true).await;
+        }
+        if node == self.inner.life {
+            self.drain_as(order);
+            return true;
+        }
+        let Some(cluster) = &self.inner.cluster else { return false };
+        let question = Question::DrainAs {
+            batch: order.batch.map(|batch| batch as u64),
+            interval_ms: order.interval.map(|interval| interval.as_millis() as u64),
+            target: order.target.as_deref(),
+        };
+        cluster.ask(node, question, PATIENCE).await == Some(Answered::Done)
     }
 
     /// Connections of a user on all nodes.

@@ -7,6 +7,9 @@
 use outspoke_bus::NodeId;
 use serde::{Deserialize, Serialize};
 
+use crate::trace::explain::Account;
+use crate::trace::follow::Sight;
+
 /// One thing said.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub(crate) enum Envelope<'a> {
@@ -72,6 +75,15 @@ pub(crate) enum Envelope<'a> {
     PutOut { tenant: &'a str, room: &'a str, user: &'a str },
     /// What all the rulings come to that the sender knows.
     Digest(u64),
+    /// What was seen for the asker's follow of that number, and how many sightings were sent for it before.
+    Seen {
+        follow: u64,
+        before: u64,
+        #[serde(borrow)]
+        sightings: Vec<SightingWord<'a>>,
+    },
+    /// Nobody wants to be told more for that follow.
+    Unfollow(u64),
 }
 
 /// A durable message and its place.
@@ -130,6 +142,15 @@ pub(crate) enum Question<'a> {
     Members { tenant: &'a str, room: &'a str },
     /// Which clients does this user have with you? They are sent this message.
     Say { tenant: &'a str, user: &'a str, record: &'a [u8] },
+    /// What do you know of this message, and of what became of it for this user?
+    Account(AccountOf<'a>),
+    /// Take no new clients and let those you have go, so many at once, in so many milliseconds, there. A node that does not know
+    /// this question does not answer.
+    DrainAs { batch: Option<u64>, interval_ms: Option<u64>, target: Option<&'a str> },
+    /// Is this client with you? Treat it for so many milliseconds as one that reads nothing.
+    Slow { tenant: &'a str, client: u128, lasting_ms: u64 },
+    /// Tell me what you see of this, for a while; or go on telling.
+    Follow(FollowOf<'a>),
 }
 
 /// What is answered.
@@ -146,7 +167,60 @@ pub(crate) enum Reply<'a> {
     Refused(&'a str),
     /// These clients, and whether there was space for the message.
     Said(Vec<(u128, bool)>),
+    /// What is known of a message.
+    Account(Box<Account>),
 }
+
+/// Which message, and for whom.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub(crate) struct AccountOf<'a> {
+    pub(crate) tenant: &'a str,
+    /// `None`: it is known by its id only.
+    pub(crate) room: Option<&'a str>,
+    pub(crate) offset: u64,
+    pub(crate) id: Option<u128>,
+    pub(crate) user: Option<&'a str>,
+}
+
+/// What is followed, on a node that is asked to tell of it.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub(crate) struct FollowOf<'a> {
+    /// The asker's number for it.
+    pub(crate) follow: u64,
+    pub(crate) tenant: &'a str,
+    /// A room, or else a user.
+    pub(crate) room: Option<&'a str>,
+    pub(crate) user: Option<&'a str>,
+    /// What messages say is wanted, too.
+    pub(crate) payload: bool,
+}
+
+/// Something that was seen.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub(crate) struct SightingWord<'a> {
+    pub(crate) sight: Sight,
+    /// Milliseconds since 1970.
+    pub(crate) at: i64,
+    pub(crate) room: Option<&'a str>,
+    pub(crate) user: Option<&'a str>,
+    pub(crate) client: Option<u128>,
+    pub(crate) device: &'a str,
+    pub(crate) offset: Option<u64>,
+    pub(crate) after: Option<u64>,
+    pub(crate) count: Option<u64>,
+    pub(crate) code: Option<u16>,
+    pub(crate) reason: Option<&'a str>,
+    pub(crate) policy: Option<&'a str>,
+    pub(crate) queued_bytes: Option<u64>,
+    pub(crate) id: Option<u128>,
+    pub(crate) kind: Option<&'a str>,
+    /// The message, if what it says is wanted.
+    #[serde(borrow)]
+    pub(crate) message: Option<SeenMessage<'a>>,
+}
+
+/// Epoch and offset of a message, if it has any, and the message as stores keep it.
+pub(crate) type SeenMessage<'a> = (Option<(u64, u64)>, &'a [u8]);
 
 /// How another node is reached from one.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
@@ -218,6 +292,24 @@ mod tests {
             since: -1,
         };
         let placed = PlacedRef { offset: 9, ordinal: 4, record: b"abc", amended: Some((3, b"def")) };
+        let sighting = SightingWord {
+            sight: Sight::Skipped,
+            at: -5,
+            room: Some("r"),
+            user: Some("анна"),
+            client: Some(u128::MAX),
+            device: "phone",
+            offset: Some(9),
+            after: None,
+            count: Some(u64::MAX),
+            code: Some(4005),
+            reason: Some(""),
+            policy: Some("skip"),
+            queued_bytes: None,
+            id: Some(1),
+            kind: Some("chat"),
+            message: Some((Some((1, 2)), b"abc")),
+        };
         for envelope in [
             Envelope::Placed(vec![placed, PlacedRef { amended: None, ..placed }], 5),
             Envelope::Head { epoch: 1, head: 2 },
@@ -233,6 +325,19 @@ mod tests {
             ),
             Envelope::Rulings(vec![b"one", b""]),
             Envelope::Digest(u64::MAX),
+            Envelope::Seen { follow: 3, before: 1 << 40, sightings: vec![sighting, sighting] },
+            Envelope::Unfollow(3),
+            Envelope::Ask(5, Question::Slow { tenant: "t", client: 8, lasting_ms: 60_000 }),
+            Envelope::Ask(
+                6,
+                Question::Follow(FollowOf {
+                    follow: 3,
+                    tenant: "",
+                    room: Some("r"),
+                    user: None,
+                    payload: true,
+                }),
+            ),
             Envelope::Answer(4, Reply::Checked(vec![RouteWord { to: 1, round_trip: None, clock: -3 }])),
         ] {
             assert_eq!(Envelope::decode(&envelope.encode()), Some(envelope));
@@ -246,7 +351,7 @@ mod tests {
         for _ in 0..50_000 {
             let mut bytes: Vec<u8> = (0..random.usize(..64)).map(|_| random.u8(..)).collect();
             if let Some(first) = bytes.first_mut() {
-                *first %= 24;
+                *first %= 26;
             }
             let _ = Envelope::decode(&bytes);
             let _ = BeatWord::decode(&bytes);

@@ -18,11 +18,14 @@ use super::Cluster;
 use super::envelope::{BeatWord, Envelope, PlacedRef, Question, Reply};
 use super::repair::{all_rooms, compare, everywhere, look_for_news, meet_soon};
 use crate::direct::Pair;
+use crate::drain::DrainOrder;
 use crate::error::PushError;
 use crate::hub::{Frame, Hub, Inner};
 use crate::publication::Publication;
 use crate::room::Room;
 use crate::room::follow::{Placed, Source};
+use crate::spans::TRACE_TARGET;
+use crate::trace::explain::{Account, Asked};
 
 /// How often, and how many times, it is looked whether shards have caught up before the next thing is heard.
 const GIVE_WAY: (Duration, u32) = (Duration::from_millis(2), 50);
@@ -125,6 +128,7 @@ struct Hearing<'a> {
 impl Hearing<'_> {
     fn hear(&self, envelope: Envelope<'_>) {
         let Self { hub, cluster, topic, origin } = *self;
+        let _span = tracing::debug_span!(target: TRACE_TARGET, "bus hear", node = %origin).entered();
         match envelope {
             Envelope::Broadcast { tenant, binary, bytes } => {
                 if let Some(tenant) = hub.tenants.find(tenant) {
@@ -152,6 +156,10 @@ impl Hearing<'_> {
             Envelope::Tell { tenant, record, ask } => self.hear_tell(tenant, record, ask),
             Envelope::Ask(id, question) => self.hear_question(id, question),
             Envelope::Answer(id, reply) => cluster.asks.answer(id, origin, reply),
+            Envelope::Seen { follow, before, sightings } => {
+                cluster.hear_seen(origin, follow, before, &sightings);
+            }
+            Envelope::Unfollow(follow) => cluster.follows.give_up(origin, follow),
             // A room that has just ended here needs no news.
             of_room => {
                 if let Some(room) = room_of(hub, topic) {
@@ -275,6 +283,7 @@ impl Hearing<'_> {
 
     fn hear_question(&self, id: u64, question: Question<'_>) {
         let Self { hub, cluster, origin, .. } = *self;
+        let hub_of_answer = Arc::downgrade(hub);
         match question {
             Question::Ping => cluster.reply(origin, id, Reply::Pong(hub.now().as_millis())),
             Question::Check => {
@@ -288,6 +297,15 @@ impl Hearing<'_> {
             }
             Question::Drain(drain) => {
                 Hub::from(Arc::clone(hub)).drain(drain);
+                cluster.reply(origin, id, Reply::Done);
+            }
+            Question::DrainAs { batch, interval_ms, target } => {
+                let order = DrainOrder {
+                    batch: batch.map(|batch| usize::try_from(batch).unwrap_or(usize::MAX)),
+                    interval: interval_ms.map(Duration::from_millis),
+                    target: target.map(Into::into),
+                };
+                Hub::from(Arc::clone(hub)).drain_as(&order);
                 cluster.reply(origin, id, Reply::Done);
             }
             Question::Devices { tenant, user, device, disconnect, reason } => {
@@ -311,6 +329,48 @@ impl Hearing<'_> {
                     self.of(tenant).map(|hub| hub.send_to_user_here(user, &message)).unwrap_or_default();
                 let said = sent.iter().map(|(client, outcome)| (client.as_u128(), outcome.is_ok())).collect();
                 cluster.reply(origin, id, Reply::Said(said));
+            }
+            Question::Slow { tenant, client, lasting_ms } => {
+                let (of, client) = (self.of(tenant), ClientId::from_u128(client));
+                tokio::spawn(async move {
+                    let slowed = match of {
+                        Some(hub) => hub.slow_down_here(client, Duration::from_millis(lasting_ms)).await,
+                        None => None,
+                    };
+                    if let Some(hub) = hub_of_answer.upgrade()
+                        && let Some(cluster) = &hub.cluster
+                    {
+                        cluster.reply(
+                            origin,
+                            id,
+                            match slowed {
+                                Some(true) => Reply::Done,
+                                Some(false) => Reply::Refused("not permitted here"),
+                                None => Reply::Count(0),
+                            },
+                        );
+                    }
+                });
+            }
+            Question::Follow(wanted) => match cluster.hear_follow(hub, origin, wanted) {
+                Some(Ok(())) => cluster.reply(origin, id, Reply::Done),
+                Some(Err(full)) => cluster.reply(origin, id, Reply::Refused(&full.to_string())),
+                None => count_garbage(cluster),
+            },
+            Question::Account(inquiry) => {
+                let of = self.of(inquiry.tenant);
+                let asked = Asked::from(inquiry);
+                tokio::spawn(async move {
+                    let account = match of {
+                        Some(hub) => hub.account(&asked).await,
+                        None => Account::default(),
+                    };
+                    if let Some(hub) = hub_of_answer.upgrade()
+                        && let Some(cluster) = &hub.cluster
+                    {
+                        cluster.reply(origin, id, Reply::Account(Box::new(account)));
+                    }
+                });
             }
             Question::Members { tenant, room } => {
                 let room = hub.tenants.find(tenant).and_then(|tenant| tenant.directory.get(room));
@@ -344,7 +404,7 @@ fn placed_of(room: &Room, placed: &[PlacedRef<'_>], epoch: Epoch) -> Option<Vec<
             None => None,
         };
         let message = message_of(room, placed.record, placed.offset, epoch)?;
-        Some(Placed { message, ordinal: placed.ordinal, amended })
+        Some(Placed { message, ordinal: placed.ordinal, amended, stored: None })
     });
     placed.collect()
 }

@@ -12,6 +12,7 @@
 mod ask;
 mod claim;
 mod envelope;
+mod follow;
 mod hear;
 mod nodes;
 mod repair;
@@ -29,8 +30,10 @@ use outspoke_protocol::{ClientId, NodeHint, RoomName, UserId};
 
 use self::ask::Asks;
 pub use self::ask::{NodeChecks, Route};
+pub(crate) use self::envelope::{AccountOf, ExitWord, SeatRef};
 use self::envelope::{BeatWord, Envelope};
-pub(crate) use self::envelope::{ExitWord, SeatRef};
+use self::follow::Follows;
+pub use self::follow::{Coverage, Told, WideFollower};
 pub use self::nodes::NodeInfo;
 use self::nodes::Nodes;
 pub(crate) use self::run::run;
@@ -82,6 +85,7 @@ pub(crate) struct Cluster {
     nodes: Nodes,
     topics: Topics,
     asks: Asks,
+    follows: Follows,
     /// Envelopes that made no sense.
     garbage: AtomicU64,
     everybody: Topic,
@@ -117,6 +121,7 @@ impl Cluster {
             nodes: Nodes::default(),
             topics: Topics::default(),
             asks: Asks::default(),
+            follows: Follows::default(),
             garbage: AtomicU64::new(0),
             everybody: Topic::new("broadcast").expect("it is a topic"),
             direct: Topic::new("direct").expect("it is a topic"),
@@ -127,6 +132,14 @@ impl Cluster {
     /// This life of this node.
     pub(crate) fn node(&self) -> NodeId {
         self.link.node()
+    }
+
+    /// The name of the node that a client is with: `elsewhere`, or this one. Empty for a node that has not been heard of.
+    pub(crate) fn name_of(&self, client: &crate::client::Client, elsewhere: Option<NodeId>) -> EcoString {
+        if client.is_here() {
+            return self.options.name.clone();
+        }
+        elsewhere.and_then(|node| self.nodes.name(node)).unwrap_or_default()
     }
 
     /// Where a room's news is told; `None` for names that no topic can have.
@@ -227,6 +240,14 @@ impl Inner {
         let own = (!self.draining.load(Ordering::Acquire)).then_some((&*options.name, &*options.advertise));
         let (prefer, url) = cluster.nodes.prefer(own, &user_key(tenant, user.as_str())).unwrap_or_default();
         Some(NodeHint { name: options.name.clone(), prefer, url })
+    }
+}
+
+impl Cluster {
+    /// Where clients reach the other node that a key prefers; `None` where no other takes clients, or it does not say.
+    pub(crate) fn elsewhere(&self, key: &str) -> Option<EcoString> {
+        let (_, url) = self.nodes.prefer(None, key)?;
+        Some(url).filter(|url| !url.is_empty())
     }
 }
 

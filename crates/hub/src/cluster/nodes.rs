@@ -129,6 +129,10 @@ impl Nodes {
         prefer(&names, key).map(|place| (names[place].into(), addresses[place].into()))
     }
 
+    pub(super) fn name(&self, id: NodeId) -> Option<EcoString> {
+        self.lock().get(&id).map(|heard| heard.word.name.as_str().into())
+    }
+
     pub(super) fn ids(&self) -> Vec<NodeId> {
         self.lock().keys().copied().collect()
     }

@@ -10,6 +10,7 @@ use super::{Cluster, topic_of_client};
 use crate::client::Client;
 use crate::hub::Frame;
 use crate::room::Room;
+use crate::spans::TRACE_TARGET;
 
 /// Bytes of records told together at most; a larger record is not told but pointed to.
 const TOGETHER_BYTES: usize = 48 * 1024;
@@ -55,6 +56,8 @@ impl Cluster {
     /// Messages of a stored room are durable.
     pub(crate) fn tell_placed(&self, room: &Room, epoch: Epoch, records: Vec<PlacedRecord>) {
         let (Some(topic), Some(name)) = (&room.bus_topic, &room.name) else { return };
+        let _span =
+            tracing::debug_span!(target: TRACE_TARGET, "bus publish", messages = records.len()).entered();
         let mut rest = &records[..];
         while let Some(first) = rest.first() {
             let max = TOGETHER_BYTES.min(self.link.payload_bytes_max() - 1024);
@@ -92,6 +95,7 @@ impl Cluster {
     /// A message of a room that is not stored. `target`: the id of the one that it amends.
     pub(crate) fn tell_said(&self, room: &Room, message: &Message, target: Option<u128>) {
         let Some(topic) = &room.bus_topic else { return };
+        let _span = tracing::debug_span!(target: TRACE_TARGET, "bus publish", messages = 1).entered();
         self.say(topic, &Envelope::Said(&record(message), target));
     }
 

@@ -171,7 +171,12 @@ impl Keeper {
         // Not refused for want of space: what is taken away must be.
         room.meter.stored_changed(before, after);
         told.position = published.position;
-        let placed = Placed { message: told, ordinal: outcome.ordinal, amended: Some(Box::new(amended)) };
+        let placed = Placed {
+            message: told,
+            ordinal: outcome.ordinal,
+            amended: Some(Box::new(amended)),
+            stored: None,
+        };
         let members = room.place(hub, Source::Keeper(appended), epoch, vec![placed]);
         if let Some(cluster) = &hub.cluster {
             let told =

@@ -296,22 +296,25 @@ impl Keeper {
             let mut told = Vec::new();
             let mut origins = Vec::with_capacity(submissions.len());
             for (submission, outcome) in submissions.into_iter().zip(appended.outcomes) {
-                let Submission { mut message, record, origin, charge, accepted, .. } = *submission;
+                let Submission { mut message, record, origin, charge, accepted, span, .. } = *submission;
                 let published = published(&outcome, epoch, message.id);
                 if !published.duplicate {
                     message.position = published.position;
                     charge.keep();
                     told.push(PlacedRecord::new(&outcome, &record.payload));
-                    placed.push(Placed { message, ordinal: outcome.ordinal, amended: None });
+                    let stored = Some(accepted.elapsed());
+                    placed.push(Placed { message, ordinal: outcome.ordinal, amended: None, stored });
                 }
-                origins.push((origin, published, accepted));
+                origins.push((origin, published, accepted, span));
             }
             self.counters.committed.fetch_add(placed.len() as u64, Ordering::Relaxed);
             let members = room.place(hub, Source::Keeper(appended.state), epoch, placed);
             if let Some(cluster) = &hub.cluster {
+                // Of several that are told together, the first one's trace has it.
+                let _span = origins.first().map(|(.., span)| span.enter());
                 cluster.tell_placed(&room, epoch, told);
             }
-            for (origin, published, accepted) in origins {
+            for (origin, published, accepted, _span) in origins {
                 self.counters.acknowledgements.record(accepted.elapsed());
                 answers.accepted(&room, origin, Published { members, ..published });
             }

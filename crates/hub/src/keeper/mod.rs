@@ -61,6 +61,10 @@ pub(crate) struct KeeperCounters {
     pub(crate) committed: AtomicU64,
     pub(crate) refused: AtomicU64,
     pub(crate) log_reads: AtomicU64,
+    /// Messages that rooms have read rather than heard of.
+    pub(crate) repairs: AtomicU64,
+    /// Times that members were told that messages are not to be had.
+    pub(crate) gaps: AtomicU64,
     pub(crate) commit_times: Histogram,
     pub(crate) commit_messages: Histogram,
     pub(crate) acknowledgements: Histogram,
@@ -74,6 +78,8 @@ impl Default for KeeperCounters {
             committed: zero(),
             refused: zero(),
             log_reads: zero(),
+            repairs: zero(),
+            gaps: zero(),
             commit_times: Histogram::of_times(),
             commit_messages: Histogram::of_numbers(),
             acknowledgements: Histogram::of_times(),
@@ -110,6 +116,8 @@ pub(crate) struct Submission {
     pub(crate) accepted: std::time::Instant,
     /// Not begun by then: refused.
     pub(crate) deadline: Instant,
+    /// Ends with it.
+    pub(crate) span: tracing::Span,
 }
 
 /// The queue of a store holds as much as it may.

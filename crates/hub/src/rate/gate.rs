@@ -14,7 +14,7 @@ use outspoke_protocol::UserId;
 
 use super::bucket::{Bucket, Clock, Moment, Rate};
 use super::config::RateConfig;
-use super::keyed::{Entry, Keyed};
+use super::keyed::{Entry, Kept, Keyed};
 use crate::auth::Identity;
 use crate::config::HubConfig;
 use crate::peer::ClientAddress;
@@ -61,6 +61,9 @@ impl Deed {
     }
 }
 
+type Address = Kept<IpAddr, AddressEntry>;
+type User = Kept<UserKey, UserEntry>;
+
 /// What is remembered of an address.
 #[derive(Debug, Default)]
 pub(crate) struct AddressEntry {
@@ -96,13 +99,13 @@ trait Counting {
     fn connections(&self) -> &AtomicUsize;
 }
 
-impl Counting for AddressEntry {
+impl Counting for Address {
     fn connections(&self) -> &AtomicUsize {
         &self.connections
     }
 }
 
-impl Counting for UserEntry {
+impl Counting for User {
     fn connections(&self) -> &AtomicUsize {
         &self.connections
     }
@@ -147,8 +150,8 @@ pub(crate) enum Crowded {
 /// What a connection holds of its address and its user; counts as one of the connections of both.
 #[derive(Debug, Default)]
 pub(crate) struct Standing {
-    address: Option<Counted<AddressEntry>>,
-    user: Option<Counted<UserEntry>>,
+    address: Option<Counted<Address>>,
+    user: Option<Counted<User>>,
     /// Where it comes from is not known, or not limited.
     exempt: bool,
 }
@@ -185,7 +188,7 @@ impl Standing {
 
 /// Somebody who has not said yet who it is, counted for its address until dropped.
 #[derive(Debug)]
-pub(crate) struct Unknown(Arc<AddressEntry>);
+pub(crate) struct Unknown(Arc<Address>);
 
 impl Drop for Unknown {
     fn drop(&mut self) {
@@ -286,7 +289,7 @@ impl Gate {
         &self,
         address: Option<ClientAddress>,
         config: &HubConfig,
-    ) -> Result<Option<Counted<AddressEntry>>, Crowded> {
+    ) -> Result<Option<Counted<Address>>, Crowded> {
         let max = config.connections_per_address_max;
         if max == 0 && config.rate.address.is_off() {
             return Ok(None);
@@ -295,11 +298,7 @@ impl Gate {
         Counted::enter(entry, max).map(Some).ok_or(Crowded::Address { max })
     }
 
-    fn of_user(
-        &self,
-        identity: &Identity,
-        config: &HubConfig,
-    ) -> Result<Option<Counted<UserEntry>>, Crowded> {
+    fn of_user(&self, identity: &Identity, config: &HubConfig) -> Result<Option<Counted<User>>, Crowded> {
         let max = config.connections_per_user_max;
         if max == 0 && !limits_users(config) {
             return Ok(None);
@@ -307,18 +306,15 @@ impl Gate {
         Counted::enter(self.user_entry(identity), max).map(Some).ok_or(Crowded::User { max })
     }
 
-    fn address_entry(&self, address: Option<ClientAddress>, config: &HubConfig) -> Option<Arc<AddressEntry>> {
+    fn address_entry(&self, address: Option<ClientAddress>, config: &HubConfig) -> Option<Arc<Address>> {
         let origin = limited_origin(address?, &config.rate)?;
         Some(self.addresses.of(&origin, self.now()))
     }
 
-    fn user_entry(&self, identity: &Identity) -> Arc<UserEntry> {
-        // A made-up id does not come back.
-        if identity.anonymous {
-            return Arc::default();
-        }
+    fn user_entry(&self, identity: &Identity) -> Arc<User> {
         let key = UserKey { tenant: identity.tenant.clone(), user: identity.user.clone() };
-        self.users.of(&key, self.now())
+        // A made-up id does not come back.
+        if identity.anonymous { Arc::new(Kept::new(key)) } else { self.users.of(&key, self.now()) }
     }
 
     /// Forgets a part of what says nothing any more. For a timer to call.

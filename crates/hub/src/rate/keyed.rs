@@ -7,13 +7,15 @@
 //!
 //! Invariant: at most `max` entries, or twice as many as somebody holds if that is more.
 
-use std::collections::HashMap;
 use std::hash::{BuildHasher, Hash, RandomState};
+use std::ops::Deref;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
+use hashbrown::HashTable;
+
 use super::bucket::Moment;
-use crate::sync::{Mutex, lock};
+use crate::sync::{Mutex, MutexGuard, lock};
 
 /// Enough that threads seldom meet.
 const PARTS: usize = 64;
@@ -33,9 +35,31 @@ pub(crate) struct Keyed<K, V> {
     next_swept: AtomicUsize,
 }
 
+/// What is kept of a key, with the key: a table entry is a pointer then.
+#[derive(Debug)]
+pub(crate) struct Kept<K, V> {
+    key: K,
+    value: V,
+}
+
+impl<K, V: Default> Kept<K, V> {
+    /// What a new key has, in no map.
+    pub(crate) fn new(key: K) -> Self {
+        Self { key, value: V::default() }
+    }
+}
+
+impl<K, V> Deref for Kept<K, V> {
+    type Target = V;
+
+    fn deref(&self) -> &V {
+        &self.value
+    }
+}
+
 #[derive(Debug)]
 struct Part<K, V> {
-    entries: HashMap<K, Arc<V>>,
+    entries: HashTable<Arc<Kept<K, V>>>,
     /// With so many there is no place for another one.
     max: usize,
 }
@@ -45,7 +69,7 @@ impl<K: Hash + Eq + Clone, V: Entry> Part<K, V> {
     /// before it is called again.
     fn shed(&mut self, now: Moment, max_per_part: usize) {
         let (mut held, mut stays) = (0, false);
-        self.entries.retain(|_, entry| {
+        self.entries.retain(|entry| {
             if Arc::strong_count(entry) > 1 {
                 held += 1;
                 return true;
@@ -62,7 +86,7 @@ impl<K: Hash + Eq + Clone, V: Entry> Keyed<K, V> {
     /// For at most about `max` keys.
     pub(crate) fn new(max: usize) -> Self {
         let max_per_part = max.div_ceil(PARTS).max(1);
-        let part = || Mutex::new(Part { entries: HashMap::new(), max: max_per_part });
+        let part = || Mutex::new(Part { entries: HashTable::new(), max: max_per_part });
         Self {
             hasher: RandomState::new(),
             parts: (0..PARTS).map(|_| part()).collect(),
@@ -72,33 +96,40 @@ impl<K: Hash + Eq + Clone, V: Entry> Keyed<K, V> {
     }
 
     /// The key's entry, which exists from now on; it stays for as long as the result is held, at least.
-    pub(crate) fn of(&self, key: &K, now: Moment) -> Arc<V> {
-        let mut part = lock(&self.parts[self.hasher.hash_one(key) as usize % PARTS]);
-        if let Some(entry) = part.entries.get(key) {
+    pub(crate) fn of(&self, key: &K, now: Moment) -> Arc<Kept<K, V>> {
+        let hash = self.hasher.hash_one(key);
+        let mut part = self.part(hash);
+        if let Some(entry) = part.entries.find(hash, |entry| entry.key == *key) {
             return Arc::clone(entry);
         }
         if part.entries.len() >= part.max {
             part.shed(now, self.max_per_part);
         }
-        let entry = Arc::default();
-        part.entries.insert(key.clone(), Arc::clone(&entry));
+        let entry = Arc::new(Kept::new(key.clone()));
+        part.entries.insert_unique(hash, Arc::clone(&entry), |entry| self.hasher.hash_one(&entry.key));
         entry
     }
 
     /// The key's entry, if there is one.
     #[cfg(test)]
-    pub(crate) fn get(&self, key: &K) -> Option<Arc<V>> {
-        lock(&self.parts[self.hasher.hash_one(key) as usize % PARTS]).entries.get(key).cloned()
+    pub(crate) fn get(&self, key: &K) -> Option<Arc<Kept<K, V>>> {
+        let hash = self.hasher.hash_one(key);
+        self.part(hash).entries.find(hash, |entry| entry.key == *key).cloned()
+    }
+
+    fn part(&self, hash: u64) -> MutexGuard<'_, Part<K, V>> {
+        // Bits that the table itself does not look at: it takes the lowest for the place, and the highest seven for the tag.
+        lock(&self.parts[(hash >> 40) as usize % PARTS])
     }
 
     /// Forgets what says nothing, in a part of the map; the next call looks at the next part. For a timer to call.
     pub(crate) fn sweep(&self, now: Moment) {
         let mut part = lock(&self.parts[self.next_swept.fetch_add(1, Ordering::Relaxed) % PARTS]);
         let entries = &mut part.entries;
-        entries.retain(|_, entry| Arc::strong_count(entry) > 1 || !entry.is_blank(now));
+        entries.retain(|entry| Arc::strong_count(entry) > 1 || !entry.is_blank(now));
         // A crowd that has left gives its memory back.
         if entries.capacity() > 64 && entries.len() * 8 < entries.capacity() {
-            entries.shrink_to_fit();
+            entries.shrink_to_fit(|entry| self.hasher.hash_one(&entry.key));
         }
     }
 

@@ -6,6 +6,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Weak;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use outspoke_protocol::{Epoch, Event, Gap, Message, Position};
@@ -16,6 +17,7 @@ use super::{Room, State};
 use crate::hub::Inner;
 use crate::publication::Publication;
 use crate::sync::Arc;
+use crate::trace::Heard;
 
 /// How long a message may be behind its successor before the store is asked for it: on the bus it is on its way.
 const PATIENCE: Duration = Duration::from_millis(25);
@@ -34,6 +36,8 @@ pub(crate) struct Placed {
     pub(crate) ordinal: u64,
     /// The earlier message that it amends, as it is from now on, where that is known.
     pub(crate) amended: Option<Box<Message>>,
+    /// From acceptance to durability, where it was stored by this hub.
+    pub(crate) stored: Option<Duration>,
 }
 
 /// Where messages come from.
@@ -98,6 +102,9 @@ impl Room {
             } else if offset > state.head {
                 state.ahead.get_or_insert_default().hold(offset, placed);
             }
+        }
+        if let (Source::Store, Some(keeper)) = (source, &self.keeper) {
+            keeper.counters.repairs.fetch_add(state.head - before, Ordering::Relaxed);
         }
         self.hand_out_ahead(hub, &mut state, source);
         if let Source::Keeper(log) = source {
@@ -170,7 +177,7 @@ impl Room {
     }
 
     fn hand_out_placed(self: &Arc<Self>, hub: &Inner, state: &mut State, source: Source, placed: Placed) {
-        let Placed { message, ordinal, amended } = placed;
+        let Placed { message, ordinal, amended, stored } = placed;
         let Some(Position { offset, .. }) = message.position else { return };
         state.topic.follow(&message);
         match amended {
@@ -188,6 +195,12 @@ impl Room {
         if own {
             hub.analytics.count(self, &mut state.tally, &message);
         }
+        let heard = match source {
+            Source::Keeper(_) => Heard::Published,
+            Source::Bus => Heard::Bus,
+            Source::Store => Heard::Store,
+        };
+        self.trace(hub, &message, heard, stored);
         let publication = Arc::new(Publication::message(message, hub.dialects.len()));
         self.hand_out(hub, state, &publication);
         state.tail.push(publication);
@@ -219,6 +232,9 @@ impl Room {
 
     /// Tells members that messages before the place where the room is now are not to be had.
     fn tell_gap(self: &Arc<Self>, hub: &Inner, state: &State, missed: u64) {
+        if let Some(keeper) = &self.keeper {
+            keeper.counters.gaps.fetch_add(1, Ordering::Relaxed);
+        }
         let Some(room) = self.name.clone() else { return };
         let to = Position { epoch: self.epoch(), offset: state.head };
         let event = Event::Gap(Gap { room, to, missed });
@@ -397,7 +413,12 @@ impl Room {
         let last = records.last().map_or(asked, |record| record.offset);
         let placed = records.into_iter().map(|record| {
             let ordinal = record.ordinal;
-            self.message_of(record, epoch).map(|message| Placed { message, ordinal, amended: None })
+            self.message_of(record, epoch).map(|message| Placed {
+                message,
+                ordinal,
+                amended: None,
+                stored: None,
+            })
         });
         let placed = placed.collect::<Result<Vec<_>, _>>()?;
         self.place(hub, Source::Store, epoch, placed);

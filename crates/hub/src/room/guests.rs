@@ -36,12 +36,23 @@ impl Guests {
     fn members(&self) -> usize {
         self.0.values().map(|node| node.members).sum()
     }
+
+    fn node_of(&self, id: ClientId) -> Option<NodeId> {
+        self.0.iter().find(|(_, of_node)| of_node.seats.contains_key(&id)).map(|(node, _)| *node)
+    }
 }
 
 impl State {
     /// Members on every node.
     pub(super) fn everybody(&self) -> usize {
         self.total + self.guests.as_ref().map_or(0, |guests| guests.members())
+    }
+
+    /// The node that a member from elsewhere is with, while it is there.
+    ///
+    /// *Cost*: a look-up for each node that has members in the room.
+    pub(super) fn node_of(&self, client: &Client) -> Option<NodeId> {
+        self.guests.as_ref().filter(|_| !client.is_here())?.node_of(client.id())
     }
 }
 

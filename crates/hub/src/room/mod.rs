@@ -51,6 +51,8 @@ use crate::quota::Meter;
 use crate::rate::bucket::Bucket;
 use crate::shard::command::Command;
 use crate::sync::{Arc, Mutex, MutexGuard, lock};
+use crate::trace::Heard;
+use crate::trace::follow::{Sight, Sighting};
 
 /// A room of this hub.
 #[derive(Debug)]
@@ -368,6 +370,7 @@ impl Room {
         if own {
             hub.analytics.count(self, &mut state.tally, &message);
         }
+        self.trace(hub, &message, if own { Heard::Published } else { Heard::Bus }, None);
         let publication = Arc::new(Publication::message(message, hub.dialects.len()));
         self.hand_out(hub, state, &publication);
         if self.keeps() {
@@ -435,6 +438,30 @@ impl Room {
         let age_max = self.class().history.age_max;
         // Counted from now rather than from the message: a room stays a little longer rather than too short.
         (!age_max.is_zero()).then_some(age_max).filter(|_| newest.position.is_some())
+    }
+
+    /// Remembers a message for a while, for whoever asks what became of it.
+    fn trace(&self, hub: &Inner, message: &Message, heard: Heard, stored: Option<Duration>) {
+        let Some(name) = &self.name else { return };
+        let told = heard == Heard::Published && hub.cluster.is_some() && self.bus_topic.is_some();
+        if hub.watches.any() {
+            self.show(hub, name, message, heard == Heard::Published);
+        }
+        hub.traces.note((self.id, &self.tenant, name), message, heard, stored, told);
+    }
+
+    /// Tells those who follow the room or the publisher.
+    fn show(&self, hub: &Inner, name: &RoomName, message: &Message, published_here: bool) {
+        let user = message.from.as_ref().map(|from| &from.user);
+        hub.watches.tell_message(&self.tenant, name, user, published_here, || Sighting {
+            user: user.cloned(),
+            client: message.from.as_ref().map(|from| from.client),
+            offset: message.position.map(|position| position.offset),
+            id: Some(message.id),
+            kind: Some(message.kind.name().into()),
+            message: Some(Box::new(message.clone())),
+            ..Sighting::new(Sight::Published, hub.now()).at_room(name)
+        });
     }
 
     fn hand_out(self: &Arc<Self>, hub: &Inner, state: &State, publication: &Arc<Publication>) {

@@ -14,12 +14,14 @@
 //! Invariants: a user whose coming was told is told to have gone exactly once, unless nobody is left to hear it or the hub
 //! ends; nothing is told after the hub has begun to stop that was held back before.
 
+use std::collections::HashMap;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use ecow::EcoString;
 use outspoke_protocol::{
-    Body, Crowd, Device, Disconnect, Event, Kind, Presence, Present, Reconnect, RoomName, Timestamp, Typing,
-    UserId,
+    Body, Crowd, Details, Device, Disconnect, Event, Kind, Presence, Present, Reconnect, RoomName, Timestamp,
+    Typing, UserId,
 };
 use tokio::time::Instant;
 
@@ -66,14 +68,14 @@ pub(crate) enum Exit {
 }
 
 impl Departure {
-    /// What the end of a connection is for the rooms it was in.
-    pub(crate) fn exit(self) -> Exit {
+    /// What the end of a connection is for the rooms it was in. Who is sent to another node is expected there in a moment.
+    pub(crate) fn exit(self, stopping: bool) -> Exit {
         match self {
             // A page that is reloaded says 1001, so does an application that is put away.
             Self::Lost | Self::ByPeer(Some(1001)) => Exit::Lost,
             Self::ByPeer(_) => Exit::Goodbye,
             Self::ByServer(Disconnect::Replaced) => Exit::Replaced,
-            Self::ByServer(Disconnect::GoingAway) => Exit::Shutdown,
+            Self::ByServer(Disconnect::GoingAway) if stopping => Exit::Shutdown,
             Self::ByServer(disconnect) if disconnect.reconnect() == Reconnect::Backoff => Exit::Lost,
             Self::ByServer(_) => Exit::Goodbye,
         }
@@ -224,7 +226,8 @@ impl Room {
             self.gather(hub, state, &kind, who);
         } else if state.total > 0 {
             let from = Some(who.publisher());
-            let draft = Draft { kind, from, body: Body::Empty, details: None, key: None };
+            let details = details_of(hub, state, &kind, who);
+            let draft = Draft { kind, from, body: Body::Empty, details, key: None };
             let message = self.message(draft, hub.now());
             self.hand_out(hub, state, &Arc::new(Publication::message(message, hub.dialects.len())));
         }
@@ -304,24 +307,36 @@ impl Room {
 
     /// A page of who is here: users after that one in the order of their ids, at most so many, and about so many bytes.
     ///
-    /// *Cost*: a look-up and one step per user on the page under the room's lock, however many users there are.
+    /// *Cost*: a look-up and one step per user on the page under the room's lock, and of connections elsewhere a look-up per node,
+    /// however many users there are.
     pub(crate) fn presence(
         &self,
+        hub: &Inner,
         name: RoomName,
         after: Option<&UserId>,
         users_max: usize,
         bytes_max: usize,
     ) -> Presence {
-        let (users, members, (shown, mut more)) = {
+        let (users, members, elsewhere, (shown, mut more)) = {
             let state = self.lock();
             let roster = state.roster.as_ref();
             let page = roster.map(|roster| roster.page(after, users_max.min(PAGE_MAX), DEVICES_SHOWN_MAX));
-            (roster.map_or(0, |roster| roster.len()), state.everybody(), page.unwrap_or_default())
+            let page = page.unwrap_or_default();
+            let seats = page.0.iter().flat_map(|shown| &shown.devices);
+            let elsewhere: HashMap<_, _> =
+                seats.filter_map(|(client, _)| Some((client.id(), state.node_of(client)?))).collect();
+            (roster.map_or(0, |roster| roster.len()), state.everybody(), elsewhere, page)
+        };
+        let node_of = |client: &Client| {
+            let cluster = hub.cluster.as_ref();
+            cluster
+                .map(|cluster| cluster.name_of(client, elsewhere.get(&client.id()).copied()))
+                .unwrap_or_default()
         };
         let mut page = Vec::with_capacity(shown.len());
         let mut bytes = 0;
         for shown in shown {
-            let present = Present::from(shown);
+            let present = present(shown, node_of);
             bytes += about_bytes(&present);
             if bytes > bytes_max && !page.is_empty() {
                 more = true;
@@ -378,32 +393,39 @@ impl Gathering {
     }
 }
 
-impl From<Shown> for Present {
-    fn from(shown: Shown) -> Self {
-        let Shown { told, since, devices } = shown;
-        let newest = devices.last().map_or(&told, |(client, _)| client);
-        let info = newest.identity().claims.as_ref().and_then(|claims| claims.get("info"));
-        Self {
-            user: newest.user().clone(),
-            name: newest.name(),
-            since,
-            online: !devices.is_empty(),
-            info: info.and_then(|info| serde_json::to_vec(info).ok()).map(Into::into),
-            devices: devices
-                .iter()
-                .map(|(client, since)| Device {
-                    client: client.id(),
-                    device: client.identity().device.clone(),
-                    since: *since,
-                })
-                .collect(),
-        }
+/// What is said of who comes: the node that the connection is with, where there are several.
+fn details_of(hub: &Inner, state: &State, kind: &Kind, who: &Client) -> Option<Box<Details>> {
+    let cluster = hub.cluster.as_ref().filter(|_| *kind == Kind::Join)?;
+    let node = cluster.name_of(who, state.node_of(who));
+    Some(Details { node, ..Details::default() }).filter(|details| !details.node.is_empty()).map(Box::new)
+}
+
+/// A user of the roster as others see it; `node_of` names the node of a connection.
+fn present(shown: Shown, node_of: impl Fn(&Client) -> EcoString) -> Present {
+    let Shown { told, since, devices } = shown;
+    let newest = devices.last().map_or(&told, |(client, _)| client);
+    let info = newest.identity().claims.as_ref().and_then(|claims| claims.get("info"));
+    Present {
+        user: newest.user().clone(),
+        name: newest.name(),
+        since,
+        online: !devices.is_empty(),
+        info: info.and_then(|info| serde_json::to_vec(info).ok()).map(Into::into),
+        devices: devices
+            .iter()
+            .map(|(client, since)| Device {
+                client: client.id(),
+                device: client.identity().device.clone(),
+                node: node_of(client),
+                since: *since,
+            })
+            .collect(),
     }
 }
 
 /// About how long the user is on the wire, in bytes: rather more than less.
 fn about_bytes(present: &Present) -> usize {
-    let devices = present.devices.iter().map(|device| 128 + device.device.len());
+    let devices = present.devices.iter().map(|device| 128 + device.device.len() + device.node.len());
     let info = present.info.as_ref().map_or(0, |info| info.len());
     160 + 2 * present.user.as_str().len() + 2 * present.name.len() + info + devices.sum::<usize>()
 }

@@ -24,7 +24,7 @@ const BY_NAME_MAX: usize = 256;
 #[derive(Debug, Default)]
 pub(super) struct Concerned {
     pub(super) clients: usize,
-    shards: BTreeSet<u16>,
+    shards: BTreeSet<u8>,
 }
 
 impl Inner {

@@ -12,6 +12,8 @@ use super::connection::{Connection, Waiting};
 use super::wheel::Tick;
 use super::{Key, Shard};
 use crate::policy::{self, Action, Granted, Who};
+use crate::room::presence::Exit;
+use crate::trace::diary::Because;
 
 impl Connection {
     /// The client as somebody who wants something.
@@ -150,10 +152,14 @@ impl Shard {
         let held = &connection.memberships[index].room;
         let Some(name) = held.name.clone() else { return false };
         if let Some(outbox) = connection.outbox.as_mut() {
+            let dropped = (outbox.messages_of(held.id), outbox.first_of(held.id));
             let bytes = outbox.drop_room(held.id);
+            if let (messages, Some(first)) = dropped {
+                outbox.skip(held.id, 0, false, (first, first + messages - 1));
+            }
             connection.client.release(bytes);
         }
-        self.leave(key, index);
+        self.leave_because(key, index, Exit::Goodbye, Because::Removed);
         self.reply(key.slot, &Event::Unsubscribed { request: None, room: name, because: Some(because) });
         self.send_replies(key.slot, false);
         true

@@ -175,6 +175,10 @@ impl Shard {
         outcome: Result<Grant, Refusal>,
         pending: Pending,
     ) {
+        let room = match &pending {
+            Pending::Join { asking, .. } => Some(asking.room.clone()),
+            _ => None,
+        };
         let done = outcome.and_then(|grant| match pending {
             Pending::Join { asking, by_token } => self.enter_granted(key, asking, &grant, by_token),
             Pending::Say { room, draft } => {
@@ -191,6 +195,9 @@ impl Shard {
             }
         });
         if let Err(refusal) = done {
+            if let Some(room) = room {
+                self.note_refused(key, &room, &refusal);
+            }
             self.refuse(key.slot, refusal.answering(request));
         }
     }

@@ -1,5 +1,7 @@
 //! What may be asked of a shard, by other threads and by the shard itself.
 
+use std::time::Duration;
+
 use bytes::Bytes;
 use ecow::EcoString;
 use outspoke_protocol::{ClientId, Disconnect, Event, Position, Refusal, RoomName, StartFrom};
@@ -7,6 +9,8 @@ use outspoke_websocket::Window;
 use tokio::sync::oneshot;
 
 use super::Key;
+use super::account::{Inquiry, ShardAccount};
+use super::inspect::ConnectionState;
 use crate::client::Client;
 use crate::client::registry::Place;
 use crate::conn::WsConn;
@@ -45,8 +49,18 @@ pub(crate) enum Command {
     Tell(Key, Box<Event>),
     /// End one connection.
     Close { client: Key, disconnect: Disconnect, reason: Option<EcoString> },
+    /// Tell a client where to go; once what it has published is answered, its connection ends.
+    SendAway { client: Key, notice: Box<Event> },
+    /// Cut connections that are closing, however far they are.
+    CutLeavers,
     /// Say that everything before this is done.
     Reached(oneshot::Sender<()>),
+    /// Say what became of a message here.
+    Account(Box<Inquiry>, oneshot::Sender<ShardAccount>),
+    /// Say how connections are, with their rooms or without.
+    Look { clients: Vec<Key>, rooms: bool, done: oneshot::Sender<Vec<Option<ConnectionState>>> },
+    /// Treat a connection for so long as if it read nothing. Answers whether it is there.
+    SlowDown { client: Key, lasting: Duration, done: oneshot::Sender<bool> },
     /// Something the connection waited for may have happened.
     Wake(Key),
     /// The hub's configuration is another.

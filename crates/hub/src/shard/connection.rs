@@ -63,12 +63,18 @@ pub(super) struct Connection {
     pub(super) heard: Tick,
     /// When it was last pinged.
     pub(super) pinged: Tick,
+    /// When the ping was sent that is not answered, by the shard's clock; 0: none is out.
+    pub(super) pinged_micros: u32,
+    /// From the last answered ping to its answer; 0: there was none.
+    pub(super) round_trip: u32,
+    /// Until then nothing is written, since an operator wants it so; 0: it is as usual.
+    pub(super) slowed_until: Tick,
     /// The tick of the wheel entry that counts; others are stale.
     pub(super) next_look: Tick,
     /// A pong waits in the outbox already.
     pub(super) pong_queued: bool,
-    /// The newest ping's payload, if it came while a pong was waiting.
-    pub(super) pong_owed: Option<Bytes>,
+    /// The newest ping's payload, if it came while a pong was waiting: seldom, so it takes a pointer's room.
+    pub(super) pong_owed: Option<Box<Bytes>>,
     pub(super) outbox: Option<Box<Outbox>>,
     pub(super) memberships: Vec<Membership>,
     pub(super) next_ticket: u32,
@@ -143,6 +149,8 @@ pub(super) struct Stall {
     pub(super) draining: bool,
     /// The store has much of it to answer for.
     pub(super) unanswered: bool,
+    /// It was sent away: nothing more is read of it, and it ends when what it waits for is answered.
+    pub(super) away: bool,
     /// Received, and not yet decoded.
     pub(super) unread: Vec<u8>,
     /// The socket became readable meanwhile.
@@ -240,7 +248,7 @@ impl Stall {
 
     /// Whether it must wait for something other than its next turn.
     pub(super) fn holds(&self) -> bool {
-        self.throttled || self.draining || self.unanswered || self.waiting.is_some()
+        self.throttled || self.draining || self.unanswered || self.away || self.waiting.is_some()
     }
 }
 
@@ -314,3 +322,6 @@ impl Wake for ConnectionWaker {
         }
     }
 }
+
+// Allocators have a class of 256 bytes and then one of 320; there is one of these per client.
+const _: () = assert!(size_of::<Connection>() <= 256);

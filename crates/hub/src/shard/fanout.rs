@@ -16,6 +16,7 @@ use crate::publication::Publication;
 use crate::room::{Room, RoomId};
 use crate::shard::connection::Seat;
 use crate::stats::count;
+use crate::trace::diary::HandedOut;
 
 /// Members written to before the runtime gets a look at its other tasks: about a millisecond.
 const MEMBERS_PER_YIELD: usize = 256;
@@ -30,7 +31,7 @@ pub(super) struct Batch {
     pub(super) policy: SlowClient,
     /// All frames, one after the other.
     pub(super) bytes: Bytes,
-    /// Each frame: where it ends in `bytes`, and whether it is part of the room's log.
+    /// Each frame: where it ends in `bytes`, and its place in the room's log.
     pub(super) frames: Vec<FrameOf>,
 }
 
@@ -38,7 +39,8 @@ pub(super) struct Batch {
 #[derive(Clone, Copy, Debug)]
 pub(super) struct FrameOf {
     pub(super) end: usize,
-    pub(super) logged: bool,
+    /// Zero: it is no part of the room's log.
+    pub(super) offset: u64,
     /// What a conflating room compares.
     pub(super) key: u64,
 }
@@ -46,7 +48,23 @@ pub(super) struct FrameOf {
 impl Batch {
     /// Messages of the room's log in it.
     pub(super) fn logged(&self) -> u32 {
-        self.frames.iter().map(|frame| u32::from(frame.logged)).sum()
+        self.frames.iter().map(|frame| u32::from(frame.offset > 0)).sum()
+    }
+
+    /// The first and the last message of the room's log in it; zeros: there is none.
+    pub(super) fn range(&self) -> (u64, u64) {
+        let mut logged = self.frames.iter().map(|frame| frame.offset).filter(|offset| *offset > 0);
+        let first = logged.next().unwrap_or(0);
+        (first, logged.next_back().unwrap_or(first))
+    }
+
+    /// Whether one of the log's messages has no words in this form.
+    fn leaves_out(&self) -> bool {
+        let mut before = 0;
+        self.frames.iter().any(|frame| {
+            let nothing = frame.end == std::mem::replace(&mut before, frame.end);
+            nothing && frame.offset > 0
+        })
     }
 
     /// The batch without its first `skip` publications' frames.
@@ -73,9 +91,11 @@ impl Shard {
             {
                 local_room.head = offset;
             }
+            let (mut reached, mut unsaid) = (local_room.late.len(), 0);
             for group in 0..local_room.groups.len() {
                 let form = self.rooms.room_mut(local).groups[group].form;
                 let batch = self.batch(&room, form, &publications);
+                unsaid |= u64::from(batch.leaves_out()) << form.dialect.min(63);
                 // Taken out for the loop, in which nobody joins or leaves: whoever must go is only doomed.
                 let members = std::mem::take(&mut self.rooms.room_mut(local).groups[group].members);
                 for chunk in members.chunks(MEMBERS_PER_YIELD) {
@@ -86,10 +106,17 @@ impl Shard {
                         tokio::task::yield_now().await;
                     }
                 }
+                reached += members.len();
                 self.rooms.room_mut(local).groups[group].members = members;
             }
             self.seat_late(local, &room, &publications);
             let done = std::time::Instant::now();
+            let mut offsets = publications.iter().filter_map(|publication| offset_of(publication));
+            if let Some(first) = offsets.next() {
+                let last = offsets.next_back().unwrap_or(first);
+                let members = u32::try_from(reached).unwrap_or(u32::MAX);
+                self.diary.handed_out(HandedOut { room: room.id, first, last, at: done, members, unsaid });
+            }
             for accepted in publications.iter().filter_map(|publication| publication.accepted()) {
                 self.measures().deliveries.record(done.saturating_duration_since(accepted));
             }
@@ -126,7 +153,7 @@ impl Shard {
         let mut single = Bytes::new();
         let mut joined = BytesMut::new();
         for publication in publications {
-            let logged = offset_of(publication).is_some();
+            let offset = offset_of(publication).unwrap_or(0);
             if let Some(frame) = publication.frame_for(usize::from(form.dialect), dialects) {
                 let bytes = frame.encoded(&mut self.deflater, form.compression);
                 match publications.len() {
@@ -135,7 +162,7 @@ impl Shard {
                 }
             }
             let key = publication.conflation_key();
-            frames.push(FrameOf { end: single.len() + joined.len(), logged, key });
+            frames.push(FrameOf { end: single.len() + joined.len(), offset, key });
         }
         let bytes = if publications.len() == 1 { single } else { joined.freeze() };
         let (everyone, policy) = (room.is_everyone(), room.class().slow_client);

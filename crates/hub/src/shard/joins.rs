@@ -25,6 +25,8 @@ use crate::room::join::{Admission, Joined, Newcomer};
 use crate::room::load::Need;
 use crate::room::presence::Exit;
 use crate::stats::count;
+use crate::trace::diary::Because;
+use crate::trace::follow::{Sight, Sighting};
 
 /// Reads of a room for one client that asks: one that did not suffice is followed by one that reads all there is to
 /// give, and a third finds what came in between.
@@ -46,8 +48,12 @@ impl Shard {
         token: Option<&Token<'_>>,
     ) -> Result<Flow, Refusal> {
         let room = self.room_name(room)?;
-        let asking = Asking { request: id.cloned(), room, from, reads: 0, granted: None };
-        self.enter(key, asking, token.map(|token| token.reveal().into()))
+        let asking = Asking { request: id.cloned(), room: room.clone(), from, reads: 0, granted: None };
+        let entered = self.enter(key, asking, token.map(|token| token.reveal().into()));
+        if let Err(refusal) = &entered {
+            self.note_refused(key, &room, refusal);
+        }
+        entered
     }
 
     /// Puts a client into a room, now or when the room has read what it needs.
@@ -87,7 +93,7 @@ impl Shard {
 
     /// A room has read what a client of it needs, or could not.
     pub(super) fn ask_again(&mut self, key: Key, outcome: Result<(), StoreError>, asking: Asking) {
-        let request = asking.request.clone();
+        let (request, room) = (asking.request.clone(), asking.room.clone());
         let asked = match outcome {
             Ok(()) if asking.reads <= READS_MAX => self.ask(key, asking).map(|_| ()),
             Ok(()) => {
@@ -100,6 +106,7 @@ impl Shard {
             }
         };
         if let Err(refusal) = asked {
+            self.note_refused(key, &room, &refusal);
             self.refuse(key.slot, refusal.answering(request));
         }
     }
@@ -108,6 +115,7 @@ impl Shard {
     pub(super) fn welcome_to(&mut self, key: Key, room: &Room, request: Option<RequestId>, joined: &Joined) {
         let Some(name) = room.name.clone() else { return };
         self.count_join(joined.recovered);
+        self.note_recovered(key, room, joined);
         let Joined { position, head, first, recovered, members, unread, ref topic, ref missed } = *joined;
         let subscribed = Subscribed {
             request,
@@ -251,6 +259,10 @@ impl Shard {
         }
         let connection = &self.connections[key.slot as usize];
         self.hot[key.slot as usize].several_rooms = connection.memberships.len() > 2;
+        self.show_in(key.slot, name, Sight::Joined, |sighting| Sighting {
+            offset: Some(joined.head),
+            ..sighting
+        });
         Ok((room, Outcome::In(joined)))
     }
 
@@ -295,13 +307,15 @@ impl Shard {
 
     /// Takes a client that wants it so out of the room at `index` of its memberships.
     pub(super) fn leave(&mut self, key: Key, index: usize) {
-        self.leave_because(key, index, Exit::Goodbye);
+        self.leave_because(key, index, Exit::Goodbye, Because::Left);
     }
 
     /// Takes a client out of the room at `index` of its memberships.
-    pub(super) fn leave_because(&mut self, key: Key, index: usize, exit: Exit) {
+    pub(super) fn leave_because(&mut self, key: Key, index: usize, exit: Exit, because: Because) {
         let connection = &mut self.connections[key.slot as usize];
         let membership = connection.memberships.swap_remove(index);
+        self.note_stay(key, &membership, because);
+        let connection = &mut self.connections[key.slot as usize];
         if let Some(outbox) = connection.outbox.as_mut() {
             outbox.forget(membership.room.id);
         }

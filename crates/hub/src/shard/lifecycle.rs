@@ -5,6 +5,7 @@
 
 use std::os::fd::AsRawFd;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -22,6 +23,8 @@ use crate::config::HubConfig;
 use crate::hub::Departure;
 use crate::room::join::Newcomer;
 use crate::stats::count;
+use crate::trace::diary::Because;
+use crate::trace::follow::Sight;
 
 /// The wheel's step: an eighth of the shortest time-out, so that none is missed by more than that; and never so long that
 /// a credential lasts a second longer than it says.
@@ -127,6 +130,9 @@ impl Shard {
             phase: Phase::Open,
             heard: self.wheel.now(),
             pinged: 0,
+            pinged_micros: 0,
+            round_trip: 0,
+            slowed_until: 0,
             next_look: 0,
             pong_queued: false,
             pong_owed: None,
@@ -214,12 +220,14 @@ impl Shard {
             })),
         );
         if let Some(room) = room {
-            let asking = Asking { request: None, room, from, reads: 0, granted: None };
+            let asking = Asking { request: None, room: room.clone(), from, reads: 0, granted: None };
             if let Err(refusal) = self.enter(key, asking, None) {
+                self.note_refused(key, &room, &refusal);
                 self.refuse(key.slot, refusal);
             }
         }
         self.tell_news(key);
+        self.show(key.slot, Sight::Connected, |sighting| sighting);
         hub.tell_connected(&client);
     }
 
@@ -231,14 +239,18 @@ impl Shard {
         }
         let client = Arc::clone(&connection.client);
         let introduced = connection.introduced;
+        if introduced {
+            self.show_end(key.slot, departure);
+        }
         self.give_up_waiting(key);
         self.hub.registry.remove(&client);
         if let Some(cluster) = &self.hub.cluster {
             cluster.client_went(client.id());
         }
         self.hot[key.slot as usize].direct = -1;
+        let exit = departure.exit(self.hub.stopping.load(Ordering::Acquire));
         while !self.connections[key.slot as usize].memberships.is_empty() {
-            self.leave_because(key, 0, departure.exit());
+            self.leave_because(key, 0, exit, Because::Ended(departure));
         }
         count(&self.counters().connections_closed, 1);
         match departure {
@@ -255,7 +267,7 @@ impl Shard {
     fn give_up_waiting(&mut self, key: Key) {
         let Some(connection) = self.connection(key) else { return };
         let Some(stall) = &mut connection.stall else { return };
-        (stall.throttled, stall.draining, stall.unanswered) = (false, false, false);
+        (stall.throttled, stall.draining, stall.unanswered, stall.away) = (false, false, false, false);
         if stall.drop_waiting() {
             count(&self.counters().panics, 1);
         }
@@ -402,6 +414,8 @@ impl Shard {
     fn look_at_open(&mut self, key: Key) -> Option<Tick> {
         let now = self.now();
         let ticks = self.ticks();
+        self.end_slowness(key);
+        self.connection(key)?;
         if self.connections[key.slot as usize].next_end() <= now && !self.look_at_authority(key) {
             return None;
         }
@@ -436,6 +450,7 @@ impl Shard {
         let silent_since = connection.heard.max(connection.pinged);
         if passed(silent_since, ticks.ping, now) {
             connection.pinged = now;
+            self.ping_sent(key.slot);
             encode_frame(Opcode::Ping, &[], &mut self.replies);
             self.send_replies(key.slot, false);
         }
@@ -448,8 +463,9 @@ impl Shard {
         let ping = due(connection.heard.max(connection.pinged), ticks.ping);
         let pong = due(connection.heard, ticks.pong);
         let ends = Some(connection.next_end()).filter(|ends| *ends < Tick::MAX);
+        let slowed = Some(connection.slowed_until).filter(|until| *until > 0);
         let message = (connection.begun > 0).then(|| due(connection.begun, ticks.message)).flatten();
-        [write, handler, ping, pong, ends, message].into_iter().flatten().min()
+        [write, handler, ping, pong, ends, message, slowed].into_iter().flatten().min()
     }
 
     /// A client that takes our last bytes slowly has the write time-out, one that has them all the closing time-out.

@@ -6,14 +6,17 @@
 //! largest saving there is. Sockets wait in the shard's own poller, nested in the runtime's: an idle
 //! connection costs no task, no buffer and no timer.
 
+pub(crate) mod account;
 mod amends;
 mod authority;
 mod authorize;
+mod away;
 pub(crate) mod command;
 mod connection;
 mod fanout;
 mod history;
 pub(crate) mod inbox;
+pub(crate) mod inspect;
 mod joins;
 mod lifecycle;
 mod poller;
@@ -51,6 +54,7 @@ use crate::config::HeartbeatConfig;
 use crate::hub::Inner;
 use crate::room::RoomId;
 use crate::stats::{Counters, Measures};
+use crate::trace::diary::Diary;
 
 /// What others hold of a shard.
 #[derive(Debug)]
@@ -80,6 +84,8 @@ pub(crate) struct Shard {
     generation: u32,
     rooms: LocalRooms,
     wheel: Wheel,
+    /// What pings are measured by.
+    clock: std::time::Instant,
     /// When the clock showed `base`.
     began: Instant,
     base: Tick,
@@ -108,6 +114,8 @@ pub(crate) struct Shard {
     lost: Vec<Key>,
     /// Devices that a conversation waits for: it is being read for them.
     enrolling: Vec<(Key, RoomId)>,
+    /// What befell them lately.
+    diary: Diary,
     stage: Stage,
 }
 
@@ -146,6 +154,7 @@ impl Shard {
             generation: 0,
             rooms: LocalRooms::default(),
             wheel: Wheel::new(),
+            clock: inspect::clock(),
             began: Instant::now(),
             base: 0,
             tick,
@@ -163,6 +172,7 @@ impl Shard {
             lost: Vec::new(),
             enrolling: Vec::new(),
             stage: Stage::Serving,
+            diary: Diary::new(config.remembered_messages_max, config.remembered_events_max),
             hub,
         })
     }
@@ -274,9 +284,24 @@ impl Shard {
                 let reason = reason.as_deref().unwrap_or(disconnect.reason());
                 self.begin_close_because(client, disconnect, reason);
             }
+            Command::SendAway { client, notice } => self.send_away(client, &notice),
+            Command::CutLeavers => self.cut_leavers(),
             Command::Reached(done) => {
                 // Whoever asked may have stopped waiting.
                 let _ = done.send(());
+            }
+            Command::Account(inquiry, done) => {
+                // Whoever asked may have stopped waiting.
+                let _ = done.send(self.account(&inquiry));
+            }
+            Command::Look { clients, rooms, done } => {
+                let states = clients.into_iter().map(|key| self.state_of(key, rooms)).collect();
+                // Whoever asked may have stopped waiting.
+                let _ = done.send(states);
+            }
+            Command::SlowDown { client, lasting, done } => {
+                // Whoever asked may have stopped waiting.
+                let _ = done.send(self.slow_down(client, lasting));
             }
             Command::Wake(client) => self.woken(client),
             Command::Reconfigured => self.reconfigured(),

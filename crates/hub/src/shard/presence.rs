@@ -61,7 +61,7 @@ impl Shard {
         let limit = limit.map_or(PAGE, |limit| limit as usize);
         // A page and what was sent before it leave the client space for a room's news.
         let bytes_max = self.hub.config().replay_bytes() / 2;
-        let mut presence = room.presence(name, after.as_ref(), limit, bytes_max);
+        let mut presence = room.presence(&self.hub, name, after.as_ref(), limit, bytes_max);
         presence.request = id.cloned();
         self.reply(key.slot, &Event::Presence(Box::new(presence)));
         Ok(self.drain_if_much(key))
@@ -123,7 +123,7 @@ impl Hub {
         limit: usize,
     ) -> Option<outspoke_protocol::Presence> {
         let room = self.tenant.directory.get(room).filter(|room| room.class().presence)?;
-        Some(room.presence(room.name.clone()?, after, limit, usize::MAX))
+        Some(room.presence(&self.inner, room.name.clone()?, after, limit, usize::MAX))
     }
 }
 

@@ -18,6 +18,7 @@ use crate::policy::Action;
 use crate::publish::{NotSubmitted, submit};
 use crate::review::Proposal;
 use crate::room::{Draft, Published, Room};
+use crate::spans::TRACE_TARGET;
 use crate::stats::count;
 
 /// Messages of one connection that its stores may have to answer for; with more it is not read from.
@@ -33,6 +34,7 @@ impl Shard {
         body: BodyRef<'_>,
         name: Option<&str>,
     ) -> Result<Flow, Refusal> {
+        let _span = tracing::debug_span!(target: TRACE_TARGET, "publish", by = "client").entered();
         self.check_serving()?;
         let room = self.room_to_publish(key, room.as_deref())?;
         self.say_in(key, id, &room, kind, body, name)
@@ -208,6 +210,7 @@ impl Shard {
             if released {
                 self.poll_soon(key);
             }
+            self.end_if_away(key);
         }
     }
 

@@ -19,9 +19,11 @@ use super::connection::{Done, Phase, Stall};
 use super::{Key, Shard};
 use crate::stats::count;
 
-/// Bytes read of a connection that had more for us than one read takes: one such read in each turn. What all others wait for at
-/// most is the number of those connections times this; of empty fragments, the dearest bytes there are, it is 10 microseconds.
-const LOUD_READ_BYTES: usize = 2048;
+/// Bytes read in a turn of all connections together that had more for us than one read takes. What all others wait for at most
+/// is this, or the number of those connections times [`LOUD_READ_BYTES_MIN`].
+const LOUD_TURN_BYTES: usize = 8192;
+/// Bytes read in a turn of one of them at least: of empty fragments, the dearest bytes there are, it is 10 microseconds.
+const LOUD_READ_BYTES_MIN: usize = 2048;
 
 /// A connection that had more for us than its share of a turn.
 #[derive(Clone, Copy, Debug)]
@@ -60,10 +62,12 @@ impl Shard {
             }
         }
         // Only now: who has said nothing yet in this turn does not wait for who says much.
-        for Loud { key, to_the_end } in std::mem::take(&mut self.loud) {
+        let loud = std::mem::take(&mut self.loud);
+        let share = (LOUD_TURN_BYTES / loud.len().max(1)).max(LOUD_READ_BYTES_MIN);
+        for Loud { key, to_the_end } in loud {
             let Some(connection) = self.connection(key) else { continue };
             connection.loud = false;
-            self.read_some(key, to_the_end, LOUD_READ_BYTES);
+            self.read_some(key, to_the_end, share);
         }
     }
 
@@ -199,7 +203,10 @@ impl Shard {
             Item::Text(text) => self.guarded(key, Payload::Text(text), merge),
             Item::Binary(bytes) => self.guarded(key, Payload::Binary(bytes), merge),
             Item::Ping(payload) => self.pong(key, payload),
-            Item::Pong(_) => Flow::Continue,
+            Item::Pong(_) => {
+                self.pong_heard(key);
+                Flow::Continue
+            }
             Item::Close(frame) => self.closed_by_peer(key, frame),
         }
     }
@@ -266,7 +273,7 @@ impl Shard {
         if connection.outbox.is_some() {
             if connection.pong_queued {
                 // The newest one counts (RFC 6455 section 5.5.3).
-                connection.pong_owed = Some(Bytes::copy_from_slice(payload));
+                connection.pong_owed = Some(Box::new(Bytes::copy_from_slice(payload)));
                 return Flow::Continue;
             }
             connection.pong_queued = true;
@@ -320,6 +327,10 @@ impl Shard {
     /// Goes on with a connection that had to wait.
     pub(super) fn resume(&mut self, key: Key) {
         let Some(connection) = self.connection(key) else { return };
+        if let Some(stall) = connection.stall.as_mut().filter(|stall| stall.away) {
+            stall.throttled = false;
+            return self.end_if_away(key);
+        }
         let Some(stall) = connection.stall.take() else { return };
         let Stall { mut unread, readable, .. } = *stall;
         if !unread.is_empty() {
@@ -387,5 +398,6 @@ impl Shard {
         {
             self.resume(key);
         }
+        self.end_if_away(key);
     }
 }

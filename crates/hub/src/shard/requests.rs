@@ -187,6 +187,7 @@ impl Shard {
     pub(super) fn refuse(&mut self, slot: u32, refusal: Refusal) {
         count(&self.counters().requests_refused, 1);
         self.measures().refused(refusal.code);
+        self.show_refusal(slot, &refusal);
         self.reply(slot, &Event::Refused(refusal));
     }
 

@@ -14,6 +14,8 @@ use super::connection::{Connection, Phase};
 use super::{Key, Shard};
 use crate::client::Client;
 use crate::client::outbox::{Entry, Origin, Outbox};
+use crate::trace::diary::What;
+use crate::trace::follow::{Sight, Sighting};
 
 /// No signal when the peer is gone: the error says it.
 #[cfg(any(target_os = "linux", target_os = "android"))]
@@ -142,11 +144,14 @@ impl Shard {
             Some(outbox) => outbox.push(entry, tried.unwrap_or(0)),
             empty => {
                 let mut outbox = Box::new(Outbox::new(now));
-                outbox.stuck = tried.is_some();
+                let stuck = tried.is_some() && outbox.get_stuck();
                 outbox.push(entry, tried.unwrap_or(0));
                 *empty = Some(outbox);
                 self.hot[slot as usize].direct = -1;
                 self.look_at_write(slot);
+                if stuck {
+                    self.show_stuck(slot);
+                }
             }
         }
     }
@@ -163,6 +168,9 @@ impl Shard {
 
     /// Writes from the outbox until it is empty or the connection takes no more.
     pub(super) fn flush(&mut self, slot: u32) {
+        if self.is_slowed(slot) {
+            return self.stuck(slot);
+        }
         loop {
             let now = self.now();
             let waker = self.waker_of(slot);
@@ -174,8 +182,7 @@ impl Shard {
                     Poll::Ready(Ok(())) => return self.emptied(slot),
                     Poll::Ready(Err(_)) => return self.lost_later(slot),
                     Poll::Pending => {
-                        outbox.stuck = true;
-                        return;
+                        return self.stuck(slot);
                     }
                 }
             }
@@ -190,12 +197,24 @@ impl Shard {
                     outbox.advance(count, now);
                 }
                 Poll::Pending => {
-                    outbox.stuck = true;
-                    return;
+                    return self.stuck(slot);
                 }
                 Poll::Ready(_) => return self.lost_later(slot),
             }
         }
+    }
+
+    /// The connection takes no more bytes for now.
+    fn stuck(&mut self, slot: u32) {
+        let Some(outbox) = self.connections[slot as usize].outbox.as_mut() else { return };
+        if outbox.get_stuck() {
+            self.show_stuck(slot);
+        }
+    }
+
+    fn show_stuck(&self, slot: u32) {
+        let queued = self.connections[slot as usize].client.queued_bytes() as u64;
+        self.show(slot, Sight::Slow, |sighting| Sighting { queued_bytes: Some(queued), ..sighting });
     }
 
     /// Everything is written: deliveries may go straight to the socket again.
@@ -205,7 +224,14 @@ impl Shard {
         if let Some(payload) = connection.pong_owed.take() {
             encode_frame(Opcode::Pong, &payload, &mut self.replies);
         }
-        let skipped = connection.outbox.take().map(|outbox| outbox.skipped).unwrap_or_default();
+        let outbox = connection.outbox.take().map(|outbox| *outbox).unwrap_or_default();
+        let skipped = outbox.skipped;
+        if let Some(since) = outbox.stuck_since {
+            self.diary.note(&connection.client, What::WasSlow { since });
+            self.show(slot, Sight::CaughtUp, |sighting| sighting);
+        }
+        self.note_skipped(slot, &skipped);
+        let connection = &mut self.connections[slot as usize];
         match connection.phase {
             Phase::Open => {
                 if let Some(socket) = connection.conn.socket() {

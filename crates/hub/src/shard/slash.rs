@@ -162,7 +162,7 @@ impl Shard {
             return Ok(self.result(line, reply));
         };
         let Presence { users, members, page, .. } =
-            room.presence(name.clone(), None, WHO_MAX, self.hub.config().replay_bytes() / 2);
+            room.presence(&self.hub, name.clone(), None, WHO_MAX, self.hub.config().replay_bytes() / 2);
         let shown: Vec<_> =
             page.iter().map(|present| json!({ "userId": present.user, "username": present.name })).collect();
         let result = json!({ "room": name, "members": members, "userCount": users, "users": shown });

@@ -110,21 +110,32 @@ impl Shard {
     ) {
         let connection = &mut self.connections[slot as usize];
         let Some(outbox) = connection.outbox.as_mut() else { return };
+        let mut ranges = Vec::new();
         let (bytes, missed) = outbox.drop_where(|origin, len| match origin {
-            Origin::Room { room, key, .. } => *room == batch.room && drop(*key, len),
+            Origin::Room { room, key, messages, last } => {
+                let dropped = *room == batch.room && drop(*key, len);
+                if dropped && *messages > 0 {
+                    ranges.push((last + 1 - u64::from(*messages), *last));
+                }
+                dropped
+            }
             _ => false,
         });
         connection.client.release(bytes);
+        let last = ranges.last().map_or(0, |range| range.1);
         if missed > 0 {
-            outbox.skip(batch.room, missed, muted);
+            outbox.skip(batch.room, missed, muted, (0, 0));
+            ranges.into_iter().for_each(|range| outbox.skip(batch.room, 0, muted, range));
             count(&self.counters().deliveries_skipped, missed);
+            self.show_skipped(slot, batch, last, missed);
         }
     }
 
     fn skip(&mut self, slot: u32, batch: &Batch, missed: u32, muted: bool) {
         let Some(outbox) = self.connections[slot as usize].outbox.as_mut() else { return };
-        outbox.skip(batch.room, u64::from(missed), muted);
+        outbox.skip(batch.room, u64::from(missed), muted, batch.range());
         count(&self.counters().deliveries_skipped, batch.frames.len() as u64);
+        self.show_skipped(slot, batch, batch.range().1, u64::from(missed));
     }
 
     /// Says what was missed, now that the client reads again, and what else is owed to it.
@@ -141,7 +152,7 @@ impl Shard {
 impl Batch {
     fn entry(&self) -> Entry {
         let key = if self.frames.len() == 1 { self.frames[0].key } else { 0 };
-        let origin = Origin::Room { room: self.room, messages: self.logged(), key };
+        let origin = Origin::Room { room: self.room, messages: self.logged(), last: self.range().1, key };
         Entry { bytes: self.bytes.clone(), origin }
     }
 

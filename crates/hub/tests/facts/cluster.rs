@@ -6,8 +6,8 @@ use std::time::Duration;
 use outspoke_hub::bus::{MemoryHub, MessageBus, Outgoing, Secret, Topic};
 use outspoke_hub::store::{LogKey, MemoryStore, Store};
 use outspoke_hub::{
-    Action, Attach, Body, ClusterOptions, Disconnect, Durability, Frame, Hub, HubConfig, Identity, Kind,
-    Permissions, PushError, Quotas, RoomClass, StartError, TenantPolicy, UserId,
+    Action, Attach, Body, ClusterOptions, Disconnect, DrainOrder, Durability, Frame, Hub, HubConfig,
+    Identity, Kind, Permissions, PushError, Quotas, RoomClass, StartError, TenantPolicy, UserId,
 };
 use outspoke_testkit::{Received, ScriptedClient, attach_with};
 use serde_json::{Value, json};
@@ -15,14 +15,14 @@ use serde_json::{Value, json};
 use crate::support::{gaps, hub_of, member, offset, offsets, publish, user, welcomed};
 
 /// Nodes that share a bus and a store. Rooms whose names begin with `s` are stored.
-struct Nodes {
-    bus: MemoryHub,
+pub(crate) struct Nodes {
+    pub(crate) bus: MemoryHub,
     store: Arc<MemoryStore>,
-    hubs: Vec<Hub>,
+    pub(crate) hubs: Vec<Hub>,
 }
 
 impl Nodes {
-    fn start(count: usize) -> Self {
+    pub(crate) fn start(count: usize) -> Self {
         Self::start_with(count, |_| {})
     }
 
@@ -46,9 +46,9 @@ impl Nodes {
     fn add(&mut self, change: impl Fn(&mut HubConfig)) -> Hub {
         let name = format!("node-{}", self.hubs.len() + 1);
         let store: Arc<dyn Store> = Arc::<MemoryStore>::clone(&self.store);
-        let builder = Hub::builder()
-            .store("shared", store)
-            .cluster(Arc::new(self.bus.connect()), ClusterOptions::new(name));
+        let mut options = ClusterOptions::new(&name);
+        options.advertise = format!("wss://{name}.example.com/ws").into();
+        let builder = Hub::builder().store("shared", store).cluster(Arc::new(self.bus.connect()), options);
         let hub = hub_of(builder, |config| {
             let stored = RoomClass {
                 pattern: "s*".into(),
@@ -79,7 +79,7 @@ fn device_of(user: &str, device: &str) -> Attach {
 }
 
 /// Lets everything happen that happens by itself within a moment.
-async fn moment() {
+pub(crate) async fn moment() {
     tokio::time::sleep(Duration::from_millis(200)).await;
 }
 
@@ -289,6 +289,8 @@ async fn last_message_that_the_bus_has_lost_arrives_with_the_beats() {
     let mut ben = member(&nodes.hubs[1], "ben", "s").await;
     publish(&nodes.hubs[0], "s", 1);
     moment().await;
+    let repairs = |nodes: &Nodes| nodes.hubs[1].metrics().stores[0].repairs;
+    let before = repairs(&nodes);
     // It takes what it is given, and gives it to nobody.
     nodes.bus.lose(true);
     publish(&nodes.hubs[0], "s", 2);
@@ -297,6 +299,8 @@ async fn last_message_that_the_bus_has_lost_arrives_with_the_beats() {
     assert_eq!(offsets(&ben.received()), [1]);
     beats(3).await;
     assert_eq!(offsets(&ben.received()), [2]);
+    assert_eq!(repairs(&nodes) - before, 1);
+    assert_eq!(nodes.hubs[0].metrics().stores[0].repairs, 0, "it has stored them itself");
 }
 
 #[tokio::test(start_paused = true)]
@@ -371,6 +375,7 @@ async fn store_that_was_emptied_is_noticed_with_the_beats() {
     beats(2).await;
     let gap = ana.find("gap").await;
     assert_ne!(gap["epoch"], seen["epoch"]);
+    assert_eq!(nodes.hubs[0].metrics().stores[0].gaps, 1);
     for hub in &nodes.hubs {
         let mut eve = welcomed(hub, "eve").await;
         eve.send(json!({ "type": "subscribe", "room": "s", "epoch": seen["epoch"], "offset": 1 })).await;
@@ -422,9 +427,17 @@ async fn presence_is_of_all_nodes_and_a_user_comes_and_goes_once() {
     there.expect("welcome").await;
     there.join("s").await;
     moment().await;
-    assert_eq!(of_kind(&ana.received(), "join").len(), 1);
+    let names: Vec<String> = nodes.hubs.iter().map(|hub| hub.nodes()[0].name.clone()).collect();
+    let joins = of_kind(&ana.received(), "join");
+    assert_eq!(joins.len(), 1);
+    assert_eq!(joins[0]["node"], names[0], "the device that came first is told of");
     for hub in &nodes.hubs {
         let presence = hub.presence("s", None, 10).unwrap();
+        let with = |name: &str| {
+            let mut devices = presence.page.iter().flat_map(|present| &present.devices);
+            devices.find(|device| device.device == name).map(|device| device.node.to_string())
+        };
+        assert_eq!((with("here"), with("there")), (Some(names[0].clone()), Some(names[1].clone())));
         assert_eq!((presence.users, presence.members), (2, 3));
         let ben = presence.page.iter().find(|present| present.user.as_str() == "ben").unwrap();
         assert_eq!(ben.devices.len(), 2);
@@ -621,6 +634,76 @@ async fn drained_node_sends_its_clients_away_and_takes_none() {
     assert!(nodes.hubs[0].node("node-2").unwrap().draining);
     assert!(nodes.hubs[0].drain_node(other.id, false).await);
     assert!(nodes.hubs[1].is_accepting());
+}
+
+/// A client that is told nothing comes back through a load balancer, which may not know yet that the node drains.
+#[tokio::test(start_paused = true)]
+async fn clients_of_a_drained_node_are_sent_to_the_nodes_that_they_prefer() {
+    let nodes = Nodes::start(3);
+    beats(1).await;
+    let (mut users, mut places) = (Vec::new(), std::collections::BTreeSet::new());
+    for number in 0..20 {
+        let name = format!("user-{number}");
+        users.push((name.clone(), welcomed(&nodes.hubs[2], &name).await));
+    }
+    nodes.hubs[2].drain(true);
+    for (name, client) in &mut users {
+        let url = client.expect("going_away").await["url"].as_str().unwrap().to_owned();
+        let wanted = nodes.hubs[0].preferred_node(&outspoke_hub::affinity::user_key("", name)).unwrap();
+        assert_eq!(url, wanted.advertise, "{name}");
+        assert_eq!(client.closed().await, Some(Disconnect::GoingAway.code()));
+        places.insert(url);
+    }
+    assert_eq!(places.len(), 2, "{places:?}");
+}
+
+/// Who moves within the grace was never away for anybody; who does not come back has gone once, also while the node lives on.
+#[tokio::test(start_paused = true)]
+async fn users_of_a_drained_node_are_gone_only_if_they_do_not_come_to_another() {
+    let nodes = Nodes::start_with(2, |config| {
+        announcing(config);
+        for class in &mut config.rooms.classes {
+            Arc::make_mut(class).leave_grace = Duration::from_secs(5);
+        }
+    });
+    let mut ana = member(&nodes.hubs[0], "ana", "s").await;
+    let mut movers = Vec::new();
+    for name in ["ben", "eve", "ida"] {
+        movers.push((name, member(&nodes.hubs[1], name, "s").await));
+    }
+    moment().await;
+    ana.received();
+    let other = nodes.hubs[1].nodes()[0].id;
+    let mut order = DrainOrder::default();
+    (order.batch, order.interval) = (Some(1), Some(Duration::from_secs(1)));
+    assert!(nodes.hubs[0].drain_node_as(other, &order).await);
+    let mut back = Vec::new();
+    for _ in 0..3 {
+        let next = next_closed(&mut movers).await;
+        let (name, _) = movers.remove(next);
+        if name != "eve" {
+            tokio::time::sleep(Duration::from_millis(500)).await;
+            back.push(member(&nodes.hubs[0], name, "s").await);
+        }
+    }
+    tokio::time::sleep(Duration::from_secs(20)).await;
+    let received = ana.received();
+    let left: Vec<_> = of_kind(&received, "leave").iter().map(|left| left["userId"].clone()).collect();
+    assert_eq!(left, ["eve"], "{received:?}");
+    assert!(of_kind(&received, "join").is_empty(), "nobody else was gone: {received:?}");
+    assert_eq!(nodes.hubs[0].presence("s", None, 10).unwrap().users, 3);
+}
+
+/// Which of them is closed next.
+async fn next_closed(clients: &mut [(&str, ScriptedClient)]) -> usize {
+    loop {
+        for (place, (_, client)) in clients.iter_mut().enumerate() {
+            if client.received().iter().any(|received| matches!(received, Received::Close { .. })) {
+                return place;
+            }
+        }
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
 }
 
 #[tokio::test(start_paused = true)]

@@ -234,7 +234,7 @@ async fn flood_of_one_is_read_beside_the_messages_of_others() {
     quiet.say("x", "am I heard?").await;
     quiet.expect("chat").await;
     let read = hub.stats().bytes_read - before;
-    assert!(read < 64 * 1024, "{read} bytes were read first");
+    assert!(read < 256 * 1024, "{read} bytes were read first");
     settle().await;
     assert!(hub.stats().bytes_read - before > 1024 * 1000, "the rest is read as well");
 }

@@ -171,3 +171,100 @@ async fn shutdown_of_a_hub_with_threads_ends_them() {
     assert!(stopping.await.unwrap());
     assert_eq!((hub.client_count(), hub.room_count()), (0, 0));
 }
+
+/// The moment and the code of every client's going.
+async fn told(clients: Vec<outspoke_testkit::ScriptedClient>) -> Vec<(Duration, u64, Option<u16>)> {
+    let began = Instant::now();
+    let mut going = tokio::task::JoinSet::new();
+    for mut client in clients {
+        going.spawn(async move {
+            let after = client.expect("going_away").await["reconnectAfter"].as_u64().unwrap();
+            let at = began.elapsed();
+            let code = client.closed().await;
+            client.close(1001, "").await;
+            (at, after, code)
+        });
+    }
+    going.join_all().await
+}
+
+/// All at once they would all be back at once, on nodes that have others to serve.
+#[tokio::test(start_paused = true)]
+async fn drain_tells_clients_in_batches_when_to_come_back_and_ends_with_the_last() {
+    let hub = hub(|config| config.drain.batch = 10);
+    let mut clients = Vec::new();
+    for number in 0..95 {
+        clients.push(welcomed(&hub, &format!("user-{number}")).await);
+    }
+    let draining = hub.clone();
+    let drained = tokio::spawn(async move { draining.drain_within(PATIENT).await });
+    let mut told = told(clients).await;
+    told.sort();
+    for (place, (at, after, code)) in told.iter().enumerate() {
+        assert_eq!(at.as_millis() / 100, place as u128 / 10, "the batch of {place}");
+        assert!((1000..=2000).contains(after), "{after}");
+        assert_eq!(*code, Some(1001));
+    }
+    let afters: std::collections::BTreeSet<_> = told.iter().map(|(_, after, _)| after).collect();
+    assert!(afters.len() > 30, "they come back at moments of their own: {afters:?}");
+    let drained = drained.await.unwrap();
+    assert_eq!((drained.told, drained.batches, drained.left), (95, 10, 0));
+    assert!(drained.took < Duration::from_secs(2), "{drained:?}");
+    assert!(!hub.is_accepting() && hub.is_draining());
+}
+
+/// An operator's patience is a promise to whoever waits for the node.
+#[tokio::test(start_paused = true)]
+async fn drain_within_a_short_time_takes_larger_batches() {
+    let hub = hub(|config| config.drain.batch = 1);
+    let mut clients = Vec::new();
+    for number in 0..200 {
+        clients.push(welcomed(&hub, &format!("user-{number}")).await);
+    }
+    let draining = hub.clone();
+    let drained = tokio::spawn(async move { draining.drain_within(Duration::from_secs(2)).await });
+    assert!(told(clients).await.iter().all(|(at, ..)| *at <= Duration::from_secs(1)));
+    assert_eq!(drained.await.unwrap().left, 0);
+}
+
+/// A node that is drained for a repair is to be empty, whoever does not answer.
+#[tokio::test(start_paused = true)]
+async fn drain_cuts_clients_that_never_read_after_the_grace() {
+    let hub = hub(|config| config.close_timeout = Duration::from_secs(1000));
+    let _silent = welcomed(&hub, "silent").await;
+    let (mut stuck, handle) = attach_with(&hub, user("stuck"), 400);
+    stuck.expect("welcome").await;
+    hub.push(handle.id(), &Frame::binary(vec![0; 5000])).unwrap();
+    settle().await;
+    hub.drain(true);
+    tokio::time::sleep(Duration::from_secs(4)).await;
+    assert_eq!(hub.client_count(), 2, "they have time to go");
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    assert_eq!(hub.client_count(), 0);
+    hub.drain(false);
+    welcomed(&hub, "back").await;
+}
+
+/// A second order, of somebody who is in a hurry, is obeyed; nobody is told twice.
+#[tokio::test(start_paused = true)]
+async fn newer_order_to_drain_replaces_the_older() {
+    let hub = hub(|_| {});
+    let mut clients = Vec::new();
+    for number in 0..20 {
+        clients.push(welcomed(&hub, &format!("user-{number}")).await);
+    }
+    let order = |batch, interval| {
+        let mut order = outspoke_hub::DrainOrder::default();
+        (order.batch, order.interval) = (Some(batch), Some(Duration::from_secs(interval)));
+        order.target = Some("wss://green.example.com/ws".into());
+        order
+    };
+    hub.drain_as(&order(1, 3600));
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    hub.drain_as(&order(10, 1));
+    tokio::time::sleep(Duration::from_millis(1500)).await;
+    for client in &mut clients {
+        assert_eq!(client.expect("going_away").await["url"], "wss://green.example.com/ws");
+        assert_eq!(client.next().await.kind(), None, "only once");
+    }
+}

@@ -211,3 +211,30 @@ fn class_that_is_stored_without_a_store_is_refused_at_start_with_a_cure() {
     let refused = Hub::builder().config(config).start().unwrap_err().to_string();
     assert!(refused.contains("HubBuilder::store"), "{refused}");
 }
+
+/// What a client has said when it is told to go is answered before the close frame, however long the store takes; what it says
+/// afterwards is not taken.
+#[tokio::test(start_paused = true)]
+async fn client_that_is_sent_away_gets_the_answers_to_what_it_has_published_first() {
+    let shelf = Shelf::new();
+    let hub = storing(&shelf, |_| {});
+    let mut alice = member(&hub, "alice", "s").await;
+    shelf.set(Mood::Holds);
+    for id in 1..=3 {
+        alice.send(json!({ "type": "publish", "room": "s", "data": id, "id": id })).await;
+    }
+    settle().await;
+    hub.drain(true);
+    alice.expect("going_away").await;
+    alice.send(json!({ "type": "publish", "room": "s", "data": 4, "id": 4 })).await;
+    settle().await;
+    assert_eq!(alice.received(), [], "its messages are under way");
+    shelf.set(Mood::Works);
+    for id in 1..=3 {
+        assert_eq!(alice.expect("ack").await["id"], id);
+    }
+    assert_eq!(alice.closed().await, Some(1001));
+    hub.drain(false);
+    let next = hub.publish("s", Kind::Data, number_body(5)).unwrap().await.unwrap();
+    assert_eq!(next.position.unwrap().offset, 4, "the fourth was never taken");
+}

@@ -141,7 +141,7 @@ impl ModelHub {
                 online: true,
             });
             let device = client.device.as_str().into();
-            present.devices.push(Device { client: from.client, device, since: NOW });
+            present.devices.push(Device { client: from.client, device, node: "".into(), since: NOW });
         }
         let (count, members, limit) = (users.len(), members.len(), limit.unwrap_or(100) as usize);
         let rest = users.into_values().filter(|user| after.is_none_or(|after| user.user.as_str() > after));

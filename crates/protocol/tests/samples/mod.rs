@@ -93,6 +93,7 @@ pub(crate) fn events() -> Vec<Event> {
     let device = |client, device: &str| Device {
         client: ClientId::from_u128(client),
         device: device.into(),
+        node: if device.is_empty() { "hub-2".into() } else { "".into() },
         since: time(3),
     };
     let ada = Present {

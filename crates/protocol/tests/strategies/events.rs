@@ -63,10 +63,8 @@ fn json() -> impl Strategy<Value = Bytes> {
 }
 
 fn present() -> impl Strategy<Value = Present> {
-    let device = (any::<u128>(), text(), timestamp()).prop_map(|(client, device, since)| Device {
-        client: ClientId::from_u128(client),
-        device: device.into(),
-        since,
+    let device = (any::<u128>(), text(), text(), timestamp()).prop_map(|(client, device, node, since)| {
+        Device { client: ClientId::from_u128(client), device: device.into(), node: node.into(), since }
     });
     let devices = prop::collection::vec(device, 0..3);
     (user(), text(), timestamp(), devices, prop::option::of(json()), any::<bool>()).prop_map(
@@ -213,6 +211,8 @@ pub(crate) fn event() -> impl Strategy<Value = Event> {
             to,
             missed
         })),
-        any::<Duration>().prop_map(|reconnect_after| Event::Notice(Notice::GoingAway { reconnect_after })),
+        (any::<Duration>(), prop::option::of(text())).prop_map(|(reconnect_after, url)| {
+            Event::Notice(Notice::GoingAway { reconnect_after, url: url.map(Into::into) })
+        }),
     ]
 }

@@ -92,6 +92,7 @@ fn details() -> impl Strategy<Value = Details> {
             edited,
             deleted,
             reactions,
+            ..Details::default()
         })
         .prop_filter("something in it", |details| *details != Details::default())
 }

@@ -10,6 +10,7 @@ use std::time::Instant;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
+use super::ca::CaError;
 use super::context::ContextError;
 use super::explain;
 use super::healthcheck::{HealthError, is_timeout, remaining, status};
@@ -32,6 +33,9 @@ pub enum ApiError {
     /// The context cannot be had.
     #[error(transparent)]
     Context(#[from] ContextError),
+    /// The certificate authorities cannot be had.
+    #[error(transparent)]
+    Authorities(#[from] CaError),
     /// A variable of the environment is wrong.
     #[error("{name} is no address")]
     Variable {
@@ -81,6 +85,7 @@ impl ApiError {
         let hint = match self {
             Self::Settings(_) => "correct the settings, or name the server with --server and --key",
             Self::Context(error) => return error.hint(),
+            Self::Authorities(error) => error.hint(),
             Self::Variable { why, .. } => return why.clone(),
             Self::Server(HealthError::BadUrl(_)) => "write for example --server http://127.0.0.1:8080",
             Self::Server(HealthError::TimedOut { .. }) => {
@@ -88,6 +93,9 @@ impl ApiError {
             }
             Self::Server(HealthError::NotHttp { .. }) => {
                 "another program has this port; name the server's address with --server"
+            }
+            Self::Server(HealthError::Unreachable { source, .. }) if is_about_trust(source) => {
+                "name the file with the authority that the server's certificate is from with --ca"
             }
             Self::Server(_) => "start the server, or name its address with --server",
             Self::NoApi(_) => "set api.enabled to true on the server, or name another address with --server",
@@ -107,7 +115,9 @@ impl ApiError {
     /// How the process ends for it.
     pub fn exit(&self) -> Exit {
         match self {
-            Self::Settings(_) | Self::Context(_) | Self::Variable { .. } => Exit::Config,
+            Self::Settings(_) | Self::Context(_) | Self::Authorities(_) | Self::Variable { .. } => {
+                Exit::Config
+            }
             Self::Server(HealthError::Unreachable { .. } | HealthError::TimedOut { .. }) => Exit::Unreachable,
             Self::Denied { .. } | Self::Forbidden { .. } => Exit::Denied,
             _ => Exit::Failure,
@@ -131,6 +141,12 @@ impl ApiError {
     }
 }
 
+/// Whether TLS does not believe the server.
+fn is_about_trust(error: &io::Error) -> bool {
+    let error = error.get_ref().and_then(|error| error.downcast_ref::<rustls::Error>());
+    matches!(error, Some(rustls::Error::InvalidCertificate(_)))
+}
+
 /// The API of a server.
 #[derive(Debug)]
 pub(super) struct Api {
@@ -148,7 +164,7 @@ impl Api {
 
     /// Scheme, host and port.
     pub(super) fn origin(&self) -> String {
-        self.reach.target.origin()
+        self.reach.api.origin()
     }
 
     /// One question; the answer's JSON as it came.
@@ -172,7 +188,7 @@ impl Api {
     }
 
     fn request(&self, method: &str, path: &str, body: Option<&str>) -> Result<String, ApiError> {
-        let target = &self.reach.target;
+        let target = &self.reach.api;
         let deadline = Instant::now() + self.reach.timeout;
         let mut stream = target.connect(deadline).map_err(ApiError::Server)?;
         let request = self.written(method, path, body);
@@ -187,7 +203,7 @@ impl Api {
     }
 
     fn written(&self, method: &str, path: &str, body: Option<&str>) -> String {
-        let Reach { target, credential, tenant, .. } = &self.reach;
+        let Reach { api: target, credential, tenant, .. } = &self.reach;
         let (host, prefix) = (&target.host, target.path.trim_end_matches('/'));
         let mut request = format!(
             "{method} {prefix}/api/v1{path} HTTP/1.0\r\nHost: {host}\r\nUser-Agent: outspoke-cli\r\n\
@@ -215,7 +231,7 @@ impl Api {
     }
 
     fn judge(&self, answer: &[u8]) -> Result<String, ApiError> {
-        let not_http = || ApiError::Server(HealthError::NotHttp { host: self.reach.target.host.clone() });
+        let not_http = || ApiError::Server(HealthError::NotHttp { host: self.reach.api.host.clone() });
         let status = status(answer).ok_or_else(not_http)?;
         let head = answer.windows(4).position(|window| window == b"\r\n\r\n").ok_or_else(not_http)?;
         let body = String::from_utf8_lossy(&answer[head + 4..]).into_owned();

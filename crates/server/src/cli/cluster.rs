@@ -26,9 +26,10 @@ pub enum ClusterCommand {
     Nodes(ClusterArgs),
     /// Let every node ping every other over the bus: exits with 0 if all reach each other, with 1 if not.
     Check(ClusterArgs),
-    /// Let a node take no new clients and send those it has to the others, within about ten seconds.
+    /// Let a node take no new clients and send those it has to the others, a batch at a time.
     ///
-    /// It goes on publishing and answering the API, and is not ready (/readyz) for load balancers.
+    /// It goes on publishing and answering the API, and is not ready (/readyz) for load balancers. Without --batch and --interval
+    /// its settings drain.* say how fast it goes.
     Drain(DrainArgs),
     /// Let a node take clients again.
     Resume(NodeArgs),
@@ -61,6 +62,19 @@ pub struct NodeArgs {
 pub struct DrainArgs {
     #[command(flatten)]
     node: NodeArgs,
+
+    /// Where its clients are sent: a node that has set cluster.advertise, or an address such as wss://hub-2.example.com/ws
+    /// [default: the node that each user prefers]
+    #[arg(long, value_name = "NODE|URL")]
+    to: Option<String>,
+
+    /// Clients told at once; with it the pace is kept however long the whole takes
+    #[arg(long, value_name = "COUNT", value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
+    batch: Option<u32>,
+
+    /// Time between two batches, as 250ms or 2s; with it the pace is kept however long the whole takes
+    #[arg(long, value_name = "DURATION", value_parser = timeout)]
+    interval: Option<Duration>,
 
     /// Wait until the node has no connections, so long at most [default without a duration: 60s]
     #[arg(long, value_name = "DURATION", num_args = 0..=1, require_equals = true,
@@ -278,7 +292,12 @@ impl Found {
 fn drain(args: &DrainArgs) -> anyhow::Result<()> {
     let NodeArgs { node, cluster } = &args.node;
     let server = Api::of(&cluster.reach)?;
-    let (told, mut json) = order(&server, node, "drain")?;
+    let mut how = Vec::new();
+    how.extend(args.batch.map(|batch| format!("batch={batch}")));
+    how.extend(args.interval.map(|interval| format!("intervalMs={}", interval.as_millis())));
+    how.extend(args.to.as_ref().map(|to| format!("to={}", encoded(to))));
+    let how = if how.is_empty() { "drain".to_owned() } else { format!("drain?{}", how.join("&")) };
+    let (told, mut json) = order(&server, node, &how)?;
     let Some(patience) = args.wait else {
         return report(cluster, &json, &format!("ok: node {} drains\n", told.name));
     };

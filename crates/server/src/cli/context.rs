@@ -14,6 +14,7 @@ use clap::{Args, Subcommand};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
+use super::ca::Authorities;
 use super::output::{clean, columns, print, print_json};
 use super::reach::{Address, Credential, Secret};
 
@@ -72,6 +73,10 @@ pub struct AddArgs {
     /// The token of a user; "-" reads it from standard input
     #[arg(long, value_name = "TOKEN")]
     token: Option<Secret>,
+
+    /// A file with the certificate authorities to trust, in PEM, instead of the public ones; its place is remembered
+    #[arg(long, value_name = "FILE")]
+    ca: Option<PathBuf>,
 
     /// The tenant that requests are for
     #[arg(long)]
@@ -165,6 +170,9 @@ pub(super) struct Named {
     pub(super) tenant: Option<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) user: Option<String>,
+    /// Where the authorities are that its certificate is from.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) ca: Option<PathBuf>,
 }
 
 impl Named {
@@ -288,13 +296,17 @@ pub(super) fn run(command: ContextCommand) -> anyhow::Result<()> {
 }
 
 fn add(file: &mut ContextFile, args: AddArgs) -> anyhow::Result<()> {
-    let AddArgs { name, server, key, token, tenant, user, in_use } = args;
+    let AddArgs { name, server, key, token, ca, tenant, user, in_use } = args;
     let sound = |c: char| c.is_ascii_alphanumeric() || c == '-' || c == '_';
     if name.is_empty() || name.len() > NAME_CHARS_MAX || !name.chars().all(sound) || name.starts_with('-') {
         return Err(ContextError::BadName(name).into());
     }
     let (key, token) = (key.map(given).transpose()?, token.map(given).transpose()?);
-    let named = Named { server, key, token, tenant, user };
+    // From wherever it is used later.
+    let ca = ca
+        .map(|path| Authorities::read(&path).map(|_| std::path::absolute(&path).unwrap_or(path)))
+        .transpose()?;
+    let named = Named { server, key, token, tenant, user, ca };
     let replaced = file.all.contexts.insert(name.clone(), named).is_some();
     // The first one is meant to be used.
     if in_use || file.all.contexts.len() == 1 {
@@ -323,7 +335,7 @@ fn shown(file: &ContextFile, name: &str, named: &Named) -> serde_json::Value {
     let credential = named.credential().as_ref().map(Credential::sort);
     json!({
         "name": name, "server": named.server.to_string(), "credential": credential, "tenant": named.tenant,
-        "user": named.user, "current": file.all.current.as_deref() == Some(name),
+        "user": named.user, "ca": named.ca, "current": file.all.current.as_deref() == Some(name),
     })
 }
 
@@ -358,6 +370,9 @@ fn show(file: &ContextFile, name: Option<String>, json: bool) -> anyhow::Result<
             text.push_str(&format!("{what}{}\n", clean(value)));
         }
     }
+    if let Some(path) = &named.ca {
+        text.push_str(&format!("ca:         {}\n", clean(&path.to_string_lossy())));
+    }
     print(&text)
 }
 
@@ -387,7 +402,7 @@ mod tests {
         let mut file = ContextFile::open(path.clone()).unwrap();
         let server: Address = "https://hub.example.com".parse().unwrap();
         let key = Some(Secret::new("very-secret"));
-        let named = Named { server, key, token: None, tenant: Some("acme".into()), user: None };
+        let named = Named { server, key, token: None, tenant: Some("acme".into()), user: None, ca: None };
         file.all.contexts.insert("prod".into(), named.clone());
         file.save().unwrap();
         assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);

@@ -1,4 +1,5 @@
-//! `outspoke explain`: what an error, a close code or an exit code means, and what to do. Needs no server.
+//! `outspoke explain`: what an error, a close code or an exit code means, and what to do; this needs no server. Of a message
+//! it says what became of it, which `explain_message` asks a server.
 //!
 //! Meanings are the protocol's own tables; what to do about them, for the people who meet them, is here. The API's refusals
 //! take their hints from here as well.
@@ -9,33 +10,49 @@ use clap::Args;
 use outspoke_hub::protocol::{Disconnect, ErrorCode, Reconnect};
 use serde_json::{Value, json};
 
+use super::explain_message::{self, Meant};
 use super::output::{Screen, print, print_json};
+use super::reach::ReachArgs;
 use crate::config::nearest::nearest;
 use crate::exit::Exit;
 
 /// What to explain.
 #[derive(Debug, Args)]
 pub struct ExplainArgs {
-    /// Number or name, for example 162, rate_limited, 4500 or 69 [default: list them all]
-    error: Option<String>,
+    /// An error's number or name, for example 162, rate_limited, 4500 or 69; or a message: its id, or ROOM@OFFSET [default: list all errors]
+    #[arg(value_name = "ERROR|MESSAGE")]
+    what: Option<String>,
+
+    /// The user who did or did not get the message
+    #[arg(value_name = "USER")]
+    user: Option<String>,
 
     /// Print JSON lines
     #[arg(long)]
     json: bool,
+
+    #[command(flatten)]
+    reach: ReachArgs,
 }
 
 /// Not in any table.
 #[derive(Debug, thiserror::Error)]
-#[error("there is no error, close code or exit code {asked:?}")]
+#[error("{}", match user {
+    true => format!("{asked:?} is no message"),
+    false => format!("there is no error, close code or exit code {asked:?}"),
+})]
 pub struct UnknownCode {
     asked: String,
     nearest: Option<&'static str>,
+    /// A user is named, so a message is meant.
+    user: bool,
 }
 
 impl UnknownCode {
     /// What to do about it.
     pub fn hint(&self) -> String {
         match self.nearest {
+            _ if self.user => "write a message's id, or ROOM@OFFSET, for example lobby@42".to_owned(),
             Some(name) => format!("did you mean {name}?"),
             None => "`outspoke explain` lists them all".to_owned(),
         }
@@ -280,20 +297,26 @@ fn find(asked: &str) -> Result<Vec<Entry>, UnknownCode> {
         Some(entry) => Ok(vec![entry]),
         None => {
             let nearest = nearest(&folded, entries().map(|entry| entry.name));
-            Err(UnknownCode { asked: asked.to_owned(), nearest })
+            Err(UnknownCode { asked: asked.to_owned(), nearest, user: false })
         }
     }
 }
 
 pub(super) fn run(args: &ExplainArgs) -> anyhow::Result<()> {
-    let found = match &args.error {
+    if let Some(meant) = args.what.as_deref().and_then(Meant::parse) {
+        return explain_message::run(&meant, args.user.as_deref(), &args.reach, args.json);
+    }
+    if let (Some(asked), Some(_)) = (&args.what, &args.user) {
+        return Err(UnknownCode { asked: asked.clone(), nearest: None, user: true }.into());
+    }
+    let found = match &args.what {
         Some(asked) => find(asked)?,
         None => entries().collect(),
     };
     if args.json {
         return print_json(&found.into_iter().map(Entry::json).collect::<Vec<_>>());
     }
-    let text = match &args.error {
+    let text = match &args.what {
         Some(_) => found.into_iter().map(|entry| entry.text(Screen::detect())).collect::<Vec<_>>().join("\n"),
         None => {
             let row = |entry: Entry| {

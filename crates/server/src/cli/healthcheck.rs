@@ -113,7 +113,7 @@ pub(super) fn run(args: &HealthcheckArgs) -> anyhow::Result<()> {
 }
 
 /// One URL, taken apart.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Target {
     /// Host and port, as the Host header wants them.
     pub(super) host: String,
@@ -151,6 +151,14 @@ impl Target {
     pub(super) fn own(config: &Config, path: &str) -> Self {
         let (secure, proxied) = (config.tls.is_on(), config.server.proxy_protocol);
         Self { secure, proxied, ..Self::from_addr(&config.server.addr, path) }
+    }
+
+    /// Where the own server answers everything of the HTTP API.
+    pub(super) fn of_operators(config: &Config) -> Self {
+        match &config.admin.addr {
+            Some(addr) => Self { secure: config.tls.is_on(), ..Self::from_addr(addr, "") },
+            None => Self::own(config, ""),
+        }
     }
 
     /// Where the own server says how it is: without TLS if it asks for certificates, of which there is none here.
@@ -214,7 +222,7 @@ impl Target {
         }
         socket.set_read_timeout(Some(remaining(deadline)?))?;
         match self.secure {
-            true => Link::secure(socket, &self.host, self.trust),
+            true => Link::secure(socket, &self.host, &self.trust),
             false => Ok(Link::Plain(socket)),
         }
     }

@@ -14,13 +14,37 @@ use rustls::{
     ClientConfig, ClientConnection, DigitallySignedStruct, RootCertStore, SignatureScheme, StreamOwned,
 };
 
+use super::ca::Authorities;
+
 /// Whom to believe that it is the server.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Trust {
     /// Whoever listens on this machine at the server's own address: its certificate is for another name.
     ThisMachine,
     /// Who has a certificate for the name, from an authority that browsers know.
     PublicAuthorities,
+    /// Who has a certificate for the name, from one of these authorities.
+    Named(Authorities),
+}
+
+impl Trust {
+    /// What TLS is told.
+    pub(super) fn config(&self) -> io::Result<Arc<ClientConfig>> {
+        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+        let builder = ClientConfig::builder_with_provider(Arc::clone(&provider));
+        let builder = builder.with_safe_default_protocol_versions().map_err(io::Error::other)?;
+        let builder = match self {
+            Self::ThisMachine => {
+                builder.dangerous().with_custom_certificate_verifier(Arc::new(Anybody(provider)))
+            }
+            Self::PublicAuthorities => {
+                let roots = webpki_roots::TLS_SERVER_ROOTS.iter().cloned().collect::<RootCertStore>();
+                builder.with_root_certificates(roots)
+            }
+            Self::Named(authorities) => builder.with_root_certificates(authorities.store()),
+        };
+        Ok(Arc::new(builder.with_no_client_auth()))
+    }
 }
 
 /// A connection.
@@ -31,22 +55,10 @@ pub(super) enum Link {
 
 impl Link {
     /// Speaks TLS over a socket. The handshake comes with the first bytes that are written.
-    pub(super) fn secure(socket: TcpStream, host: &str, trust: Trust) -> io::Result<Self> {
+    pub(super) fn secure(socket: TcpStream, host: &str, trust: &Trust) -> io::Result<Self> {
         let name = host.rsplit_once(':').map_or(host, |(name, _)| name).trim_matches(['[', ']']);
         let name = ServerName::try_from(name.to_owned()).map_err(io::Error::other)?;
-        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-        let builder = ClientConfig::builder_with_provider(Arc::clone(&provider));
-        let builder = builder.with_safe_default_protocol_versions().map_err(io::Error::other)?;
-        let builder = match trust {
-            Trust::ThisMachine => {
-                builder.dangerous().with_custom_certificate_verifier(Arc::new(Anybody(provider)))
-            }
-            Trust::PublicAuthorities => {
-                let roots = webpki_roots::TLS_SERVER_ROOTS.iter().cloned().collect::<RootCertStore>();
-                builder.with_root_certificates(roots)
-            }
-        };
-        let session = ClientConnection::new(Arc::new(builder.with_no_client_auth()), name);
+        let session = ClientConnection::new(trust.config()?, name);
         Ok(Self::Tls(Box::new(StreamOwned::new(session.map_err(io::Error::other)?, socket))))
     }
 

@@ -5,11 +5,13 @@
 
 mod ansi;
 pub mod api;
+pub mod ca;
 pub mod cluster;
 pub mod config;
 pub mod context;
 mod exec;
 pub mod explain;
+mod explain_message;
 mod generate;
 pub mod healthcheck;
 mod history;
@@ -33,7 +35,7 @@ use std::process::ExitCode;
 use clap::{Args, CommandFactory as _, Parser, Subcommand};
 
 use crate::config::{FileChoice, FlagValue, Sources, Warning};
-use crate::{exit, logging, serve};
+use crate::{exit, logging, otel, serve};
 
 /// A self-hosted real-time messaging hub over WebSocket.
 ///
@@ -85,8 +87,13 @@ enum Command {
     /// Remember servers by name, with their credentials: add, use, ls, rm, show.
     #[command(subcommand, after_help = exit::CODES_HELP)]
     Context(context::ContextCommand),
-    /// Say what an error, a close code or an exit code means, and what to do.
-    Explain(explain::ExplainArgs),
+    /// Say what an error means and what to do; or why a message did or did not arrive: outspoke explain lobby@42 ana
+    ///
+    /// Errors, close codes and exit codes need no server. For a message (its id, or ROOM@OFFSET) and a user a running server is
+    /// asked: whether it was published and stored, on which nodes it was heard, and what became of it for each of the user's
+    /// connections.
+    #[command(after_help = exit::CODES_HELP)]
+    Explain(Box<explain::ExplainArgs>),
     /// Look over, print or begin a configuration.
     #[command(subcommand)]
     Config(config::ConfigCommand),
@@ -248,11 +255,14 @@ fn run(cli: Cli) -> anyhow::Result<ExitCode> {
 fn start(settings: &SettingsArgs) -> anyhow::Result<()> {
     let sources = settings.sources();
     let loaded = crate::config::load(&sources)?;
-    let (style, logging) = logging::init(&loaded.config.log)?;
+    let (layer, traces) = otel::begin(&loaded.config.otel)?;
+    let (style, logging) = logging::init(&loaded.config.log, layer)?;
     for Warning { at, what, hint } in &loaded.warnings {
         tracing::warn!(%at, hint, "{what}");
     }
-    serve::run(sources, &loaded, style, &logging)
+    let served = serve::run(sources, &loaded, style, &logging);
+    traces.end();
+    served
 }
 
 /// The load generator's own command line, under the name that was typed.

@@ -5,6 +5,7 @@
 //! settings' is not for a context's server.
 
 use std::fmt;
+use std::path::PathBuf;
 use std::str::FromStr;
 use std::time::Duration;
 
@@ -13,8 +14,10 @@ use serde::{Deserialize, Serialize};
 
 use super::SettingsArgs;
 use super::api::ApiError;
+use super::ca::Authorities;
 use super::context::{ContextFile, Named};
 use super::healthcheck::{Target, timeout};
+use super::link::Trust;
 use crate::config::{Config, load};
 
 /// Variables of the environment that are the command line's, beside the settings.
@@ -22,6 +25,7 @@ const SERVER: &str = "OUTSPOKE_SERVER";
 const KEY: &str = "OUTSPOKE_KEY";
 const TOKEN: &str = "OUTSPOKE_TOKEN";
 const CONTEXT: &str = "OUTSPOKE_CONTEXT";
+const CA: &str = "OUTSPOKE_CA";
 
 /// Whom to ask, and as whom.
 #[derive(Debug, Args)]
@@ -41,6 +45,10 @@ pub struct ReachArgs {
     /// A user's token instead of a key [env: OUTSPOKE_TOKEN]
     #[arg(long, value_name = "TOKEN")]
     pub(super) token: Option<Secret>,
+
+    /// A file with the certificate authorities to trust, in PEM, instead of the public ones, for https and wss [env: OUTSPOKE_CA] [default: that of the context]
+    #[arg(long, value_name = "FILE")]
+    pub(super) ca: Option<PathBuf>,
 
     /// The tenant that requests are for
     #[arg(long)]
@@ -167,6 +175,8 @@ impl Credential {
 #[derive(Debug)]
 pub(super) struct Reach {
     pub(super) target: Target,
+    /// Where the whole HTTP API is: the same, or where these settings have a listener for operators.
+    pub(super) api: Target,
     pub(super) credential: Option<Credential>,
     pub(super) tenant: Option<String>,
     /// Who to be where nobody is asked to prove it.
@@ -182,11 +192,17 @@ impl ReachArgs {
 
     fn resolve_with(&self, env: impl Fn(&str) -> Option<String>) -> Result<Reach, ApiError> {
         let own = self.own_credential(&env);
-        let reach = match (self.address(&env)?, self.named(&env)?) {
-            (Some(address), _) => self.at(address.target()?, own),
-            (None, Some(named)) => self.in_context(&named, own),
-            (None, None) => self.at_home(own),
-        }?;
+        let own_ca =
+            self.ca.clone().or_else(|| env(CA).filter(|_| self.context.is_none()).map(PathBuf::from));
+        let (mut reach, ca) = match (self.address(&env)?, self.named(&env)?) {
+            (Some(address), _) => (self.at(address.target()?, own)?, own_ca),
+            (None, Some(named)) => (self.in_context(&named, own)?, own_ca.or(named.ca)),
+            (None, None) => (self.at_home(own)?, own_ca),
+        };
+        if let Some(path) = ca.filter(|_| reach.target.secure) {
+            reach.target.trust = Trust::Named(Authorities::read(&path)?);
+            reach.api.trust = reach.target.trust.clone();
+        }
         // What ends a line would end the header.
         let unfit = |secret: &Secret| secret.reveal().contains(char::is_control);
         match &reach.credential {
@@ -245,15 +261,18 @@ impl ReachArgs {
             Some((credential, _)) => Some(credential),
             None => configured_key(&load(&self.settings.sources()).map_err(ApiError::Settings)?.config),
         };
-        Ok(Reach { target, credential, tenant: self.tenant.clone(), user: None, timeout: self.timeout })
+        let api = target.clone();
+        Ok(Reach { target, api, credential, tenant: self.tenant.clone(), user: None, timeout: self.timeout })
     }
 
     /// A context named by a flag is not given a variable's credential, which is probably for another server.
     fn in_context(&self, named: &Named, own: Option<(Credential, bool)>) -> Result<Reach, ApiError> {
         let flag_names_it = self.context.is_some();
         let own = own.filter(|(_, by_flag)| *by_flag || !flag_names_it).map(|(credential, _)| credential);
+        let target = named.server.target()?;
         Ok(Reach {
-            target: named.server.target()?,
+            api: target.clone(),
+            target,
             credential: own.or_else(|| named.credential()),
             tenant: self.tenant.clone().or_else(|| named.tenant.clone()),
             user: named.user.clone(),
@@ -265,8 +284,8 @@ impl ReachArgs {
     fn at_home(&self, own: Option<(Credential, bool)>) -> Result<Reach, ApiError> {
         let config = load(&self.settings.sources()).map_err(ApiError::Settings)?.config;
         let credential = own.map(|(credential, _)| credential).or_else(|| configured_key(&config));
-        let target = Target::own(&config, "");
-        Ok(Reach { target, credential, tenant: self.tenant.clone(), user: None, timeout: self.timeout })
+        let (target, api) = (Target::own(&config, ""), Target::of_operators(&config));
+        Ok(Reach { target, api, credential, tenant: self.tenant.clone(), user: None, timeout: self.timeout })
     }
 }
 
@@ -301,6 +320,21 @@ mod tests {
         let mut file = options.write(true).create_new(true).mode(0o600).open(path).unwrap();
         std::io::Write::write_all(&mut file, text.as_bytes()).unwrap();
         home
+    }
+
+    /// Clients connect at one address, operators ask at another; a context names one for both.
+    #[test]
+    fn whole_api_of_the_own_server_is_where_operators_are_answered() {
+        let origins = |args: &[&str]| {
+            let line = Line::try_parse_from(["x", "--no-config"].iter().chain(args)).unwrap();
+            let reach = line.reach.resolve_with(|_| None).unwrap();
+            (reach.target.origin(), reach.api.origin())
+        };
+        let own = ["--set", "server.addr=:9001", "--set", "admin.addr=127.0.0.1:9002"];
+        assert_eq!(origins(&own), ("http://localhost:9001".into(), "http://127.0.0.1:9002".into()));
+        let other = ["--server", "http://hub.example.com"];
+        let at_other = ("http://hub.example.com:80".to_owned(), "http://hub.example.com:80".to_owned());
+        assert_eq!(origins(&[&own[..], &other[..]].concat()), at_other);
     }
 
     /// Origin, secret and tenant.
@@ -363,6 +397,21 @@ mod tests {
         assert_eq!(found(&["--addr", ":9", "--set", hash], &[]).1, None);
         assert!(matches!(reach(&["--key", "a\r\nb"], &[]), Err(ApiError::Denied { .. })));
         assert!(matches!(reach(&["--context", "nope"], &[]), Err(ApiError::Context(_))));
+    }
+
+    #[test]
+    fn file_of_authorities_counts_for_tls_only_and_must_be_one() {
+        let missing = ["--ca", "/no/such/ca.pem"];
+        assert!(matches!(reach(&missing, &[]), Err(ApiError::Authorities(_))));
+        assert!(matches!(reach(&[], &[(CA, "/no/such/ca.pem")]), Err(ApiError::Authorities(_))));
+        assert!(
+            reach(&["--server", "http://s:1"], &[(CA, "/no/such/ca.pem")]).is_ok(),
+            "nothing is encrypted"
+        );
+        assert!(
+            reach(&["--context", "prod"], &[(CA, "/no/such/ca.pem")]).is_ok(),
+            "probably for another server"
+        );
     }
 
     #[test]

@@ -6,9 +6,10 @@
 
 use std::time::Duration;
 
-use outspoke_client::{Backoff, Client, Error, Overflow};
+use outspoke_client::{Backoff, Client, Error, Overflow, Tcp};
 
 use super::explain;
+use super::link::Trust;
 use super::reach::{Credential, Reach};
 use crate::exit::Exit;
 
@@ -74,6 +75,10 @@ pub(super) async fn connect(reach: &Reach, user: &str) -> Result<Client, SocketE
         Some(Credential::Token(token)) => builder.token(token.reveal()),
         _ => builder.user(user, user),
     };
+    if let Trust::Named(_) = &target.trust {
+        let tls = target.trust.config().map_err(|error| Error::Network(std::sync::Arc::new(error)))?;
+        builder = builder.dialer(Tcp::with_tls(tls));
+    }
     if let Some(tenant) = &reach.tenant {
         builder = builder.header("X-Tenant", tenant);
     }

@@ -25,8 +25,8 @@ pub const IMPLICIT_FILE: &str = "config.yaml";
 /// The variable that names the file.
 pub const FILE_VARIABLE: &str = "OUTSPOKE_CONFIG";
 /// Variables of the command line, which say where a server is and how to be let in. They are no settings.
-const OF_THE_COMMAND_LINE: [&str; 4] =
-    ["OUTSPOKE_CONTEXT", "OUTSPOKE_KEY", "OUTSPOKE_SERVER", "OUTSPOKE_TOKEN"];
+const OF_THE_COMMAND_LINE: [&str; 5] =
+    ["OUTSPOKE_CA", "OUTSPOKE_CONTEXT", "OUTSPOKE_KEY", "OUTSPOKE_SERVER", "OUTSPOKE_TOKEN"];
 const PREFIX: &str = "OUTSPOKE_";
 
 /// Where the settings come from.

@@ -41,6 +41,7 @@ pub(super) fn check(config: &Config, resolver: &Resolver) -> Verdict {
     rules.tenants(config);
     rules.tls(config);
     rules.proxies(config);
+    rules.drain(config);
     rules.found
 }
 
@@ -121,6 +122,21 @@ impl Rules<'_> {
             );
             let hint = "set it to postgresql or redis, which all servers of a cluster share, or set cluster.enabled to false";
             self.broken(&[&key, "cluster.enabled"], what, hint);
+        }
+    }
+
+    fn drain(&mut self, config: &Config) {
+        let [target, after, grace] = ["drain.target", "drain.reconnect_after", "rooms.leave_grace"];
+        let url = &config.drain.target;
+        if !url.is_empty() && !url.starts_with("wss://") && !url.starts_with("ws://") {
+            let what = format!("{} is no address for WebSocket clients", self.named(target));
+            self.broken(&[target], what, "write it as wss://green.example.com/ws");
+        }
+        let (wait, held) = (config.drain.reconnect_after, config.rooms.leave_grace);
+        if config.cluster.enabled && !held.is_zero() && wait >= held {
+            let what = format!("{} is no shorter than {}", self.named(after), self.named(grace));
+            let hint = "users who are sent to another server would be announced as gone before they are back";
+            self.doubtful(&[after, grace], what, hint);
         }
     }
 
@@ -408,6 +424,25 @@ impl Rules<'_> {
             let what = format!("{open} is true, but {} is not a loopback address", self.named(addr));
             let hint = "listen on 127.0.0.1 or [::1], or set api.keys and leave api.open_on_loopback false";
             self.broken(&[open, addr], what, hint);
+        }
+        let operators = "admin.addr";
+        if let Some(listener) = &config.admin.addr {
+            if config.api.enabled && config.api.open_on_loopback && !listener.is_loopback() {
+                let what = format!("{open} is true, but {} is not a loopback address", self.named(operators));
+                let hint =
+                    "listen on 127.0.0.1 or [::1], or set api.keys and leave api.open_on_loopback false";
+                self.broken(&[open, operators], what, hint);
+            }
+            if *listener == config.server.addr && listener.port() != 0 {
+                let what = format!("{} is {}, too", self.named(operators), self.named(addr));
+                let hint = "give operators an address of their own, or \"\" to serve them at server.addr";
+                self.broken(&[operators, addr], what, hint);
+            }
+            if !config.api.enabled {
+                let what = format!("{} is set, but api.enabled is false", self.named(operators));
+                let hint = "set api.enabled to true: the operators' page shows what the API says";
+                self.broken(&[operators, "api.enabled"], what, hint);
+            }
         }
         let is_hash = |key: &str| {
             let digits = key.strip_prefix("sha256:").unwrap_or_default();

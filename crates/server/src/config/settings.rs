@@ -3,10 +3,14 @@
 //! The one list. The reader, `config.yaml`, `docs/operating/configuration.md` and `config show` all come from it;
 //! a test fails when the two files lag behind. Rules between settings are in `rules`.
 
+mod admin;
 pub mod auth;
+mod drain;
 pub mod files;
+mod inspect;
 mod metrics;
 pub mod origins;
+mod otel;
 pub mod rate;
 mod reload;
 pub mod tls;
@@ -14,10 +18,14 @@ pub mod tls;
 use std::path::PathBuf;
 use std::time::Duration;
 
+pub use self::admin::Admin;
 use self::auth::Auth;
+pub use self::drain::Drain;
 use self::files::Files;
+pub use self::inspect::Inspect;
 pub use self::metrics::Metrics;
 use self::origins::{Networks, Origins};
+pub use self::otel::Otel;
 use self::rate::Rates;
 pub use self::reload::Reload;
 use self::tls::Tls;
@@ -56,6 +64,8 @@ pub struct Config {
     pub auth: Auth,
     /// The HTTP API.
     pub api: Api,
+    /// The page for operators.
+    pub admin: Admin,
     /// Files that users upload.
     pub files: Files,
     /// Numbers about use.
@@ -64,14 +74,20 @@ pub struct Config {
     pub compression: Compression,
     /// What the server says about itself.
     pub log: Log,
+    /// What is remembered of messages and connections.
+    pub inspect: Inspect,
     /// What Prometheus is told.
     pub metrics: Metrics,
+    /// Traces.
+    pub otel: Otel,
     /// Reading the configuration again.
     pub reload: Reload,
     /// What the server keeps.
     pub data: Data,
     /// Several servers acting as one.
     pub cluster: Cluster,
+    /// Sending clients to other servers.
+    pub drain: Drain,
 }
 
 impl Section for Config {
@@ -88,14 +104,18 @@ impl Section for Config {
         Tenants::describe(out);
         Auth::describe(out);
         Api::describe(out);
+        Admin::describe(out);
         Files::describe(out);
         Analytics::describe(out);
         Compression::describe(out);
         Log::describe(out);
+        Inspect::describe(out);
         Metrics::describe(out);
+        Otel::describe(out);
         Reload::describe(out);
         Data::describe(out);
         Cluster::describe(out);
+        Drain::describe(out);
     }
 
     fn read(resolver: &mut Resolver) -> Self {
@@ -112,14 +132,18 @@ impl Section for Config {
             tenants: Tenants::read(resolver),
             auth: Auth::read(resolver),
             api: Api::read(resolver),
+            admin: Admin::read(resolver),
             files: Files::read(resolver),
             analytics: Analytics::read(resolver),
             compression: Compression::read(resolver),
             log: Log::read(resolver),
+            inspect: Inspect::read(resolver),
             metrics: Metrics::read(resolver),
+            otel: Otel::read(resolver),
             reload: Reload::read(resolver),
             data: Data::read(resolver),
             cluster: Cluster::read(resolver),
+            drain: Drain::read(resolver),
         }
     }
 }
@@ -225,6 +249,9 @@ section! {
 
         /// Serve the web chat at /.
         page: bool as Flag = "true" {}
+
+        /// Serve the documentation of this version at /docs.
+        docs: bool as Flag = "true" {}
 
         /// Serve /conformance/echo, which returns every message to its sender. For conformance suites such as
         /// Autobahn only; do not switch it on in production.
@@ -937,6 +964,14 @@ block! {
 
         /// Users to whom it may send messages.
         direct: Vec<String> as Patterns = "" {}
+
+        /// It may look at what operators look at, and change nothing: lists of rooms, connections and users, one connection closely,
+        /// rulings, figures; without `tenant` those of every tenant, and nodes, tenants, metrics, the configuration and the log's level,
+        /// too.
+        look: bool as Flag = "false" {}
+
+        /// It may see what operators did, by name: with a `tenant` what was about that one, without one everything.
+        audit: bool as Flag = "false" {}
     }
 }
 

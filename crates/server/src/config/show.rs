@@ -132,14 +132,21 @@ pub(super) fn default_entries(list: &Key) -> Vec<Vec<EntrySetting>> {
 
 /// The settings as JSON.
 pub fn json(loaded: &Loaded) -> String {
-    #[derive(Serialize)]
-    struct Document<'a> {
-        file: Option<&'a str>,
-        settings: Vec<Row<'a>>,
+    serde_json::to_string_pretty(&Document::of(loaded)).expect("strings, numbers and lists always serialize")
+}
+
+/// What JSON says of the settings.
+#[derive(Serialize)]
+pub(crate) struct Document<'a> {
+    file: Option<&'a str>,
+    settings: Vec<Row<'a>>,
+}
+
+impl<'a> Document<'a> {
+    /// Of all settings, secrets masked.
+    pub(crate) fn of(loaded: &'a Loaded) -> Self {
+        Self { file: loaded.file.as_deref(), settings: loaded.settings.iter().map(Row::new).collect() }
     }
-    let document =
-        Document { file: loaded.file.as_deref(), settings: loaded.settings.iter().map(Row::new).collect() };
-    serde_json::to_string_pretty(&document).expect("strings, numbers and lists always serialize")
 }
 
 #[derive(Serialize)]

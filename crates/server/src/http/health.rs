@@ -29,9 +29,10 @@ pub(super) async fn alive() -> impl IntoResponse {
 }
 
 pub(super) async fn ready(State(hub): State<Hub>) -> impl IntoResponse {
-    let (status, word) = match hub.is_accepting() {
-        true => (StatusCode::OK, "ready"),
-        false => (StatusCode::SERVICE_UNAVAILABLE, "stopping"),
+    let (status, word) = match (hub.is_accepting(), hub.is_draining()) {
+        (true, _) => (StatusCode::OK, "ready"),
+        (false, true) => (StatusCode::SERVICE_UNAVAILABLE, "draining"),
+        (false, false) => (StatusCode::SERVICE_UNAVAILABLE, "stopping"),
     };
     (status, [(CACHE_CONTROL, "no-store")], Json(serde_json::json!({ "status": word })))
 }

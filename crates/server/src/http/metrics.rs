@@ -7,12 +7,13 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use outspoke_hub::Hub;
 
-use super::health_routes;
+use super::{Kept, health_routes};
 use crate::metrics::Exposition;
 
 /// Everything that the listener for metrics answers.
-pub(crate) fn routes(hub: &Hub) -> Router {
-    let routes = Router::new().route("/metrics", get(scrape)).with_state(Exposition::new(hub));
+pub(crate) fn routes(hub: &Hub, kept: &Kept) -> Router {
+    let routes =
+        Router::new().route("/metrics", get(scrape)).with_state(Exposition::new(hub, &kept.refusals));
     super::with_security_headers(
         health_routes(hub).merge(routes).fallback(super::not_found),
         std::time::Duration::ZERO,

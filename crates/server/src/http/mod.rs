@@ -8,11 +8,13 @@ pub(crate) mod files;
 mod headers;
 mod health;
 pub(crate) mod metrics;
+mod operators;
 mod page;
 mod progress;
 
 pub(crate) use self::api::Kept;
 pub(crate) use self::headers::with_security_headers;
+pub(crate) use self::operators::routes as operators_routes;
 pub(crate) use self::progress::Progress;
 use axum::Router;
 use axum::http::{StatusCode, Uri};
@@ -23,7 +25,7 @@ use outspoke_hub::{Hub, TenantFrom, UpgradeOptions};
 use crate::config::Config;
 use crate::config::settings::{TenantHost, Tenants};
 
-/// Every route of the public listener.
+/// Every route of the public listener: those for operators only if they have no [listener of their own](operators_routes).
 ///
 /// `name`: what the server is called among others, and where it is the only one. Made anew for another configuration, with what
 /// was `kept`.
@@ -62,18 +64,29 @@ pub(crate) fn routes(hub: &Hub, config: &Config, name: &str, kept: &Kept) -> Rou
         }
     }
     if config.api.enabled {
-        let api = api::Api::new(hub, &config.api, &config.tenants, name, kept);
+        let mut api = api::Api::new(hub, &config.api, &config.tenants, name, kept);
+        api.for_operators = !kept.operators_apart;
         let api = api::throttled(api::routes(api), &config.rate, kept);
         routes = routes.nest(api::BASE, api.layer(cors::layer(hub)));
     }
-    if server.page && config.api.enabled {
-        routes = routes.route("/analytics", get(page::figures)).route("/nodes", get(page::nodes));
+    if !kept.operators_apart {
+        routes = operators::pages(routes, config);
     }
     if server.page {
         routes = routes
             .route("/", get(page::index))
             .route("/assets/{*path}", get(page::asset))
             .route("/client/{*path}", get(page::client));
+    }
+    if server.docs {
+        routes = routes
+            .route("/docs", get(page::docs_folder))
+            .route("/docs/", get(page::docs))
+            .route("/docs/{*path}", get(page::docs));
+    }
+    #[cfg(feature = "otel")]
+    if !config.otel.endpoint.is_empty() {
+        routes = routes.layer(axum::middleware::from_fn(crate::otel::traced));
     }
     with_security_headers(routes, config.tls.hsts)
 }

@@ -2,7 +2,7 @@
 
 use axum::body::Body;
 use axum::http::header::{
-    ACCEPT_ENCODING, CACHE_CONTROL, CONTENT_ENCODING, CONTENT_TYPE, ETAG, IF_NONE_MATCH, VARY,
+    ACCEPT_ENCODING, CACHE_CONTROL, CONTENT_ENCODING, CONTENT_TYPE, ETAG, IF_NONE_MATCH, LOCATION, VARY,
 };
 use axum::http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode, Uri};
 use outspoke_web::Asset;
@@ -17,6 +17,10 @@ pub(super) async fn figures(headers: HeaderMap) -> Response<Body> {
 
 pub(super) async fn nodes(headers: HeaderMap) -> Response<Body> {
     of_page(&outspoke_web::nodes(), &headers)
+}
+
+pub(super) async fn admin(headers: HeaderMap) -> Response<Body> {
+    of_page(&outspoke_web::admin(), &headers)
 }
 
 pub(super) async fn asset(uri: Uri, headers: HeaderMap) -> Response<Body> {
@@ -40,6 +44,23 @@ pub(super) async fn client(uri: Uri, headers: HeaderMap) -> Response<Body> {
     }
 }
 
+/// The documentation. Nothing in it is secret or echoed, so its pages travel compressed.
+pub(super) async fn docs(uri: Uri, headers: HeaderMap) -> Response<Body> {
+    let path = uri.path().strip_prefix("/docs/").unwrap_or_default();
+    match outspoke_web::docs(path) {
+        Some(asset) => answer_with(&asset, &headers, outspoke_web::security_headers(), true),
+        None => missing("no such page; all of them are listed at /docs/\n"),
+    }
+}
+
+/// `/docs` is a folder: without the slash its pages' relative addresses would mean something else. Relative itself, for proxies with a prefix.
+pub(super) async fn docs_folder() -> Response<Body> {
+    let mut response = Response::new(Body::empty());
+    *response.status_mut() = StatusCode::PERMANENT_REDIRECT;
+    response.headers_mut().insert(LOCATION, HeaderValue::from_static("docs/"));
+    response
+}
+
 fn of_page(asset: &Asset, request: &HeaderMap) -> Response<Body> {
     answer(asset, request, outspoke_web::security_headers())
 }
@@ -57,14 +78,22 @@ fn answer(
     request: &HeaderMap,
     fixed: &'static [(&'static str, &'static str)],
 ) -> Response<Body> {
+    // Documents go as they are, which costs some 3 KB once per visit: they are what examiners of TLS look at for BREACH, and
+    // cannot know that nothing in them is secret or echoed.
+    answer_with(asset, request, fixed, !asset.mime.starts_with("text/html"))
+}
+
+fn answer_with(
+    asset: &Asset,
+    request: &HeaderMap,
+    fixed: &'static [(&'static str, &'static str)],
+    may_compress: bool,
+) -> Response<Body> {
     // Weak, because it names the content in every encoding (RFC 9110 section 8.8.3).
     let etag = format!("W/{}", asset.etag);
     let known = request.get(IF_NONE_MATCH).is_some_and(|known| matches(known, asset.etag));
-    // Documents go as they are, which costs some 3 KB once per visit: they are what examiners of TLS look at for BREACH, and
-    // cannot know that nothing in them is secret or echoed.
-    let document = asset.mime.starts_with("text/html");
     let (body, encoding) = match asset.gzip {
-        Some(gzip) if !document && accepts_gzip(request) => (gzip, Some("gzip")),
+        Some(gzip) if may_compress && accepts_gzip(request) => (gzip, Some("gzip")),
         _ => (asset.bytes, None),
     };
     let mut response = Response::new(if known { Body::empty() } else { Body::from(body) });

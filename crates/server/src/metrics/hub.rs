@@ -1,24 +1,30 @@
 //! The hub's families.
 
 use std::fmt;
+use std::sync::Arc;
 
 use outspoke_hub::{ClusterMetrics, Hub, Metrics, StoreMetrics};
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::DescriptorEncoder;
 
 use super::family::Families;
+use crate::http::api::refusals::Refusals;
 
 /// What the hub counts and measures.
 #[derive(Debug)]
-pub(super) struct HubFamilies(pub(super) Hub);
+pub(super) struct HubFamilies {
+    pub(super) hub: Hub,
+    /// What was refused over HTTP.
+    pub(super) refusals: Arc<Refusals>,
+}
 
 impl Collector for HubFamilies {
     fn encode(&self, encoder: DescriptorEncoder<'_>) -> fmt::Result {
-        let metrics = self.0.metrics();
+        let metrics = self.hub.metrics();
         let mut families = Families(encoder);
         connections(&mut families, &metrics)?;
         messages(&mut families, &metrics)?;
-        refusals(&mut families, &metrics)?;
+        refusals(&mut families, &metrics, &self.refusals)?;
         shards(&mut families, &metrics)?;
         stores(&mut families, &metrics.stores)?;
         match &metrics.cluster {
@@ -115,12 +121,16 @@ fn messages(families: &mut Families<'_>, metrics: &Metrics) -> fmt::Result {
     )
 }
 
-fn refusals(families: &mut Families<'_>, metrics: &Metrics) -> fmt::Result {
+fn refusals(families: &mut Families<'_>, metrics: &Metrics, over_http: &Refusals) -> fmt::Result {
     let stats = &metrics.stats;
+    let of_clients = metrics.refused.iter().map(|(code, count)| ("client", *code, *count));
+    let over_http = over_http.counts().map(|(code, count)| ("api", code, count));
     families.counters(
         "outspoke_requests_refused",
-        "Requests of clients answered with an error",
-        metrics.refused.iter().map(|(code, count)| ([("error", code.name())], *count)),
+        "Requests answered with an error, over a connection (client) or over HTTP (api)",
+        of_clients
+            .chain(over_http)
+            .map(|(from, code, count)| ([("from", from), ("error", code.name())], count)),
     )?;
     families.counters(
         "outspoke_credentials_refused",
@@ -180,6 +190,16 @@ fn stores(families: &mut Families<'_>, stores: &[StoreMetrics]) -> fmt::Result {
         "outspoke_store_log_reads",
         "Parts of rooms' logs read from a store",
         named().map(|(labels, store)| (labels, store.log_reads)),
+    )?;
+    families.counters(
+        "outspoke_store_repairs",
+        "Messages of other nodes read from a store rather than heard of over the bus",
+        named().map(|(labels, store)| (labels, store.repairs)),
+    )?;
+    families.counters(
+        "outspoke_store_gaps",
+        "Times that a room's members were told that messages are not to be had",
+        named().map(|(labels, store)| (labels, store.gaps)),
     )?;
     families.times_of(
         "outspoke_store_commit",

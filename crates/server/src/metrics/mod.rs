@@ -19,6 +19,7 @@ use prometheus_client::registry::Registry;
 
 use self::hub::HubFamilies;
 use self::process::ProcessFamilies;
+use crate::http::api::refusals::Refusals;
 
 const TEXT: HeaderValue =
     HeaderValue::from_static("application/openmetrics-text; version=1.0.0; charset=utf-8");
@@ -31,9 +32,11 @@ const PROTOBUF: HeaderValue = HeaderValue::from_static(
 pub(crate) struct Exposition(Arc<Registry>);
 
 impl Exposition {
-    pub(crate) fn new(hub: &Hub) -> Self {
+    /// `refusals`: what was refused over HTTP.
+    pub(crate) fn new(hub: &Hub, refusals: &Arc<Refusals>) -> Self {
         let mut registry = Registry::default();
-        registry.register_collector(Box::new(HubFamilies(hub.clone())));
+        registry
+            .register_collector(Box::new(HubFamilies { hub: hub.clone(), refusals: Arc::clone(refusals) }));
         registry.register_collector(Box::new(ProcessFamilies));
         Self(Arc::new(registry))
     }

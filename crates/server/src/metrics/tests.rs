@@ -42,7 +42,7 @@ async fn busy() -> (Hub, Exposition) {
     bob.closed().await;
     drop(bob);
     settle().await;
-    let exposition = Exposition::new(&hub);
+    let exposition = Exposition::new(&hub, &Arc::default());
     (hub, exposition)
 }
 
@@ -70,7 +70,8 @@ async fn text_says_what_has_happened() {
         (r#"outspoke_messages_total{from="client"}"#, 1.0),
         (r#"outspoke_messages_total{from="application"}"#, 1.0),
         (r#"outspoke_joins_total{outcome="first"}"#, 2.0),
-        (r#"outspoke_requests_refused_total{error="not_subscribed"}"#, 1.0),
+        (r#"outspoke_requests_refused_total{from="client",error="not_subscribed"}"#, 1.0),
+        (r#"outspoke_requests_refused_total{from="api",error="rate_limited"}"#, 0.0),
         ("outspoke_nodes", 1.0),
         ("outspoke_panics_total", 0.0),
     ] {

@@ -145,6 +145,13 @@ impl Reloader {
         Arc::clone(&self.lock().loaded)
     }
 
+    /// The settings that were read last, and which of them wait for a restart. It blocks while a reload is under way.
+    pub(crate) fn read_last(&self) -> (Arc<Loaded>, Vec<Difference>) {
+        let state = self.lock();
+        let (_, waiting) = state.in_force.compare(&state.loaded.settings);
+        (Arc::clone(&state.loaded), waiting)
+    }
+
     /// The configuration file, if there is one, and the files that its settings name.
     fn files(&self, loaded: &Loaded) -> Vec<PathBuf> {
         let file = self.sources.path();

@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use outspoke_hub::{
-    CompressionConfig, Durability, HeartbeatConfig, HubConfig, OriginPolicy, Publishers, RoomClass,
-    RoomClasses, RoomName, SlowClient, TcpConfig, TenantPolicy,
+    CompressionConfig, DrainConfig, Durability, HeartbeatConfig, HubConfig, OriginPolicy, Publishers,
+    RoomClass, RoomClasses, RoomName, SlowClient, TcpConfig, TenantPolicy,
 };
 use outspoke_store::Retention;
 
@@ -24,8 +24,20 @@ fn origins(settings: &Config) -> OriginPolicy {
 
 /// What the hub is told. Settings were checked one by one and against each other when they were loaded.
 pub(super) fn config(settings: &Config, descriptors: DescriptorLimit) -> anyhow::Result<HubConfig> {
-    let Config { server, limits, rate, rooms, store, analytics, tenants, compression, heartbeat, .. } =
-        settings;
+    let Config {
+        server,
+        limits,
+        rate,
+        rooms,
+        store,
+        analytics,
+        inspect,
+        tenants,
+        compression,
+        heartbeat,
+        drain,
+        ..
+    } = settings;
     let default_room = match rooms.default.as_str() {
         "" => None,
         name => {
@@ -40,6 +52,14 @@ pub(super) fn config(settings: &Config, descriptors: DescriptorLimit) -> anyhow:
             pong_timeout: silence_max(server.read_timeout, heartbeat),
         },
         write_timeout: server.write_timeout,
+        drain: DrainConfig {
+            batch: drain.batch,
+            interval: drain.interval,
+            spread: drain.spread,
+            reconnect_after: drain.reconnect_after,
+            grace: drain.grace,
+            target: drain.target.as_str().into(),
+        },
         message_timeout: limits.message_timeout,
         connections_per_address_max: limits.connections_per_address_max,
         connections_per_user_max: limits.connections_per_user_max,
@@ -65,6 +85,9 @@ pub(super) fn config(settings: &Config, descriptors: DescriptorLimit) -> anyhow:
         store_timeout: store.timeout,
         typing_timeout: rooms.typing_timeout,
         analytics: analytics.enabled,
+        remembered_messages_max: inspect.messages_max,
+        remembered_events_max: inspect.events_max,
+        slow_down: inspect.slow,
         origins: origins(settings),
         // Those of the settings, and those that the HTTP API has put.
         tenants: TenantPolicy::Known,

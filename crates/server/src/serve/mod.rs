@@ -1,8 +1,8 @@
 //! From a loaded configuration to a listening server, and back to a stopped one.
 //!
 //! Wiring, in this order: descriptors, listener, stores, hub, routes, what follows another configuration, banner; then the
-//! accept loop until a signal to stop; then
-//! the listener closes, requests in flight are answered, and the hub says goodbye to every client.
+//! accept loop until a signal to stop; then clients are sent to other servers while HTTP is still answered,
+//! the listener closes, requests in flight are answered, and the hub says goodbye to who is left.
 
 mod accept;
 pub(crate) mod auth;
@@ -11,6 +11,7 @@ mod doors;
 mod files;
 mod hub;
 mod listen;
+mod notify;
 mod redirect;
 mod reload;
 mod sender;
@@ -21,7 +22,6 @@ pub mod tls;
 use std::sync::Arc;
 
 use anyhow::Context as _;
-use arc_swap::ArcSwap;
 use tokio::runtime::Handle;
 use tokio::sync::watch;
 
@@ -30,6 +30,7 @@ use crate::banner::Banner;
 use crate::config::{Loaded, Sources};
 use crate::http;
 use crate::limits::DescriptorLimit;
+use crate::log_level::LogLevel;
 use crate::logging::{Logging, Style};
 use crate::reload::watch::Watch;
 use crate::reload::{Asker, Reloader};
@@ -103,6 +104,13 @@ async fn serve(
         ),
         None => None,
     };
+    let operating = match &config.admin.addr {
+        Some(addr) => Some(
+            listen::bind(addr, &config.server, loaded.source("admin.addr"))
+                .context("the listener of admin.addr")?,
+        ),
+        None => None,
+    };
     // Before the banner: whoever reads it may send the signal at once.
     let mut signals = signals::Signals::listen().context("cannot listen for signals")?;
     let builder = outspoke_hub::Hub::builder().config(hub::config(config, descriptors)?);
@@ -121,8 +129,12 @@ async fn serve(
     hub.tenants_known(config.store.timeout).await;
     let (stop, stopping) = watch::channel(false);
     let name = cluster::name(&config.cluster, bound);
-    let kept = http::Kept::with_files(files);
+    let log_level = Arc::new(LogLevel::new(logging, &config.log));
+    let mut kept = http::Kept::with_files(files);
+    kept.log_level = Some(Arc::clone(&log_level));
+    kept.operators_apart = operating.is_some();
     let front = reload::Front::new(http::routes(&hub, config, &name, &kept), config);
+    let operators = front.with(http::operators_routes(&hub, config, &name, &kept));
     let mut reloader = Reloader::new(sources, loaded.clone());
     reload::hub_parts(&mut reloader, &hub, descriptors);
     reload::access_part(&mut reloader, access);
@@ -134,7 +146,10 @@ async fn serve(
         tokio::spawn(files::sweep(messages, config.files.sweep_interval, stopping.clone()));
     }
     reload::front_parts(&mut reloader, &front, &hub, &name, &kept);
-    reload::log_part(&mut reloader, logging);
+    if operating.is_some() {
+        reload::operators_part(&mut reloader, &operators, &hub, &name, &kept);
+    }
+    reload::log_part(&mut reloader, &log_level);
     let reloader = Arc::new(reloader);
     kept.reload.set(&reloader);
     let in_flight = accept::InFlight::default();
@@ -154,7 +169,12 @@ async fn serve(
         proxy_protocol: config.server.proxy_protocol,
         tls: certificates.as_ref().map(|certificates| tls::Tls::new(Arc::clone(certificates), &config.tls)),
     };
+    let operators = accept::Way { front: operators, proxy_protocol: false, tls: way.tls.clone() };
     let mut accepting = vec![accept(listener, way)];
+    if let Some(listener) = operating {
+        tracing::info!(address = %listener.local_addr()?, "operators are answered at an address of their own");
+        accepting.push(accept(listener, operators));
+    }
     let challenges = tls::challenges::Challenges::default();
     if let Some((listener, certificates)) = redirecting.zip(certificates.as_ref()) {
         let redirect = redirect::Redirect {
@@ -164,17 +184,13 @@ async fn serve(
             challenges: challenges.clone(),
         };
         tracing::info!(address = %listener.local_addr()?, "sending http to https");
-        let front = reload::Front {
-            routes: Arc::new(ArcSwap::from_pointee(redirect::routes(&hub, redirect))),
-            ..front.clone()
-        };
+        let front = front.with(redirect::routes(&hub, redirect));
         let way = accept::Way { front, proxy_protocol: config.server.proxy_protocol, tls: None };
         accepting.push(accept(listener, way));
     }
     if let Some(listener) = scraped {
         tracing::info!(address = %listener.local_addr()?, "metrics are at /metrics");
-        let routes = Arc::new(ArcSwap::from_pointee(http::metrics::routes(&hub)));
-        let front = reload::Front { routes, ..front.clone() };
+        let front = front.with(http::metrics::routes(&hub, &kept));
         accepting.push(accept(listener, accept::Way { front, proxy_protocol: false, tls: None }));
     }
     if let Some(certificates) = &certificates {
@@ -196,17 +212,23 @@ async fn serve(
         stores: &stores,
     }
     .announce(style);
+    let manager = notify::Manager::of_this_process();
+    manager.ready(hub.client_count());
+    tokio::spawn(manager.clone().vouch_for(hub.clone()));
 
     let signal = loop {
         match signals.next().await {
             Told::Stop(signal) => break signal,
             Told::Reload => {
                 let reloader = Arc::clone(&reloader);
+                manager.reloading();
                 // Logged there. Whoever sends several gets several, one after the other.
                 let _ = tokio::task::spawn_blocking(move || reloader.reload(&Asker::Signal, false)).await;
+                manager.ready(hub.client_count());
             }
         }
     };
+    manager.stopping(hub.client_count());
     watching.abort();
     let patience = reloader.loaded().config.server.shutdown_timeout;
     tracing::info!(signal, clients = hub.client_count(), timeout = ?patience, "stopping; a second signal ends at once");
@@ -215,6 +237,14 @@ async fn serve(
         while let Told::Reload = signals.next().await {}
         std::process::exit(signals::SECOND_SIGNAL);
     });
+    let stopping = tokio::time::Instant::now();
+    // Health checks and the API are answered meanwhile; upgrades are not.
+    let drained = hub.drain_within(patience).await;
+    if drained.told > 0 {
+        let outspoke_hub::Drained { told, batches, left, took, .. } = drained;
+        tracing::info!(told, batches, left, ?took, "drained");
+    }
+    let patience = patience.saturating_sub(stopping.elapsed());
     let _ = stop.send(true);
     // Closes the listeners; requests in flight go on.
     for accepting in accepting {

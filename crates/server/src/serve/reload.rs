@@ -18,7 +18,8 @@ use super::{auth, hub, tenants};
 use crate::config::{Config, Loaded};
 use crate::http;
 use crate::limits::DescriptorLimit;
-use crate::logging::{Filters, Logging};
+use crate::log_level::LogLevel;
+use crate::logging::Filters;
 use crate::reload::Reloader;
 use crate::reload::part::Step;
 use crate::startup::StartError;
@@ -41,6 +42,13 @@ impl Front {
             doors: Arc::new(Doors::of(config)),
             trusted: Arc::new(ArcSwap::from_pointee(Trusted::new(&config.server.trusted_proxies))),
         }
+    }
+}
+
+impl Front {
+    /// The same for a listener with other routes.
+    pub(super) fn with(&self, routes: Router) -> Self {
+        Self { routes: Arc::new(ArcSwap::from_pointee(routes)), ..self.clone() }
     }
 }
 
@@ -107,6 +115,8 @@ fn hub_config(hub: &Hub, settings: &Config, descriptors: DescriptorLimit) -> any
         shards: now.shards,
         inbox_bytes_max: now.inbox_bytes_max,
         analytics: now.analytics,
+        remembered_messages_max: now.remembered_messages_max,
+        remembered_events_max: now.remembered_events_max,
         ..next
     })
 }
@@ -140,28 +150,36 @@ pub(super) fn front_parts(reloader: &mut Reloader, front: &Front, hub: &Hub, nam
     });
 }
 
+/// Lets the operators' own listener follow, too: a key that was taken away opens nothing there either.
+pub(super) fn operators_part(
+    reloader: &mut Reloader,
+    operators: &Front,
+    hub: &Hub,
+    name: &str,
+    kept: &http::Kept,
+) {
+    let (routes, hub, name, kept) =
+        (Arc::clone(&operators.routes), hub.clone(), name.to_owned(), kept.clone());
+    reloader.part("the operators' routes", move |next| {
+        Ok(Step::swap(&routes, http::operators_routes(&hub, &next.config, &name, &kept)))
+    });
+}
+
 /// Lets level and format of the log follow.
-pub(super) fn log_part(reloader: &mut Reloader, logging: &Logging) {
-    let logging = logging.clone();
-    let (level, format) = {
-        let log = &reloader.loaded().config.log;
-        (log.level.clone(), log.format)
-    };
-    let in_force = Arc::new(ArcSwap::from_pointee((level, format)));
+pub(super) fn log_part(reloader: &mut Reloader, level: &Arc<LogLevel>) {
+    let level = Arc::clone(level);
     reloader.part("the log", move |next: &Loaded| {
-        let next = &next.config.log;
-        let filters = Filters::of(next).context("log.level cannot be used")?;
-        let (logging, in_force) = (logging.clone(), Arc::clone(&in_force));
-        let next = Arc::new((next.level.clone(), next.format));
+        let next = next.config.log.clone();
+        Filters::of(&next).context("log.level cannot be used")?;
+        let level = Arc::clone(&level);
         Ok(Step::new(move || {
-            if *in_force.load_full() == *next {
+            if level.is_configured(&next) {
                 return Ok(Box::new(|| {}));
             }
-            let former = in_force.swap(next);
-            let filters = logging.swap(filters);
+            let former = level.configure(next)?;
             Ok(Box::new(move || {
-                in_force.store(former);
-                drop(logging.swap(filters));
+                // It was in force a moment ago.
+                drop(level.configure(former));
             }))
         }))
     });

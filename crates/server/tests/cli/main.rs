@@ -6,7 +6,11 @@
 
 mod docs;
 mod exec;
+mod markdown;
+mod pages;
+mod reference;
 mod slow;
 mod support;
 mod tail;
+mod tutorial;
 mod verbs;

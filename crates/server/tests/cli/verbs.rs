@@ -197,6 +197,32 @@ async fn contexts_are_kept_for_their_owner_and_used() {
     cli.fails(78, &["rooms", "--context", "here"], "chmod 600").await;
 }
 
+/// The same verb for errors and for messages: what is which is plain from its form.
+#[tokio::test]
+async fn explain_tells_what_became_of_a_message_for_a_user() {
+    let server = Server::start(&[]).await;
+    let cli = server.cli();
+    let mut ana = server.client("ana").await;
+    ana.join("news").await;
+    cli.ok(&["pub", "news", "hello"]).await;
+    let id = ana.expect("chat").await["id"].as_str().unwrap().to_owned();
+    for message in ["news@1", &id] {
+        let told = cli.ok(&["explain", message, "ana"]).await;
+        assert!(told.starts_with("ana was sent it: on 1 of 1 connections\n"), "{told}");
+        assert!(
+            told.contains("news@1 chat") && told.contains("over api") && told.contains("written"),
+            "{told}"
+        );
+    }
+    let json = cli.json(&["explain", "news@1", "ana", "--json"]).await;
+    assert_eq!(json[0]["user"]["connections"][0]["outcome"], "written");
+    assert!(cli.ok(&["explain", "news@1"]).await.starts_with("it was handed out to 1 members\n"));
+    let nobody = cli.ok(&["explain", "news@1", "ben"]).await;
+    assert!(nobody.starts_with("ben is not connected"), "{nobody}");
+    cli.fails(1, &["explain", "news@2", "ana"], "no node knows such a message").await;
+    cli.fails(1, &["explain", "news", "ana"], "\"news\" is no message").await;
+}
+
 #[tokio::test]
 async fn words_about_itself_need_no_server() {
     let cli = Cli::new();
@@ -218,4 +244,46 @@ async fn words_about_itself_need_no_server() {
     cli.ok(&["man", "--dir", "pages"]).await;
     let page = std::fs::read_to_string(cli.home().join("pages/outspoke-context-add.1")).unwrap();
     assert!(page.contains("outspoke\\-context\\-add") && page.contains("\\-\\-server"), "{page}");
+}
+
+/// A server whose certificate is from an authority of its own, and the file of that authority.
+async fn private_server() -> (Server, String) {
+    let folder = tempfile::tempdir().unwrap();
+    let key = rcgen::KeyPair::generate().unwrap();
+    let mut params = rcgen::CertificateParams::new(Vec::new()).unwrap();
+    params.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
+    let authority = params.self_signed(&key).unwrap().pem();
+    let issuer = rcgen::Issuer::new(params, key);
+    let own = rcgen::KeyPair::generate().unwrap();
+    let params = rcgen::CertificateParams::new(vec!["localhost".to_owned(), "127.0.0.1".to_owned()]).unwrap();
+    let certificate = params.signed_by(&own, &issuer).unwrap().pem();
+    let path = |name: &str| folder.path().join(name).to_str().unwrap().to_owned();
+    for (name, text) in [("ca.pem", authority), ("own.pem", certificate), ("own.key", own.serialize_pem())] {
+        std::fs::write(path(name), text).unwrap();
+        std::fs::set_permissions(path(name), std::fs::Permissions::from_mode(0o600)).unwrap();
+    }
+    let (cert, key, ca) = (path("own.pem"), path("own.key"), path("ca.pem"));
+    let settings = [KEEPING[0], ("tls.certificate", cert.as_str()), ("tls.key", key.as_str())];
+    (Server::start_at("127.0.0.1:0", folder, &settings).await, ca)
+}
+
+/// An authority that browsers do not know is trusted where it is named, by the API's verbs and by those that listen.
+#[tokio::test]
+async fn server_with_an_authority_of_its_own_is_trusted_where_that_is_named() {
+    let (server, ca) = private_server().await;
+    let url = format!("https://{}", server.addr);
+    let cli = Cli::new().env("OUTSPOKE_SERVER", &url).env("OUTSPOKE_KEY", KEY);
+    let said = cli.run(&["rooms"]).await;
+    assert_eq!(said.code, 69, "{said:?}");
+    assert!(said.err.contains("--ca"), "the cure is said: {said:?}");
+    cli.ok(&["pub", "news", "hello", "--ca", &ca]).await;
+    let knowing = Cli::new().env("OUTSPOKE_SERVER", &url).env("OUTSPOKE_CA", &ca);
+    let tail = ["tail", "news", "--user", "ann", "--last", "1", "--count", "1", "--raw", "--for", "60s"];
+    assert_eq!(knowing.ok(&tail).await, "hello\n");
+    let add = ["context", "add", "own", "--server", &url, "--ca", &ca, "--key", KEY];
+    let remembering = Cli::new();
+    remembering.ok(&add).await;
+    remembering.ok(&["rooms"]).await;
+    let said = cli.run(&["rooms", "--ca", "/etc/hostname"]).await;
+    assert_eq!((said.code, said.err.contains("no certificate in it")), (78, true), "{said:?}");
 }

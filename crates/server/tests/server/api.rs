@@ -105,6 +105,84 @@ async fn requests_that_are_wrong_are_refused_precisely() {
         ("GET", "/rooms?limti=5", None, 400, "bad_request", "did you mean `limit`?"),
         ("GET", "/rooms?limit=5&limit=6", None, 400, "bad_request", "twice"),
         ("GET", "/rooms/nowhere", None, 404, "not_found", "no such room"),
+        ("GET", "/follow", None, 400, "bad_request", "`room` or `user`"),
+        ("GET", "/follow?room=x&user=ana", None, 400, "bad_request", "one of them"),
+        ("GET", "/follow?room=x&payload=yes", None, 400, "bad_request", "true or false"),
+        ("GET", "/clients/x", None, 404, "client_not_found", "an id like this"),
+        (
+            "GET",
+            "/clients/00000000-0000-0000-0000-000000000000",
+            None,
+            404,
+            "client_not_found",
+            "no such connection",
+        ),
+        (
+            "POST",
+            "/clients/00000000-0000-0000-0000-000000000000/disconnect",
+            Some(json!({})),
+            404,
+            "client_not_found",
+            "no node",
+        ),
+        (
+            "POST",
+            "/clients/00000000-0000-0000-0000-000000000000/slow",
+            Some(json!({ "seconds": 61 })),
+            400,
+            "bad_request",
+            "1 to 60",
+        ),
+        (
+            "POST",
+            "/clients/00000000-0000-0000-0000-000000000000/slow",
+            Some(json!({ "seconds": 1 })),
+            403,
+            "forbidden",
+            "inspect.slow",
+        ),
+        ("GET", "/audit?limit=0", None, 400, "bad_request", "1 to 1000"),
+        ("PUT", "/log-level", Some(json!({})), 400, "bad_request", "`directives` is missing"),
+        (
+            "PUT",
+            "/log-level",
+            Some(json!({ "directives": "loud" })),
+            400,
+            "bad_request",
+            "is not a log level",
+        ),
+        (
+            "PUT",
+            "/log-level",
+            Some(json!({ "directives": "info,x" })),
+            400,
+            "bad_request",
+            "is not a log level",
+        ),
+        (
+            "PUT",
+            "/log-level",
+            Some(json!({ "directives": "info", "seconds": 0 })),
+            400,
+            "bad_request",
+            "from 1 to 86400",
+        ),
+        (
+            "PUT",
+            "/log-level",
+            Some(json!({ "directives": null, "seconds": 5 })),
+            400,
+            "bad_request",
+            "leave `seconds` out",
+        ),
+        ("GET", "/explain", None, 400, "bad_request", "say which message"),
+        ("GET", "/explain?room=x", None, 400, "bad_request", "say which message"),
+        ("GET", "/explain?offset=1", None, 400, "bad_request", "say which message"),
+        ("GET", "/explain?room=x&offset=-1", None, 400, "bad_request", "an offset"),
+        ("GET", "/explain?message=7", None, 400, "bad_request", "a message's id"),
+        ("GET", "/explain?room=x&offset=1&usr=a", None, 400, "bad_request", "did you mean `user`?"),
+        ("GET", "/explain?room=%20&offset=1", None, 400, "invalid_room", "blank"),
+        ("GET", "/explain?room=x&offset=1", None, 404, "message_not_found", "no node knows"),
         ("GET", "/rooms/%ff", None, 400, "bad_request", "UTF-8"),
         ("GET", "/rooms/%20x", None, 400, "invalid_room", "blank"),
         ("POST", "/publish", None, 400, "bad_request", "JSON object"),
@@ -490,4 +568,156 @@ async fn presence_tells_who_is_in_a_room() {
     post(&server, "/publish", chat("empty", "hello")).await;
     assert_eq!(get(&server, "/rooms/empty/presence").await["members"], 0);
     assert_eq!(call(&server, "GET", "/rooms/nowhere/presence", None).await.0, 404);
+}
+
+/// Reads a stream of events until there are so many of them.
+async fn events(
+    server: &Server,
+    path: &str,
+    begun: impl AsyncFnOnce(),
+    count: usize,
+) -> Vec<(String, Value)> {
+    let mut stream = tokio::net::TcpStream::connect(server.addr).await.unwrap();
+    let request = format!("GET /api/v1{path} HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {KEY}\r\n\r\n");
+    stream.write_all(request.as_bytes()).await.unwrap();
+    let (mut text, mut begun) = (String::new(), Some(begun));
+    loop {
+        let told: Vec<(String, Value)> = text
+            .split("event: ")
+            .skip(1)
+            .filter_map(|event| {
+                let (name, rest) = event.split_once("\ndata: ")?;
+                let (data, _) = rest.split_once("\n\n")?;
+                Some((name.to_owned(), serde_json::from_str(data).unwrap()))
+            })
+            .collect();
+        if !told.is_empty()
+            && let Some(begun) = begun.take()
+        {
+            begun().await;
+        }
+        if told.len() >= count {
+            assert!(
+                text.starts_with("HTTP/1.1 200 ") && text.contains("content-type: text/event-stream"),
+                "{text}"
+            );
+            return told;
+        }
+        let mut chunk = [0; 4096];
+        let read = tokio::time::timeout(PATIENCE, stream.read(&mut chunk)).await.unwrap().unwrap();
+        assert!(read > 0, "the stream ended: {text}");
+        text.push_str(std::str::from_utf8(&chunk[..read]).unwrap());
+    }
+}
+
+#[tokio::test]
+async fn followers_are_sent_events_without_what_was_said_unless_they_ask_for_it() {
+    let server = keyed().start().await;
+    let said = async || {
+        post(&server, "/publish", chat("news", "a secret")).await;
+    };
+    let mut ana = server.client("ana").await;
+    ana.join("news").await;
+    let told = events(&server, "/follow?room=news", said, 2).await;
+    let names: Vec<&str> = told.iter().map(|(name, _)| name.as_str()).collect();
+    assert_eq!(names, ["following", "published"]);
+    let published = &told[1].1;
+    assert_eq!(
+        (&published["room"], &published["offset"], &published["bytes"]),
+        (&json!("news"), &json!(1), &json!(8))
+    );
+    assert!(!published.to_string().contains("secret"), "{published}");
+    let said = async || {
+        post(&server, "/publish", chat("news", "a secret")).await;
+    };
+    let told = events(&server, "/follow?room=news&payload=true", said, 2).await;
+    assert_eq!(told[1].1["message"]["content"], "a secret");
+}
+
+#[tokio::test]
+async fn connection_is_looked_at_slowed_down_and_ended() {
+    let server = keyed().set("inspect.slow", "true").start().await;
+    let mut ana = server.client("ana").await;
+    ana.join("news").await;
+    post(&server, "/publish", chat("news", "hello")).await;
+    ana.find("chat").await;
+    let list = get(&server, "/clients?user=ana").await;
+    let id = list["clients"][0]["clientId"].as_str().unwrap().to_owned();
+    let one = get(&server, &format!("/clients/{id}")).await;
+    let news = one["rooms"].as_array().unwrap().iter().find(|room| room["room"] == "news").unwrap();
+    assert_eq!((&one["userId"], &news["offset"], &news["behind"]), (&json!("ana"), &json!(1), &json!(0)));
+    post(&server, &format!("/clients/{id}/slow"), json!({ "seconds": 60 })).await;
+    post(&server, "/publish", chat("news", "later")).await;
+    let slow = loop {
+        let slow = get(&server, &format!("/clients/{id}")).await;
+        if slow["oldestQueuedMs"].is_u64() {
+            break slow;
+        }
+    };
+    let news = slow["rooms"].as_array().unwrap().iter().find(|room| room["room"] == "news").unwrap();
+    assert_eq!((&slow["slowed"], &news["behind"]), (&json!(true), &json!(1)), "{slow}");
+    let ended = post(&server, &format!("/clients/{id}/disconnect"), json!({ "reason": "enough" })).await;
+    assert_eq!(ended["disconnected"], 1);
+    assert_eq!(ana.closed().await, Some(4501));
+}
+
+/// Whoever changes something leaves a line, without secrets; whoever is nobody leaves none here.
+#[tokio::test]
+async fn what_operators_do_is_in_the_log_and_in_the_audit_with_who_and_what() {
+    let mut server = keyed().start().await;
+    post(&server, "/disconnect", json!({ "user": "ana", "reason": "enough" })).await;
+    post(&server, "/publish", chat("news", "a secret")).await;
+    assert_eq!(call(&server, "DELETE", "/rulings/x", None).await.0, 404);
+    assert_eq!(call(&server, "POST", "/publish", Some(json!({ "room": "" }))).await.0, 400);
+    assert_eq!(ask(&server, "POST", "/disconnect", "Authorization: Bearer guess\r\n", "").await.status, 401);
+    get(&server, "/rooms").await;
+    let audit = get(&server, "/audit").await;
+    let entries = audit["entries"].as_array().unwrap();
+    let told: Vec<_> =
+        entries.iter().map(|entry| (entry["action"].as_str().unwrap(), &entry["status"])).collect();
+    let expected = [
+        ("POST /publish", &json!(400)),
+        ("DELETE /rulings/{ruling}", &json!(404)),
+        ("POST /disconnect", &json!(200)),
+    ];
+    assert_eq!(told, expected);
+    let first = &entries[2];
+    assert_eq!(
+        (&first["who"], &first["from"], &first["result"]),
+        (&json!("key:1"), &json!("127.0.0.1"), &json!("done"))
+    );
+    assert_eq!(first["details"], json!({ "user": "ana", "reason": "enough" }));
+    let page = get(&server, "/audit?limit=1").await;
+    let next = page["next"].as_u64().unwrap();
+    assert_eq!(get(&server, &format!("/audit?before={next}")).await["entries"].as_array().unwrap().len(), 2);
+    let log = server.process().log().join("\n");
+    let lines: Vec<&str> = log.lines().filter(|line| line.contains("\"target\":\"audit\"")).collect();
+    assert_eq!(lines.len(), 3, "{log}");
+    assert!(lines[0].contains("key:1") && lines[0].contains("ana"), "{}", lines[0]);
+    assert!(!log.contains(KEY) && !log.contains("secret"));
+}
+
+#[tokio::test]
+async fn log_level_is_changed_for_a_while_and_falls_back() {
+    let server = keyed().start().await;
+    let put = async |body: Value| {
+        let (status, answer) = call(&server, "PUT", "/log-level", Some(body)).await;
+        assert_eq!(status, 200, "{answer}");
+        answer
+    };
+    let configured = get(&server, "/log-level").await;
+    assert_eq!((&configured["directives"], configured.get("secondsLeft")), (&configured["configured"], None));
+    let asked = put(json!({ "directives": "warn,outspoke_hub=debug", "seconds": 3600 })).await;
+    assert_eq!(
+        (&asked["directives"], &asked["configured"]),
+        (&json!("warn,outspoke_hub=debug"), &configured["directives"])
+    );
+    assert!((3500..=3600).contains(&asked["secondsLeft"].as_u64().unwrap()));
+    let forever = put(json!({ "directives": "error" })).await;
+    assert!(forever.get("secondsLeft").is_none());
+    put(json!({ "directives": "debug", "seconds": 1 })).await;
+    while get(&server, "/log-level").await["directives"] == "debug" {}
+    assert_eq!(get(&server, "/log-level").await, configured);
+    put(json!({ "directives": "error" })).await;
+    assert_eq!(put(json!({ "directives": null })).await, configured);
 }

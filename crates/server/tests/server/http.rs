@@ -56,6 +56,27 @@ async fn page_is_served_with_its_headers_and_can_be_switched_off() {
     assert_eq!(server.get("/").await.status, 404);
 }
 
+/// Read without a network, under the same policy as every page, and below any prefix of a proxy.
+#[tokio::test]
+async fn documentation_is_served_and_can_be_switched_off() {
+    let server = Server::start().await;
+    let folder = server.get("/docs").await;
+    assert_eq!((folder.status, &folder.headers["location"]), (308, &"docs/".parse().unwrap()));
+    for path in
+        ["/docs/", "/docs/operating/tls.html", "/docs/tutorial/", "/docs/search.json", "/docs/book.css"]
+    {
+        let page = server.get(path).await;
+        assert_eq!(page.status, 200, "{path}");
+        assert!(page.headers["content-security-policy"].to_str().unwrap().contains("script-src 'self'"));
+        assert!(page.headers.contains_key("etag"), "{path}");
+    }
+    for path in ["/docs/nothing.html", "/docs/..%2fCargo.toml"] {
+        assert_eq!(server.get(path).await.status, 404, "{path}");
+    }
+    let server = Settings::default().set("server.docs", "false").start().await;
+    assert_eq!(server.get("/docs/").await.status, 404);
+}
+
 /// Any site's page may import the client, and gets a new build as soon as there is one.
 #[tokio::test]
 async fn client_is_served_to_pages_of_every_site() {
@@ -120,7 +141,7 @@ async fn frames_that_come_with_the_request_are_read_after_the_upgrade() {
 /// While it stops, a load balancer is told, and new clients are sent elsewhere.
 #[tokio::test]
 async fn connections_are_refused_once_the_server_stops() {
-    let mut server = Server::start().await;
+    let mut server = Settings::default().set("drain.grace", "100ms").start().await;
     let client = server.client("ann").await;
     // It does not answer the close frame, so that stopping takes a while.
     server.signal(Signal::TERM);

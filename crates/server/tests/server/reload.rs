@@ -27,8 +27,12 @@ fn write(path: &Path, text: &str) {
 }
 
 async fn post(server: &Server, path: &str, key: &str) -> (u16, Value) {
+    ask(server, "POST", path, key).await
+}
+
+async fn ask(server: &Server, method: &str, path: &str, key: &str) -> (u16, Value) {
     let request = format!(
-        "POST /api/v1{path} HTTP/1.1\r\nHost: {}\r\nAuthorization: Bearer {key}\r\nContent-Length: 0\r\n\
+        "{method} /api/v1{path} HTTP/1.1\r\nHost: {}\r\nAuthorization: Bearer {key}\r\nContent-Length: 0\r\n\
          Connection: close\r\n\r\n",
         server.addr
     );
@@ -44,6 +48,36 @@ async fn reload(server: &Server) -> Value {
 
 fn keys(differences: &Value) -> Vec<&str> {
     differences.as_array().unwrap().iter().map(|difference| difference["key"].as_str().unwrap()).collect()
+}
+
+/// What an operator sees is what the server lives by, and tells no secret.
+#[tokio::test]
+async fn settings_are_told_with_their_places_and_without_secrets() {
+    let (server, path) = start("limits: { rooms_max: 77 }\n").await;
+    let config = async || {
+        let (status, config) = ask(&server, "GET", "/config", KEY).await;
+        assert_eq!(status, 200, "{config}");
+        assert!(!config.to_string().contains(KEY));
+        config
+    };
+    let setting = |config: &Value, key: &str| {
+        config["settings"].as_array().unwrap().iter().find(|setting| setting["key"] == key).unwrap().clone()
+    };
+    let before = config().await;
+    let rooms = setting(&before, "limits.rooms_max");
+    assert_eq!(
+        (&rooms["value"], &rooms["source"]["layer"], &rooms["source"]["line"]),
+        (&json!(77), &json!("file"), &json!(2))
+    );
+    assert_eq!(setting(&before, "api.keys")["value"], json!(["***"]));
+    assert_eq!(before["waiting"], json!([]));
+    write(&path, "limits: { rooms_max: 78 }\nserver: { shards: 3 }\n");
+    assert_eq!(setting(&config().await, "limits.rooms_max")["value"], 77, "not before it is read");
+    reload(&server).await;
+    let after = config().await;
+    assert_eq!(setting(&after, "limits.rooms_max")["value"], 78);
+    assert_eq!(keys(&after["waiting"]), ["server.shards"]);
+    assert_eq!(ask(&server, "GET", "/config", "another-key").await.0, 401);
 }
 
 /// Waits for a log event with that message.
@@ -212,7 +246,8 @@ async fn sighup_under_load_drops_no_connection_and_no_message() {
     const CLIENTS: usize = 200;
     const ROOMS: usize = 20;
     const RELOADS: usize = 10;
-    let (server, path) = start("server: { shards: 2 }\n").await;
+    // Who publishes as fast as acknowledgements come would be held back some day.
+    let (server, path) = start("server: { shards: 2 }\nrate: { enabled: false }\n").await;
     let server = Arc::new(server);
     let (stop, acknowledged) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicUsize::new(0)));
     let mut clients = JoinSet::new();
@@ -269,7 +304,7 @@ async fn sighup_under_load_drops_no_connection_and_no_message() {
         write(
             &path,
             &format!(
-                "server: {{ shards: 2, connections_max: {} }}\n\
+                "server: {{ shards: 2, connections_max: {} }}\nrate: {{ enabled: false }}\n\
                  limits: {{ message_bytes_max: {}KiB, rooms_max: {}, outbox_bytes_max: {}MiB }}\n\
                  heartbeat: {{ ping_interval: {}s }}\ncompression: {{ level: {}, min_bytes: {} }}\n\
                  rooms: {{ history_messages: {}, members_max: {}, classes: [{{pattern: \"room-*\", history_messages: {}}}] }}\n\
@@ -307,4 +342,60 @@ async fn sighup_under_load_drops_no_connection_and_no_message() {
     }
     let messages: u64 = seen.iter().map(|counts| counts[0]).sum();
     println!("{RELOADS} reloads under {CLIENTS} clients and {messages} messages: nobody was closed");
+}
+
+/// What is kept off the internet at an address of its own is not at the public one, and follows another configuration.
+#[tokio::test]
+async fn operators_have_a_listener_of_their_own_whose_keys_are_changed_with_a_reload() {
+    let (mut server, path) = start("admin: { addr: \"127.0.0.1:0\" }\nserver: { page: true }\n").await;
+    let told = logged(&mut server, "operators are answered at an address of their own").await;
+    let operators: std::net::SocketAddr = told["address"].as_str().unwrap().parse().unwrap();
+    let status = async |at, path: &str, key: &str| {
+        let request = format!(
+            "GET {path} HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer {key}\r\nConnection: close\r\n\r\n"
+        );
+        exchange(at, request.as_bytes()).await.status
+    };
+    for path in [
+        "/admin",
+        "/nodes",
+        "/analytics",
+        "/api/v1/nodes",
+        "/api/v1/config",
+        "/api/v1/audit",
+        "/api/v1/metrics",
+    ] {
+        let seen = (status(operators, path, KEY).await, status(server.addr, path, KEY).await);
+        assert_eq!(seen, (200, 404), "{path}");
+    }
+    // Applications find what is theirs at both, and people the chat at one.
+    for path in ["/api/v1/rooms", "/api/v1/whoami", "/api/v1/openapi.json", "/healthz"] {
+        assert_eq!(
+            (status(operators, path, KEY).await, status(server.addr, path, KEY).await),
+            (200, 200),
+            "{path}"
+        );
+    }
+    assert_eq!((status(operators, "/", KEY).await, status(server.addr, "/", KEY).await), (404, 200));
+    assert_eq!(status(operators, "/ws", KEY).await, 404);
+    assert_eq!(status(server.addr, "/api/v1/nodes", "no-key").await, 401, "who is nobody is told nothing");
+    let (_, caller) = ask(&server, "GET", "/whoami", KEY).await;
+    let offered = caller["operations"].as_array().unwrap();
+    assert!(offered.contains(&json!("GET /rooms")) && !offered.contains(&json!("GET /nodes")), "{caller}");
+    let (_, refused) = ask(&server, "GET", "/nodes", KEY).await;
+    assert!(refused["message"].as_str().unwrap().contains("admin.addr"), "{refused}");
+    let other = "another-key-of-the-reload-tests";
+    // Where operators are waits for another start: until then nothing moves, and nobody is locked out.
+    std::fs::write(&path, format!("api: {{ keys: [{other}] }}\n")).unwrap();
+    let order = format!(
+        "POST /api/v1/reload HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer {KEY}\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
+    );
+    let report = exchange(operators, order.as_bytes()).await;
+    assert_eq!(report.status, 200, "{}", report.body);
+    let report: Value = serde_json::from_str(&report.body).unwrap();
+    assert_eq!(keys(&report["waiting"]), ["admin.addr"], "{report}");
+    for (key, expected) in [(KEY, 401), (other, 200)] {
+        assert_eq!(status(operators, "/api/v1/nodes", key).await, expected);
+    }
+    assert_eq!(status(server.addr, "/api/v1/nodes", other).await, 404);
 }

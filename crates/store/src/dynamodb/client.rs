@@ -19,6 +19,7 @@ use futures_util::{StreamExt as _, TryStreamExt as _, stream};
 use tokio::sync::{Mutex as AsyncMutex, OnceCell};
 use tokio::time::Instant;
 
+use super::format;
 use super::items::{self, Item, Key};
 use super::options::DynamoOptions;
 use crate::StoreError;
@@ -106,7 +107,7 @@ impl Table {
         self.client.get_or_init(|| connect(&self.options)).await
     }
 
-    /// Makes sure, once, that the table is there.
+    /// Makes sure, once, that the table is there, and of a format that we know.
     pub(super) async fn ready(&self) -> Result<&Client, StoreError> {
         let client = self.client().await;
         self.ready.get_or_try_init(|| self.prepare(client)).await?;
@@ -124,7 +125,7 @@ impl Table {
                     if status
                         .is_some_and(|status| matches!(status, TableStatus::Active | TableStatus::Updating))
                     {
-                        return Ok(());
+                        return format::check(self, client).await;
                     }
                 }
                 Err(error)
@@ -164,7 +165,7 @@ impl Table {
     }
 
     /// Of an error before anything else worked: names the setting and the cure.
-    fn explained<E>(&self, error: &SdkError<E>) -> StoreError
+    pub(super) fn explained<E>(&self, error: &SdkError<E>) -> StoreError
     where
         SdkError<E>: ProvideErrorMetadata + std::error::Error,
     {

@@ -44,6 +44,11 @@ fn one(kind: u8, name: &str) -> Vec<u8> {
     [&[kind], name.as_bytes()].concat()
 }
 
+/// The mark that says how the data is laid out.
+pub(super) fn format() -> Key {
+    Key(vec![b'v'], vec![0])
+}
+
 /// Where all tenants are listed.
 pub(super) fn tenants() -> Vec<u8> {
     vec![b't']

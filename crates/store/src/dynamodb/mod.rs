@@ -6,12 +6,13 @@
 //! most 100 items, so an append of more than some 30 records is done in several, in order: it is the one back end where
 //! a reader may see the first part of an append before the rest.
 //!
-//! Neighbours: `options` (what is configured), `client` (requests, and what their errors mean), `items` (keys and items),
-//! `commit`, `read`, `trim` (each a part of the contract). Invariant: only a state's own version is ever followed by the
-//! next, so whatever is written under it is written once.
+//! Neighbours: `options` (what is configured), `client` (requests, and what their errors mean), `format` (the mark of the
+//! layout), `items` (keys and items), `commit`, `read`, `trim` (each a part of the contract). Invariant: only a state's own
+//! version is ever followed by the next, so whatever is written under it is written once.
 
 mod client;
 mod commit;
+mod format;
 mod items;
 mod options;
 mod read;
@@ -44,7 +45,8 @@ impl DynamoStore {
         Ok(Self { table: Table::new(options)? })
     }
 
-    /// Looks for the table and makes it if that is asked for, or says what to correct.
+    /// Looks for the table and makes it if that is asked for, or says what to correct. A table that a newer version
+    /// laid out is refused.
     ///
     /// # Errors
     /// As [`new`](Self::new); [`StoreError::Unavailable`] when DynamoDB cannot be reached, or does not let us in.

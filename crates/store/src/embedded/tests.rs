@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used)]
 
+use std::collections::BTreeMap;
 use std::fs::{self, File, OpenOptions};
 use std::io::{Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
@@ -118,14 +119,32 @@ async fn a_closed_store_is_unavailable_and_a_dropped_one_lets_go() {
 #[tokio::test]
 async fn a_newer_format_and_a_foreign_file_are_refused_with_words() {
     let folder = tempfile::tempdir().unwrap();
-    open(folder.path()).close().await.unwrap();
+    let store = open(folder.path());
+    put(&store, "room", 1..=3).await;
+    store.close().await.unwrap();
     for (text, expected) in
         [("outspoke store, format 99\n", "format 99"), ("hello", "not what Outspoke writes")]
     {
         fs::write(folder.path().join("outspoke.format"), text).unwrap();
+        let before = everything(folder.path());
+        assert!(before.len() > 3, "{:?}", before.keys());
         let error = EmbeddedStore::open(folder.path(), options()).unwrap_err();
         assert!(matches!(&error, StoreError::Damaged(text) if text.contains(expected)), "{error}");
+        assert!(everything(folder.path()) == before, "an older version has changed what a newer one wrote");
     }
+}
+
+/// Every file below a folder, byte for byte.
+fn everything(folder: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
+    let mut all = BTreeMap::new();
+    for entry in fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        match path.is_dir() {
+            true => all.extend(everything(&path)),
+            false => drop(all.insert(path.clone(), fs::read(path).unwrap())),
+        }
+    }
+    all
 }
 
 /// Until the format file is there nothing was acknowledged, so what an interrupted creation left is no damage.

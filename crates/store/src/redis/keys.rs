@@ -20,6 +20,11 @@ impl Keys {
         Self { prefix: prefix.to_owned(), writer: fastrand::u64(..) }
     }
 
+    /// How the data is laid out.
+    pub(super) fn format(&self) -> String {
+        format!("{}:format", self.prefix)
+    }
+
     /// Every tenant there may be.
     pub(super) fn tenants(&self) -> String {
         format!("{}:tenants", self.prefix)

@@ -22,6 +22,7 @@ use tokio::time::{Instant, sleep_until, timeout_at};
 
 use super::care::Server;
 use super::errors;
+use super::format;
 use super::keys::Keys;
 use super::options::{RedisOptions, Target};
 use super::scripts::Call;
@@ -191,6 +192,7 @@ impl Links {
     async fn learn(&self, link: &Link) -> Result<(), StoreError> {
         let server = Server::of(link).await.map_err(|error| errors::cannot_connect(&error, &self.target))?;
         server.check(&self.target)?;
+        format::check(link, &self.keys.format(), &self.target).await?;
         let durability = server.durability();
         let known =
             self.durability.lock().unwrap_or_else(PoisonError::into_inner).replace(durability.clone());

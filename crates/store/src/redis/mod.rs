@@ -16,6 +16,7 @@
 mod care;
 mod commit;
 mod errors;
+mod format;
 mod keys;
 mod link;
 mod options;

@@ -68,10 +68,14 @@ pub(super) fn encode(event: &Event, out: &mut Vec<u8>) {
             close(out);
         }
         Event::Gap(gap) => write_gap(out, gap),
-        Event::Notice(Notice::GoingAway { reconnect_after }) => {
+        Event::Notice(Notice::GoingAway { reconnect_after, url }) => {
             begin_data(out, None, "going_away");
             key(out, "reconnect_after_ms");
             millis(out, *reconnect_after);
+            if let Some(url) = url {
+                key(out, "url");
+                string(out, url);
+            }
             end(out, None);
         }
         Event::History(history) => {

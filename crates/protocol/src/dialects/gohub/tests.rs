@@ -322,8 +322,15 @@ fn gohub_every_answer_has_its_documented_shape() {
             r#"{"message_id":0,"message_type":"gap","data":{"room":"lobby","missed":3,"epoch":"000000000000001f","offset":42}}"#,
         ),
         (
-            Event::Notice(Notice::GoingAway { reconnect_after: Duration::from_secs(2) }),
+            Event::Notice(Notice::GoingAway { reconnect_after: Duration::from_secs(2), url: None }),
             r#"{"message_id":0,"message_type":"going_away","data":{"reconnect_after_ms":2000}}"#,
+        ),
+        (
+            Event::Notice(Notice::GoingAway {
+                reconnect_after: Duration::from_secs(2),
+                url: Some("wss://hub-2.example.com/ws".into()),
+            }),
+            r#"{"message_id":0,"message_type":"going_away","data":{"reconnect_after_ms":2000,"url":"wss://hub-2.example.com/ws"}}"#,
         ),
     ] {
         assert_eq!(encode(&event), expected);

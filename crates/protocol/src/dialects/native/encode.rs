@@ -94,10 +94,14 @@ pub(super) fn encode(event: &Event, out: &mut Vec<u8>) {
             answer(out, "conversations", conversations.request.as_ref());
             shared::write_conversations(out, &WORDS, conversations);
         }
-        Event::Notice(Notice::GoingAway { reconnect_after }) => {
+        Event::Notice(Notice::GoingAway { reconnect_after, url }) => {
             begin(out, "going_away");
             key(out, "reconnectAfter");
             millis(out, *reconnect_after);
+            if let Some(url) = url {
+                key(out, "url");
+                string(out, url);
+            }
         }
     }
     close(out);

@@ -487,8 +487,15 @@ fn native_every_answer_has_its_documented_shape() {
             r#"{"type":"gap","room":"lobby","missed":3,"epoch":"000000000000001f","offset":42}"#,
         ),
         (
-            Event::Notice(Notice::GoingAway { reconnect_after: Duration::from_secs(2) }),
+            Event::Notice(Notice::GoingAway { reconnect_after: Duration::from_secs(2), url: None }),
             r#"{"type":"going_away","reconnectAfter":2000}"#,
+        ),
+        (
+            Event::Notice(Notice::GoingAway {
+                reconnect_after: Duration::from_secs(2),
+                url: Some("wss://hub-2.example.com/ws".into()),
+            }),
+            r#"{"type":"going_away","reconnectAfter":2000,"url":"wss://hub-2.example.com/ws"}"#,
         ),
     ] {
         assert_eq!(encode(&event), expected);

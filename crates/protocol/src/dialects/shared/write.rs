@@ -133,6 +133,7 @@ pub(crate) fn write_details(out: &mut Vec<u8>, words: &Words, message: &Message)
         key(out, "reactions");
         array(out, &details.reactions, write_reactions);
     }
+    write_node(out, &details.node);
 }
 
 fn write_reactions(out: &mut Vec<u8>, reactions: &Reactions) {
@@ -192,8 +193,16 @@ fn write_device(out: &mut Vec<u8>, words: &Words, device: &Device) {
         key(out, "device");
         string(out, &device.device);
     }
+    write_node(out, &device.node);
     write_time(out, words, "since", device.since);
     close(out);
+}
+
+fn write_node(out: &mut Vec<u8>, node: &str) {
+    if !node.is_empty() {
+        key(out, "node");
+        string(out, node);
+    }
 }
 
 pub(crate) fn write_crowd(out: &mut Vec<u8>, words: &Words, crowd: &Crowd) {

@@ -1,7 +1,8 @@
 //! Rooms followed over a connection of its own.
 //!
 //! The client comes back by itself and goes on where it was. What was said before is read from the room's history; a stream
-//! is there before that, so that nothing falls between the two, and what both have is told once.
+//! is there before that, so that nothing falls between the two; from the place where it begins, all is the stream's to tell, in
+//! its order among the comings and goings.
 
 use futures_util::StreamExt as _;
 use outspoke_client::{Author, Client, ConnectionState, Error, Event, Gap, GapReason, Room, Subscription};
@@ -71,7 +72,13 @@ struct Follower {
 
 impl Follower {
     async fn run(mut self, mut stream: Subscription<Value>, from: Start) {
-        match self.past(from).await {
+        let begins = match stream.next().await {
+            Some(Ok(Event::Joined(joined))) => joined.position.offset,
+            Some(Err(error)) => return self.tell(Heard::Failed(SocketError::from(error).into())).await,
+            // It always begins so.
+            _ => u64::MAX,
+        };
+        match self.past(from, begins).await {
             Ok(past) => {
                 for message in past.into_iter().rev() {
                     self.told = self.told.max(message["offset"].as_u64().unwrap_or(0));
@@ -106,8 +113,8 @@ impl Follower {
         let _ = self.heard.send(heard).await;
     }
 
-    /// What was said before, the newest first.
-    async fn past(&self, from: Start) -> Result<Vec<Value>, Error> {
+    /// What was said up to where the stream begins, the newest first.
+    async fn past(&self, from: Start, begins: u64) -> Result<Vec<Value>, Error> {
         let count = usize::try_from(from.count()).unwrap_or(usize::MAX);
         let (mut history, mut past) = (self.room.history(count), Vec::new());
         while let Some(event) = history.next().await {
@@ -116,6 +123,9 @@ impl Follower {
                 event => event?,
             };
             let Some(message) = json_of(&event) else { continue };
+            if message["offset"].as_u64().is_some_and(|offset| offset > begins) {
+                continue;
+            }
             if from.is_past(&message) {
                 break;
             }

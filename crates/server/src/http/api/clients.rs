@@ -1,12 +1,14 @@
 //! Connections: which there are, and away with some.
 
+use std::time::Duration;
+
 use axum::Json;
 use outspoke_hub::protocol::Disconnect;
-use outspoke_hub::{Client, ClientId, ErrorCode, Hub, Listing, UserId};
+use outspoke_hub::{Client, ClientId, ConnectionState, ErrorCode, Hub, Listing, RoomPlace, UserId};
 use serde::Serialize;
 
 use super::error::ApiError;
-use super::input::{Body, Query};
+use super::input::{Body, Fields, Named, Query};
 use super::{Of, users};
 
 /// Longest reason: what a close frame has room for.
@@ -28,10 +30,53 @@ struct Connection {
     connected_seconds: u64,
     /// Bytes that wait for it to read.
     queued_bytes: usize,
+    /// For how long it has taken nothing of what waits.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    oldest_queued_ms: Option<u64>,
+    /// Of the last answered ping.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    round_trip_ms: Option<f64>,
+    /// An operator slows it down.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    slowed: bool,
+}
+
+/// A connection looked at closely.
+#[derive(Debug, Serialize)]
+pub(super) struct Close {
+    #[serde(flatten)]
+    connection: Connection,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    address: Option<String>,
+    rooms: Vec<Place>,
+}
+
+/// How far it has come in a room.
+#[derive(Debug, Serialize)]
+struct Place {
+    room: String,
+    joined: u64,
+    offset: u64,
+    head: u64,
+    behind: u64,
+}
+
+impl From<RoomPlace> for Place {
+    fn from(place: RoomPlace) -> Self {
+        let behind = place.head.saturating_sub(place.offset);
+        Self {
+            room: place.room.to_string(),
+            joined: place.joined,
+            offset: place.offset,
+            head: place.head,
+            behind,
+        }
+    }
 }
 
 impl Connection {
-    fn new(hub: &Hub, client: &Client) -> Self {
+    fn new(hub: &Hub, client: &Client, state: Option<&ConnectionState>) -> Self {
+        let millis = |time: Duration| u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
         let identity = client.identity();
         Self {
             client_id: client.id().to_string(),
@@ -42,6 +87,11 @@ impl Connection {
             dialect: hub.dialects()[usize::from(client.dialect())].name(),
             connected_seconds: client.connected().elapsed().as_secs(),
             queued_bytes: client.queued_bytes(),
+            oldest_queued_ms: state.and_then(|state| state.stuck).map(millis),
+            round_trip_ms: state
+                .and_then(|state| state.round_trip)
+                .map(|took| took.as_micros() as f64 / 1000.0),
+            slowed: state.is_some_and(|state| state.slowed),
         }
     }
 }
@@ -60,9 +110,27 @@ pub(super) async fn list(Of(hub): Of, query: Query) -> Result<Json<Connections>,
     let after = query.parsed::<ClientId>("after", "a client's id")?;
     let Listing { items, more } = hub.list_clients(query.text("user"), after, query.limit()?);
     let next = items.last().filter(|_| more).map(|last| last.id().to_string());
+    let states = hub.connection_states(&items, false).await;
+    let clients = items.iter().zip(&states);
     Ok(Json(Connections {
-        clients: items.iter().map(|client| Connection::new(&hub, client)).collect(),
+        clients: clients.map(|(client, state)| Connection::new(&hub, client, state.as_ref())).collect(),
         next,
+    }))
+}
+
+/// One of this node's connections, with its rooms.
+pub(super) async fn one(Of(hub): Of, Named(client): Named, query: Query) -> Result<Json<Close>, ApiError> {
+    query.only(&[])?;
+    let id = parsed(&client)?;
+    let missing = || ApiError::new(ErrorCode::ClientNotFound, "this node has no such connection");
+    let client =
+        hub.client(id).filter(|client| client.identity().tenant == hub.tenant()).ok_or_else(missing)?;
+    let state = hub.connection_states(std::slice::from_ref(&client), true).await.pop().flatten();
+    let state = state.ok_or_else(missing)?;
+    Ok(Json(Close {
+        connection: Connection::new(&hub, &client, Some(&state)),
+        address: client.address().map(|address| address.ip().to_string()),
+        rooms: state.rooms.into_iter().map(Place::from).collect(),
     }))
 }
 
@@ -77,6 +145,24 @@ pub(super) struct Disconnected {
     disconnected: usize,
 }
 
+impl Disconnected {
+    pub(super) fn one() -> Self {
+        Self { disconnected: 1 }
+    }
+}
+
+/// The words with which a connection is ended.
+pub(super) fn reason(fields: &Fields<'_>, disconnect: Disconnect) -> Result<String, ApiError> {
+    let reason = fields.optional::<String>("reason")?;
+    let reason = reason.unwrap_or_else(|| disconnect.reason().to_owned());
+    if reason.len() > REASON_BYTES_MAX {
+        let message =
+            format!("the field `reason` has {} bytes; a close frame takes {REASON_BYTES_MAX}", reason.len());
+        return Err(ApiError::bad_request(message));
+    }
+    Ok(reason)
+}
+
 /// Ends a client's connection, or those of a user, or of a user's device, on all nodes. None is no error: they are gone.
 pub(super) async fn disconnect(Of(hub): Of, body: Body) -> Result<Json<Disconnected>, ApiError> {
     let fields = body.fields(&["client", "user", "device", "reason", "reconnect"])?;
@@ -86,13 +172,7 @@ pub(super) async fn disconnect(Of(hub): Of, body: Body) -> Result<Json<Disconnec
         true => Disconnect::ReconnectRequested,
         false => Disconnect::Kicked,
     };
-    let reason = fields.optional::<String>("reason")?;
-    let reason = reason.as_deref().unwrap_or(disconnect.reason());
-    if reason.len() > REASON_BYTES_MAX {
-        let message =
-            format!("the field `reason` has {} bytes; a close frame takes {REASON_BYTES_MAX}", reason.len());
-        return Err(ApiError::bad_request(message));
-    }
+    let reason = &reason(&fields, disconnect)?;
     let disconnected = match (client, user) {
         (Some(client), None) if device.is_none() => match client.parse() {
             Ok(client) => usize::from(hub.disconnect_anywhere(client, disconnect, reason).await),

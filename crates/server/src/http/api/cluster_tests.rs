@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use axum::body::{Body, to_bytes};
 use axum::extract::Request;
+use futures_util::StreamExt as _;
 use outspoke_hub::bus::MemoryHub;
 use outspoke_hub::protocol::Disconnect;
 use outspoke_hub::{Attach, Client, ClusterOptions, Hub, HubConfig, Identity, affinity};
@@ -30,7 +31,10 @@ impl Nodes {
         let node = |number: usize| {
             let mut options = ClusterOptions::new(format!("node-{number}"));
             options.advertise = format!("wss://node-{number}.example.com/ws").into();
-            let builder = Hub::builder().config(quiet()).cluster(Arc::new(bus.connect()), options);
+            let mut config = quiet();
+            // The last one only.
+            config.slow_down = number == count;
+            let builder = Hub::builder().config(config).cluster(Arc::new(bus.connect()), options);
             builder.start_on_this_runtime().unwrap()
         };
         let hubs = (1..=count).map(node).collect();
@@ -261,4 +265,146 @@ async fn room_that_only_another_node_has_is_told_of_with_its_members() {
     drop((ana, ben));
     tokio::time::sleep(Duration::from_secs(20)).await;
     expect(&nodes.hubs[0], "GET", "/rooms/far", None, 404).await;
+}
+
+/// Any node tells of all: the user's connections, wherever they are, and who did not answer.
+#[tokio::test(start_paused = true)]
+async fn any_node_explains_what_became_of_a_message_on_all_of_them() {
+    let nodes = Nodes::start(2).await;
+    let (mut phone, _) = connect(&nodes.hubs[0], "ana", "phone").await;
+    let (mut tablet, _) = connect(&nodes.hubs[1], "ana", "tablet").await;
+    let (_idle, _) = connect(&nodes.hubs[1], "ana", "idle").await;
+    phone.join("x").await;
+    tablet.join("x").await;
+    let said = json!({ "room": "x", "type": "chat", "content": "a secret" });
+    let published = nodes.post(0, "/publish", Some(said)).await;
+    tablet.expect("chat").await;
+    let id = published["id"].as_str().unwrap();
+    for at in [0, 1] {
+        let told = nodes.get(at, &format!("/explain?message={id}&user=ana")).await;
+        assert_eq!(
+            (&told["room"], &told["messageId"], &told["type"]),
+            (&json!("x"), &json!(id), &json!("chat"))
+        );
+        assert_eq!(
+            (&told["published"]["node"], &told["published"]["via"]),
+            (&json!("node-1"), &json!("api"))
+        );
+        assert_eq!((&told["bus"]["told"], told.get("stored")), (&json!(true), None));
+        let mut got: Vec<_> = told["user"]["connections"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .map(|one| ["node", "device", "outcome"].map(|field| one[field].as_str().unwrap()))
+            .collect();
+        got.sort_unstable();
+        assert_eq!(
+            got,
+            [
+                ["node-1", "phone", "written"],
+                ["node-2", "idle", "not_member"],
+                ["node-2", "tablet", "written"]
+            ]
+        );
+        assert_eq!(told["unknown"], json!([]), "{told}");
+        assert_eq!(told["summary"], "ana was sent it: on 2 of 3 connections");
+        assert!(!told.to_string().contains("secret"), "what was said is nobody's business here: {told}");
+    }
+    nodes.bus.go_away();
+    let told = nodes.get(0, &format!("/explain?message={id}&user=ana")).await;
+    let silent = &told["nodes"][1];
+    assert_eq!((&silent["node"], &silent["answered"]), (&json!("node-2"), &json!(false)));
+    assert!(told["unknown"][0].as_str().unwrap().contains("node-2 did not answer"), "{told}");
+}
+
+/// Whichever node is asked; and where none has it, who did not answer is named.
+#[tokio::test(start_paused = true)]
+async fn connection_is_slowed_down_on_whichever_node_it_is_if_that_node_permits_it() {
+    let nodes = Nodes::start(2).await;
+    let (_ana, near) = connect(&nodes.hubs[0], "ana", "").await;
+    let (_ben, far) = connect(&nodes.hubs[1], "ben", "").await;
+    let (near, far) = (format!("/clients/{}", near.id()), format!("/clients/{}", far.id()));
+    let seconds = || Some(json!({ "seconds": 60 }));
+    let slowed = nodes.post(0, &format!("{far}/slow"), seconds()).await;
+    assert_eq!((&slowed["seconds"], &slowed["node"]), (&json!(60), &json!("node-2")), "{slowed}");
+    assert_eq!(nodes.get(1, &far).await["slowed"], true);
+    for at in [0, 1] {
+        let refused = expect(&nodes.hubs[at], "POST", &format!("{near}/slow"), seconds(), 403).await;
+        let message = refused["message"].as_str().unwrap();
+        assert_eq!(message, "node node-1 slows no clients down: set inspect.slow to true there");
+    }
+    let nobody = "/clients/00000000-0000-0000-0000-000000000000/slow";
+    let refused = expect(&nodes.hubs[0], "POST", nobody, seconds(), 404).await;
+    assert_eq!(refused["message"], "no node has such a connection");
+    nodes.bus.go_away();
+    let refused = expect(&nodes.hubs[0], "POST", &format!("{far}/slow"), seconds(), 503).await;
+    assert_eq!((&refused["error"], &refused["temporary"]), (&json!("unavailable"), &json!(true)));
+    assert!(refused["message"].as_str().unwrap().ends_with("two seconds: node-2"), "{refused}");
+}
+
+/// A stream of events, read one by one.
+struct Events(axum::body::BodyDataStream, String);
+
+impl Events {
+    async fn of(hub: &Hub, path: &str) -> Self {
+        let flag = FlagValue { flag: "--set".into(), key: "api.keys".into(), value: KEY.into() };
+        let sources = Sources { file: FileChoice::None, flags: vec![flag], ..Sources::default() };
+        let config = load(&sources).unwrap().config;
+        let api = routes(Api::new(hub, &config.api, &config.tenants, "machine:8080", &Kept::default()));
+        let request = Request::builder().uri(path).header("authorization", format!("Bearer {KEY}"));
+        let answer = api.oneshot(request.body(Body::empty()).unwrap()).await.unwrap();
+        assert_eq!(answer.status(), 200);
+        Self(answer.into_body().into_data_stream(), String::new())
+    }
+
+    /// The next event of that name: what is between is dropped.
+    async fn find(&mut self, name: &str) -> Value {
+        loop {
+            while let Some((event, rest)) = self.1.split_once("\n\n") {
+                let (event, rest) = (event.to_owned(), rest.to_owned());
+                self.1 = rest;
+                if let Some(data) = event.strip_prefix(&format!("event: {name}\ndata: ")) {
+                    return serde_json::from_str(data).unwrap();
+                }
+            }
+            let piece = self.0.next().await.expect("the stream goes on").unwrap();
+            self.1.push_str(std::str::from_utf8(&piece).unwrap());
+        }
+    }
+}
+
+/// A follower need not know where somebody is, and is told who cannot tell.
+#[tokio::test(start_paused = true)]
+async fn room_is_followed_on_all_nodes_and_each_message_is_told_once() {
+    let nodes = Nodes::start(2).await;
+    let (mut ben, _) = connect(&nodes.hubs[1], "ben", "").await;
+    let mut events = Events::of(&nodes.hubs[0], "/follow?room=x&payload=true").await;
+    let begun = events.find("following").await;
+    assert_eq!((&begun["nodes"], &begun["silent"]), (&json!(["node-1", "node-2"]), &json!([])), "{begun}");
+    ben.join("x").await;
+    let joined = events.find("joined").await;
+    assert_eq!((&joined["node"], &joined["userId"]), (&json!("node-2"), &json!("ben")));
+    // Now both nodes have the room, and hear of what is said in it.
+    let (mut ana, _) = connect(&nodes.hubs[0], "ana", "").await;
+    ana.join("x").await;
+    assert_eq!(events.find("joined").await["node"], "node-1");
+    for (at, text) in [(1, "one"), (0, "two"), (1, "three")] {
+        let said = json!({ "room": "x", "type": "chat", "content": text });
+        let published = nodes.post(at, "/publish", Some(said)).await;
+        let told = events.find("published").await;
+        assert_eq!((&told["messageId"], &told["type"]), (&published["id"], &json!("chat")), "{told}");
+        assert_eq!(told["message"]["content"], text);
+    }
+    nodes.bus.go_away();
+    let changed = events.find("nodes").await;
+    assert_eq!(changed["nodes"], json!(["node-1"]), "{changed}");
+    let why = json!([{ "node": "node-2", "why": "it did not answer within two seconds" }]);
+    assert_eq!(changed["silent"], why);
+    nodes.bus.come_back().await;
+    while events.find("nodes").await["silent"] != json!([]) {}
+    drop(events);
+    // Nobody tells an asker that has gone, and its place is free for others.
+    for _ in 0..40 {
+        Events::of(&nodes.hubs[0], "/follow?user=ben").await.find("following").await;
+    }
 }

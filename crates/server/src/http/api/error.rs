@@ -16,6 +16,9 @@ use serde::Serialize;
 /// Seconds after which a temporary refusal is worth another try, where nothing else is known.
 const RETRY_AFTER: u32 = 1;
 
+/// The refusal of an address that has shown too many wrong keys.
+pub(super) const GUESSED_TOO_OFTEN: &str = "too_many_requests";
+
 /// Why a request is not done.
 #[derive(Clone, Debug)]
 pub(in crate::http) struct ApiError {
@@ -33,6 +36,10 @@ pub(in crate::http) struct ErrorBody {
     message: String,
     temporary: bool,
 }
+
+/// The name of a refusal, for whoever sees only the response.
+#[derive(Clone, Debug)]
+pub(super) struct Refused(pub(super) Cow<'static, str>);
 
 impl ApiError {
     /// One of the table's, with the status that it has over HTTP.
@@ -124,7 +131,9 @@ fn status_of(code: ErrorCode) -> StatusCode {
 
 impl IntoResponse for ApiError {
     fn into_response(self) -> Response {
+        let refused = Refused(self.body.error.clone());
         let mut response = (self.status, Json(self.body)).into_response();
+        response.extensions_mut().insert(refused);
         let headers = response.headers_mut();
         if let Some(seconds) = self.retry_after {
             headers.insert(header::RETRY_AFTER, HeaderValue::from(seconds));

@@ -17,6 +17,7 @@ use serde::de::{DeserializeOwned, MapAccess, Visitor};
 use serde_json::value::RawValue;
 
 use super::Api;
+use super::audit::Spoken;
 use super::error::ApiError;
 use crate::config::nearest;
 
@@ -33,6 +34,7 @@ impl FromRequest<Api> for Body {
     async fn from_request(request: Request, api: &Api) -> Result<Self, ApiError> {
         check_content_type(request.headers())?;
         let max = api.body_bytes_max;
+        let spoken = request.extensions().get::<Spoken>().cloned();
         let too_large = || {
             let message =
                 format!("the body has more than {max} bytes, the configured maximum (api.body_bytes_max)");
@@ -44,7 +46,12 @@ impl FromRequest<Api> for Body {
             return Err(too_large());
         }
         match tokio::time::timeout(BODY_TIMEOUT, to_bytes(request.into_body(), max)).await {
-            Ok(Ok(bytes)) => Ok(Self(bytes)),
+            Ok(Ok(bytes)) => {
+                if let Some(spoken) = spoken {
+                    spoken.keep(&bytes);
+                }
+                Ok(Self(bytes))
+            }
             Ok(Err(error)) if is_length_error(&error) => Err(too_large()),
             Ok(Err(_)) => Err(ApiError::bad_request("the body was not read to its end")),
             Err(_) => {

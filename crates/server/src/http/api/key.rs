@@ -2,7 +2,8 @@
 //!
 //! A request is made by a [`Caller`], which every handler gets: the application, with a key that opens everything or one that is
 //! limited; or a user, with the token with which the user connects, who may do here what a connection of the user's may. What is
-//! for others than the application is listed ([`OPEN`]); everything else needs a key without limits.
+//! for others than the application is listed ([`OPEN`]), and what keys that may look ([`LOOK`], [`LOOK_AT_ALL`]) may see, and those
+//! that may audit ([`AUDIT`]); everything else needs a key without limits.
 //!
 //! Of keys only their hashes are kept; all are compared with what is shown, in constant time, and nothing of them is logged.
 //! Without keys nobody may, unless the configuration says that the API is open, which it may say on a loopback address only. An
@@ -21,11 +22,11 @@ use axum::http::request::Parts;
 use axum::http::{HeaderMap, Method, StatusCode, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse as _, Response};
-use outspoke_hub::{Action, ErrorCode, Hub, Identity, Permissions};
+use outspoke_hub::{Action, ClientAddress, ErrorCode, Hub, Identity, Permissions};
 use subtle::{Choice, ConstantTimeEq as _};
 
-use super::error::ApiError;
-use super::{Api, BASE, TENANT};
+use super::error::{ApiError, GUESSED_TOO_OFTEN, Refused};
+use super::{Api, BASE, TENANT, audit, is_tenant_name};
 use crate::config::settings;
 
 /// A key is no longer; what is longer is not even hashed.
@@ -37,19 +38,42 @@ const GUESSES: (f64, f64) = (100.0, 10.0);
 /// Addresses remembered; with more, those that did not guess lately are forgotten.
 const ADDRESSES_MAX: usize = 10_000;
 
-/// What is for others than the application, too. Each handler of these asks what its caller may.
-const OPEN: [(&str, Method); 10] = [
-    ("/publish", Method::POST),
-    ("/publish/batch", Method::POST),
-    ("/rooms/{room}", Method::GET),
-    ("/rooms/{room}/presence", Method::GET),
-    ("/rooms/{room}/history", Method::GET),
-    ("/rooms/{room}/receipts", Method::GET),
-    ("/rooms/{room}/messages/{offset}", Method::DELETE),
-    ("/rooms/{room}/members/{user}/remove", Method::POST),
-    ("/rooms/{room}/members/{user}/readmit", Method::POST),
-    ("/users/{user}/messages", Method::POST),
+/// What is for others than the application, too, and what is asked of its caller there. Each handler of these asks it of the name.
+const OPEN: [(&str, Method, Option<Action>); 13] = [
+    ("/whoami", Method::GET, None),
+    ("/follow", Method::GET, Some(Action::Moderate)),
+    ("/explain", Method::GET, Some(Action::Moderate)),
+    ("/publish", Method::POST, Some(Action::Publish)),
+    ("/publish/batch", Method::POST, Some(Action::Publish)),
+    ("/rooms/{room}", Method::GET, Some(Action::Join)),
+    ("/rooms/{room}/presence", Method::GET, Some(Action::Presence)),
+    ("/rooms/{room}/history", Method::GET, Some(Action::History)),
+    ("/rooms/{room}/receipts", Method::GET, Some(Action::Presence)),
+    ("/rooms/{room}/messages/{offset}", Method::DELETE, Some(Action::Moderate)),
+    ("/rooms/{room}/members/{user}/remove", Method::POST, Some(Action::Moderate)),
+    ("/rooms/{room}/members/{user}/readmit", Method::POST, Some(Action::Moderate)),
+    ("/users/{user}/messages", Method::POST, Some(Action::Direct)),
 ];
+
+/// What a key that may look may see of its tenant, or of any if it has none.
+const LOOK: [&str; 9] = [
+    "/rooms",
+    "/clients",
+    "/clients/{client}",
+    "/users",
+    "/rulings",
+    "/affinity",
+    "/analytics",
+    "/analytics/rooms",
+    "/analytics/rooms/{room}",
+];
+
+/// What is of all tenants together: for keys that may look and have none.
+const LOOK_AT_ALL: [&str; 7] =
+    ["/nodes", "/nodes/{node}", "/tenants", "/tenants/{tenant}", "/metrics", "/config", "/log-level"];
+
+/// What operators did: for keys that may audit, since it is about persons, and who watches figures need not know of it.
+const AUDIT: &str = "/audit";
 
 /// Who makes a request.
 #[derive(Clone, Debug)]
@@ -60,7 +84,14 @@ pub(super) enum Caller {
         name: Arc<str>,
     },
     /// The application, with a key that is limited to a tenant, and to some things there.
-    Limited(Arc<Identity>),
+    Limited {
+        /// What it may.
+        identity: Arc<Identity>,
+        /// It sees what operators see, and changes nothing by that.
+        look: bool,
+        /// It sees what operators did.
+        audit: bool,
+    },
     /// A user, with a token of the user's.
     User(Arc<Identity>),
 }
@@ -74,8 +105,22 @@ impl Caller {
     pub(super) fn name(&self) -> String {
         match self {
             Self::Application { name } => format!("key:{name}"),
-            Self::Limited(identity) => identity.credential.to_string(),
+            Self::Limited { identity, .. } => identity.credential.to_string(),
             Self::User(identity) => format!("user:{}", identity.user),
+        }
+    }
+
+    /// Whether everything is open to the caller.
+    pub(super) fn is_application(&self) -> bool {
+        matches!(self, Self::Application { .. })
+    }
+
+    /// What the caller is, for programs.
+    pub(super) fn kind(&self) -> &'static str {
+        match self {
+            Self::Application { .. } => "application",
+            Self::Limited { .. } => "limited",
+            Self::User(_) => "user",
         }
     }
 
@@ -91,16 +136,63 @@ impl Caller {
     pub(super) fn check(&self, hub: &Hub, action: Action, name: &str) -> Result<(), ApiError> {
         match self {
             Self::Application { .. } => Ok(()),
-            Self::Limited(identity) => Ok(hub.check(identity, action, name)?),
+            Self::Limited { identity, .. } => Ok(hub.check(identity, action, name)?),
             Self::User(identity) => Ok(hub.check_as_user(identity, action, name)?),
         }
+    }
+
+    /// Whether the caller may ask for this at all; about which names, the handler says.
+    pub(super) fn may_ask(&self, path: &str, method: &Method) -> bool {
+        let looks = |look: bool, tenant: &str| {
+            let at_all = || tenant.is_empty() && LOOK_AT_ALL.contains(&path);
+            look && (LOOK.contains(&path) || at_all())
+        };
+        match self {
+            Self::Application { .. } => true,
+            Self::Limited { identity, look, audit } => {
+                let sees = || looks(*look, &identity.tenant) || (*audit && path == AUDIT);
+                open(path, method).is_some() || (*method == Method::GET && sees())
+            }
+            Self::User(_) => open(path, method).is_some(),
+        }
+    }
+
+    /// Whether asking for this can end well, for some name.
+    pub(super) fn has_use_for(&self, path: &str, method: &Method) -> bool {
+        let permitted = |action| match self {
+            Self::Limited { identity, .. } => !identity.permissions.patterns(action).is_empty(),
+            // Users may do some things to what is their own.
+            _ => true,
+        };
+        self.may_ask(path, method) && open(path, method).flatten().is_none_or(permitted)
+    }
+
+    /// What the caller is permitted, where that is limited.
+    pub(super) fn permissions(&self) -> Option<&Permissions> {
+        match self {
+            Self::Application { .. } => None,
+            Self::Limited { identity, .. } | Self::User(identity) => Some(&identity.permissions),
+        }
+    }
+
+    /// The only tenant that the caller may name.
+    pub(super) fn only_tenant(&self) -> Option<&str> {
+        match self {
+            Self::Limited { identity, look: true, .. } if identity.tenant.is_empty() => None,
+            _ => self.tenant(),
+        }
+    }
+
+    /// The only tenant about which the caller may know what operators did: a key without one may of all.
+    pub(super) fn only_tenant_to_audit(&self) -> Option<&str> {
+        self.tenant().filter(|tenant| !tenant.is_empty())
     }
 
     /// Whose rooms the caller may see: every tenant's, or this one's.
     fn tenant(&self) -> Option<&str> {
         match self {
             Self::Application { .. } => None,
-            Self::Limited(identity) | Self::User(identity) => Some(&identity.tenant),
+            Self::Limited { identity, .. } | Self::User(identity) => Some(&identity.tenant),
         }
     }
 }
@@ -125,19 +217,54 @@ impl FromRequestParts<Api> for For {
     async fn from_request_parts(parts: &mut Parts, api: &Api) -> Result<Self, ApiError> {
         let caller = parts.extensions.get::<Caller>().cloned().ok_or_else(|| unauthorized("nobody asks"))?;
         let Some(tenant) = caller.tenant() else {
-            let super::Of(hub) = super::Of::from_request_parts(parts, api).await?;
+            let hub = named(parts, api)?;
             return Ok(Self { hub, caller });
         };
-        let named = parts.headers.get(TENANT).map(|name| name.to_str().unwrap_or_default());
-        if named.is_some_and(|named| named != tenant) {
-            return Err(ApiError::new(
-                ErrorCode::Forbidden,
-                "the credential is another tenant's than X-Tenant names",
-            ));
-        }
-        let hub = if tenant.is_empty() { api.hub.clone() } else { api.hub.known_tenant(tenant)? };
+        let hub = hub_of(parts, api, tenant)?;
         Ok(Self { hub, caller })
     }
+}
+
+/// The hub for a tenant to which the caller is bound.
+fn hub_of(parts: &Parts, api: &Api, tenant: &str) -> Result<Hub, ApiError> {
+    let named = parts.headers.get(TENANT).map(|name| name.to_str().unwrap_or_default());
+    if named.is_some_and(|named| named != tenant) {
+        let message = "the credential is another tenant's than X-Tenant names";
+        return Err(ApiError::new(ErrorCode::Forbidden, message));
+    }
+    if tenant.is_empty() { Ok(api.hub.clone()) } else { Ok(api.hub.known_tenant(tenant)?) }
+}
+
+/// The hub for the tenant of the request: any that the application, or a key that looks at all of them, names; or the caller's own.
+#[derive(Debug)]
+pub(super) struct Of(pub(super) Hub);
+
+impl FromRequestParts<Api> for Of {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, api: &Api) -> Result<Self, ApiError> {
+        let bound = parts.extensions.get::<Caller>().and_then(Caller::tenant);
+        match bound.filter(|tenant| !tenant.is_empty()) {
+            Some(tenant) => hub_of(parts, api, tenant).map(Self),
+            None => named(parts, api).map(Self),
+        }
+    }
+}
+
+/// The hub for the tenant that the request names.
+fn named(parts: &Parts, api: &Api) -> Result<Hub, ApiError> {
+    let Some(tenant) = parts.headers.get(TENANT) else { return Ok(api.hub.clone()) };
+    if !api.tenants {
+        let message = "this server has no tenants: set tenants.enabled, or leave the header X-Tenant out";
+        return Err(ApiError::bad_request(message));
+    }
+    let name = tenant.to_str().unwrap_or_default();
+    if !is_tenant_name(name) {
+        let message =
+            "the header X-Tenant must be 1 to 64 letters, digits, -, _ and ., and begin with no dot";
+        return Err(ApiError::bad_request(message));
+    }
+    Ok(api.hub.known_tenant(name)?)
 }
 
 /// What opens the API.
@@ -262,7 +389,7 @@ fn limited(key: &settings::ScopedKey) -> Caller {
     let mut identity = Identity::user("").of_tenant(key.tenant.as_str());
     identity.permissions = permissions;
     identity.credential = format!("key:{}", key.name).into();
-    Caller::Limited(Arc::new(identity))
+    Caller::Limited { identity: Arc::new(identity), look: key.look, audit: key.audit }
 }
 
 impl Api {
@@ -285,7 +412,7 @@ impl Api {
         if !keys.guesses.allowed(peer, Instant::now()) {
             return Err(ApiError::http(
                 StatusCode::TOO_MANY_REQUESTS,
-                "too_many_requests",
+                GUESSED_TOO_OFTEN,
                 "too many wrong keys came from this address; wait a second",
             ));
         }
@@ -308,7 +435,7 @@ impl Api {
 
     /// A limited key can be revoked by its name (`key:NAME`), as tokens are by their ids.
     async fn accept_key(&self, caller: Caller) -> Result<Caller, ApiError> {
-        if let Caller::Limited(identity) = &caller {
+        if let Caller::Limited { identity, .. } = &caller {
             self.hub.check_credential(identity).await?;
         }
         Ok(caller)
@@ -372,22 +499,41 @@ pub(super) async fn check(State(api): State<Api>, mut request: Request, next: Ne
         Ok(caller) => caller,
         Err(error) => return error.into_response(),
     };
-    if !matches!(caller, Caller::Application { .. }) && !is_open(&request) {
+    let audited = audit::Pending::of(&mut request);
+    let (who, from) = (caller.name(), address_of(&request, peer).to_string());
+    let tenant = caller.tenant().unwrap_or_default().to_owned();
+    let response = if !may_ask(&caller, &request) {
         let message = "this is the application's own: it needs one of api.keys";
-        return ApiError::new(ErrorCode::Forbidden, message).into_response();
+        ApiError::new(ErrorCode::Forbidden, message).into_response()
+    } else {
+        request.extensions_mut().insert(caller);
+        next.run(request).await
+    };
+    if let Some(audited) = audited {
+        let refused = response.extensions().get::<Refused>();
+        audited.done(&api.audit, &who, &from, &tenant, (response.status(), refused));
     }
-    request.extensions_mut().insert(caller);
-    next.run(request).await
+    response
 }
 
-/// Whether a request is for others than the application, too. What there is not is nobody's secret.
-fn is_open(request: &Request) -> bool {
+/// From where a request comes, through whatever proxies are trusted.
+fn address_of(request: &Request, peer: IpAddr) -> IpAddr {
+    request.extensions().get::<ClientAddress>().map_or(peer, |address| address.ip())
+}
+
+/// Whether a caller may ask what a request asks. What there is not is nobody's secret.
+fn may_ask(caller: &Caller, request: &Request) -> bool {
     let Some(path) = request.extensions().get::<MatchedPath>() else { return true };
     let path = path.as_str();
     let path = path.strip_prefix(BASE).unwrap_or(path);
     // Who may read may ask what reading would say.
     let method = if *request.method() == Method::HEAD { &Method::GET } else { request.method() };
-    OPEN.iter().any(|(open, of)| *open == path && of == method)
+    caller.may_ask(path, method)
+}
+
+/// What is asked of the caller of an operation that is for others than the application, too.
+fn open(path: &str, method: &Method) -> Option<Option<Action>> {
+    OPEN.iter().find(|(open, of, _)| *open == path && of == method).map(|(_, _, action)| *action)
 }
 
 /// A leaky bucket of wrong keys for each address.

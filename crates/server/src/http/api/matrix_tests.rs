@@ -12,7 +12,7 @@ use outspoke_hub::bus::MemoryHub;
 use outspoke_hub::store::{MemoryStore, Store};
 use outspoke_hub::{
     Action, Attach, ClusterOptions, Durability, Hub, HubConfig, Identity, Kind, Permissions, Publication,
-    UserId,
+    Quotas, UserId,
 };
 use outspoke_testkit::{Received, ScriptedClient, attach_with};
 use serde_json::{Value, json};
@@ -317,20 +317,21 @@ async fn nobody_may_anything() {
 }
 
 /// A key that is limited opens its tenant, and there what its patterns say; it publishes in any user's name.
+/// Tenants, the key that may everything, and these scoped ones.
+fn config_with(scoped_keys: &str) -> crate::config::settings::Config {
+    let flags = [("api.keys", KEY), ("tenants.enabled", "true"), ("api.scoped_keys", scoped_keys)];
+    let flags =
+        flags.map(|(key, value)| FlagValue { flag: "--set".into(), key: key.into(), value: value.into() });
+    let sources = Sources { file: FileChoice::None, flags: flags.into(), ..Sources::default() };
+    load(&sources).unwrap().config
+}
+
 #[tokio::test(start_paused = true)]
 async fn limited_key_may_what_its_patterns_say() {
     let hub = Hub::builder().start_on_this_runtime().unwrap();
     let scoped = r#"[{name: builds, key: scoped-0123456789abcdef, tenant: acme, join: "b:*", publish: "b:*,c", moderate: c}]"#;
     let api = |hub: &Hub| {
-        let flags = [("api.keys", KEY), ("tenants.enabled", "true"), ("api.scoped_keys", scoped)];
-        let flag = |(key, value): &(&str, &str)| FlagValue {
-            flag: "--set".into(),
-            key: (*key).into(),
-            value: (*value).into(),
-        };
-        let sources =
-            Sources { file: FileChoice::None, flags: flags.iter().map(flag).collect(), ..Sources::default() };
-        let config = load(&sources).unwrap().config;
+        let config = config_with(scoped);
         routes(Api::new(hub, &config.api, &config.tenants, "machine:8080", &Kept::default()))
     };
     let ask = async |method: &str, path: &str, tenant: Option<&str>, body: Value| {
@@ -376,6 +377,170 @@ async fn limited_key_may_what_its_patterns_say() {
     }
     hub.in_tenant("acme").revoke_token("key:builds", None).await.unwrap();
     assert_eq!(ask("POST", "/publish", None, by_bot("c")).await, 401);
+}
+
+/// Asks with one of these keys; the status, and the answer.
+async fn ask_with(keys: &str, key: &str, method: &str, path: &str, tenant: Option<&str>) -> (u16, Value) {
+    let hub = Hub::builder().start_on_this_runtime().unwrap();
+    hub.put_tenant("acme", Quotas::default()).await.unwrap();
+    let flags = [("api.keys", KEY), ("tenants.enabled", "true"), ("api.scoped_keys", keys)];
+    let flag = |(key, value): &(&str, &str)| FlagValue {
+        flag: "--set".into(),
+        key: (*key).into(),
+        value: (*value).into(),
+    };
+    let sources =
+        Sources { file: FileChoice::None, flags: flags.iter().map(flag).collect(), ..Sources::default() };
+    let config = load(&sources).unwrap().config;
+    let mut request = Request::builder()
+        .method(method)
+        .uri(path)
+        .header("authorization", format!("Bearer {key}"))
+        .header("content-type", "application/json");
+    if let Some(tenant) = tenant {
+        request = request.header("x-tenant", tenant);
+    }
+    let api = Api::new(&hub, &config.api, &config.tenants, "machine:8080", &Kept::default());
+    let answer = routes(api).oneshot(request.body(Body::from("{}")).unwrap()).await.unwrap();
+    let status = answer.status().as_u16();
+    (
+        status,
+        serde_json::from_slice(&to_bytes(answer.into_body(), 1 << 20).await.unwrap()).unwrap_or_default(),
+    )
+}
+
+const LOOKING: &str = "[{name: all, key: looks-at-all-0123456789, look: true}, \
+    {name: one, key: looks-at-acme-0123456789, tenant: acme, look: true, history: \"b:*\"}, \
+    {name: book, key: audits-all-0123456789, audit: true}, \
+    {name: page, key: audits-acme-0123456789, tenant: acme, audit: true}]";
+
+/// Looking changes nothing, and a key of one tenant sees nothing of others, nor what all have in common.
+#[tokio::test(start_paused = true)]
+async fn key_that_may_look_sees_what_operators_see_and_changes_nothing() {
+    let ask = |key, method, path, tenant| ask_with(LOOKING, key, method, path, tenant);
+    let (all, one) = ("looks-at-all-0123456789", "looks-at-acme-0123456789");
+    for path in ["/rooms", "/clients", "/users", "/affinity?user=ana", "/analytics", "/analytics/rooms"] {
+        for (key, tenant, status) in
+            [(all, None, 200), (all, Some("acme"), 200), (one, None, 200), (one, Some("other"), 403)]
+        {
+            assert_eq!(ask(key, "GET", path, tenant).await.0, status, "{key} {path} {tenant:?}");
+        }
+    }
+    for (path, of_one) in [("/nodes", 403), ("/tenants", 403), ("/tenants/acme", 403), ("/metrics", 403)] {
+        assert_eq!((ask(all, "GET", path, None).await.0, ask(one, "GET", path, None).await.0), (200, of_one));
+    }
+    // There is neither configuration nor log here: it was not started from one.
+    for path in ["/config", "/log-level"] {
+        let seen = (ask(all, "GET", path, None).await.0, ask(one, "GET", path, None).await.0);
+        assert_eq!(seen, (501, 403), "{path}");
+    }
+    // Seen, and not there.
+    let nobody = "/clients/00000000-0000-0000-0000-000000000000";
+    assert_eq!((ask(all, "GET", nobody, None).await.0, ask(one, "GET", nobody, None).await.0), (404, 404));
+    assert_eq!(
+        (ask(all, "GET", "/audit", None).await.0, ask(one, "GET", "/audit", None).await.0),
+        (403, 403)
+    );
+    for (method, path) in [
+        ("POST", "/broadcast"),
+        ("POST", "/publish"),
+        ("POST", "/disconnect"),
+        ("POST", "/reload"),
+        ("POST", "/nodes/x/drain"),
+        ("PUT", "/tenants/acme"),
+        ("DELETE", "/rulings/x"),
+        ("DELETE", "/rooms/c/history"),
+        ("PUT", "/log-level"),
+        ("POST", "/clients/00000000-0000-0000-0000-000000000000/slow"),
+        ("POST", "/clients/00000000-0000-0000-0000-000000000000/disconnect"),
+        ("GET", "/users/ana/data"),
+        ("GET", "/rooms/c/history"),
+    ] {
+        let status = ask(all, method, path, None).await.0;
+        assert!(matches!(status, 400 | 403), "{method} {path}: {status}");
+    }
+}
+
+/// Connections and what operators did: of a key's own tenant only, and what operators did only with a permission of its own.
+#[tokio::test(start_paused = true)]
+async fn keys_of_a_tenant_see_its_connections_and_what_was_done_to_it_and_no_others() {
+    let hub = Hub::builder().start_on_this_runtime().unwrap();
+    hub.put_tenant("acme", Quotas::default()).await.unwrap();
+    hub.put_tenant("other", Quotas::default()).await.unwrap();
+    let kept = Kept::default();
+    let config = config_with(LOOKING);
+    let ask = async |key: &str, method: &str, path: &str, tenant: Option<&str>| {
+        let mut request = Request::builder()
+            .method(method)
+            .uri(path)
+            .header("authorization", format!("Bearer {key}"))
+            .header("content-type", "application/json");
+        if let Some(tenant) = tenant {
+            request = request.header("x-tenant", tenant);
+        }
+        let api = routes(Api::new(&hub, &config.api, &config.tenants, "machine:8080", &kept));
+        let answer = api.oneshot(request.body(Body::from("{}")).unwrap()).await.unwrap();
+        let status = answer.status().as_u16();
+        let body = to_bytes(answer.into_body(), 1 << 20).await.unwrap();
+        (status, serde_json::from_slice::<Value>(&body).unwrap())
+    };
+    let (look_all, look_one) = ("looks-at-all-0123456789", "looks-at-acme-0123456789");
+    for tenant in ["acme", "other"] {
+        let (mut client, known) =
+            attach_with(&hub, Attach::new(Identity::user("ana").of_tenant(tenant)), 65536);
+        client.expect("welcome").await;
+        let path = format!("/clients/{}", known.id());
+        assert_eq!(ask(look_all, "GET", &path, Some(tenant)).await.0, 200);
+        let of_one = ask(look_one, "GET", &path, None).await.0;
+        assert_eq!(of_one, if tenant == "acme" { 200 } else { 404 }, "{tenant}");
+        assert_eq!(ask("audits-all-0123456789", "GET", &path, None).await.0, 403);
+        ask(KEY, "POST", &format!("{path}/disconnect"), Some(tenant)).await;
+    }
+    ask(KEY, "POST", "/cluster/check", None).await;
+    let done = async |key: &str| {
+        let (status, answer) = ask(key, "GET", "/audit?limit=10", None).await;
+        assert_eq!(status, 200, "{answer}");
+        let entries = answer["entries"].as_array().unwrap().iter();
+        entries.map(|entry| entry["tenant"].as_str().unwrap_or_default().to_owned()).collect::<Vec<_>>()
+    };
+    assert_eq!(done("audits-all-0123456789").await, ["", "other", "acme"]);
+    assert_eq!(done("audits-acme-0123456789").await, ["acme"]);
+    assert_eq!(ask("audits-acme-0123456789", "GET", "/rooms", None).await.0, 403, "it does not look");
+    let whoami = ask("audits-acme-0123456789", "GET", "/whoami", None).await.1;
+    assert_eq!(whoami["operations"], json!(["GET /whoami", "GET /audit"]));
+}
+
+/// A page that offers what is not listed here offers what would be refused.
+#[tokio::test(start_paused = true)]
+async fn whoever_asks_is_told_what_for() {
+    let whoami = async |key| {
+        let (status, answer) = ask_with(LOOKING, key, "GET", "/whoami", None).await;
+        assert_eq!(status, 200);
+        answer
+    };
+    let operations = |answer: &Value| -> Vec<String> {
+        let operations = answer["operations"].as_array().unwrap().iter();
+        operations.map(|operation| operation.as_str().unwrap().to_owned()).collect()
+    };
+    let application = whoami(KEY).await;
+    assert_eq!((&application["name"], &application["kind"]), (&json!("key:1"), &json!("application")));
+    assert_eq!(application["server"]["tenants"], true);
+    assert!(application.get("tenant").is_none() && application.get("permissions").is_none());
+    let every: usize = super::table().iter().map(|route| route.methods.len()).sum();
+    assert_eq!(operations(&application).len(), every);
+    let all = whoami("looks-at-all-0123456789").await;
+    assert_eq!((&all["name"], &all["kind"]), (&json!("key:all"), &json!("limited")));
+    assert!(all.get("tenant").is_none());
+    for operation in ["GET /nodes", "GET /log-level", "GET /clients/{client}"] {
+        assert!(operations(&all).contains(&operation.to_owned()), "{operation}");
+    }
+    assert!(!operations(&all).contains(&"GET /audit".to_owned()));
+    assert!(operations(&all).iter().all(|operation| operation.starts_with("GET ")), "{all}");
+    let one = whoami("looks-at-acme-0123456789").await;
+    assert_eq!((&one["tenant"], &one["permissions"]), (&json!("acme"), &json!({ "history": ["b:*"] })));
+    assert!(operations(&one).contains(&"GET /rooms/{room}/history".to_owned()));
+    assert!(!operations(&one).contains(&"GET /nodes".to_owned()), "{one}");
+    assert_eq!(ask_with(LOOKING, "no-key", "GET", "/whoami", None).await.0, 401);
 }
 
 /// Users say what they could say over a connection, as themselves.

@@ -5,19 +5,25 @@
 //! answers are JSON; what is read strictly is told precisely ([`input`], [`error`]).
 
 mod analytics;
+mod audit;
 mod clients;
 #[cfg(test)]
 mod cluster_tests;
+mod config;
 pub(in crate::http) mod error;
+mod explain;
 mod history;
 mod input;
+mod inspect;
 mod key;
+mod log_level;
 #[cfg(test)]
 mod matrix_tests;
 mod messages;
 mod nodes;
 mod openapi;
 mod publish;
+pub(crate) mod refusals;
 mod reload;
 mod rooms;
 mod rulings;
@@ -25,24 +31,27 @@ mod said;
 mod tenants;
 mod throttle;
 mod users;
+mod whoami;
 
 use std::sync::Arc;
 
 use axum::Router;
-use axum::extract::{FromRef, FromRequestParts, State};
-use axum::http::request::Parts;
+use axum::extract::{FromRef, State};
 use axum::http::{HeaderMap, HeaderValue, Method, StatusCode, Uri, header};
 use axum::middleware::{from_fn_with_state, map_response};
 use axum::response::Response;
-use axum::routing::{MethodRouter, delete, get, post, put};
+use axum::routing::{MethodRouter, any, delete, get, post, put};
 use outspoke_hub::{Hub, RoomName};
 
+use self::audit::Audit;
 use self::error::ApiError;
-use self::key::{Guesses, Keys};
+use self::key::{Guesses, Keys, Of};
+use self::refusals::Refusals;
 use self::throttle::Throttles;
 pub(crate) use self::throttle::throttled;
 use super::files::Door;
 use crate::config::settings;
+use crate::log_level::LogLevel;
 use crate::metrics::Exposition;
 use crate::reload::Handle;
 
@@ -64,6 +73,10 @@ pub(crate) struct Api {
     reload: Handle,
     files: Option<Door>,
     metrics: Exposition,
+    audit: Arc<Audit>,
+    log_level: Option<Arc<LogLevel>>,
+    /// What is about servers is answered here.
+    pub(in crate::http) for_operators: bool,
 }
 
 /// What outlives the routes: they are made anew when the configuration is another.
@@ -71,7 +84,14 @@ pub(crate) struct Api {
 pub(crate) struct Kept {
     guesses: Arc<Guesses>,
     throttles: Arc<Throttles>,
+    /// What was refused over HTTP.
+    pub(crate) refusals: Arc<Refusals>,
     pub(crate) reload: Handle,
+    audit: Arc<Audit>,
+    /// Operators have a listener of their own, in this life of the server.
+    pub(crate) operators_apart: bool,
+    /// What is logged, where that is this server's to change.
+    pub(crate) log_level: Option<Arc<LogLevel>>,
     /// Where users' files are, if any are taken.
     pub(crate) files: Option<Door>,
 }
@@ -99,8 +119,18 @@ impl Api {
             name: name.into(),
             reload: kept.reload.clone(),
             files: kept.files.clone(),
-            metrics: Exposition::new(hub),
+            metrics: Exposition::new(hub, &kept.refusals),
+            audit: Arc::clone(&kept.audit),
+            log_level: kept.log_level.clone(),
+            for_operators: true,
         }
+    }
+}
+
+impl Api {
+    /// Whether what is asked at a path is answered here.
+    fn answers(&self, path: &str) -> bool {
+        self.for_operators || !OPERATORS.contains(&path)
     }
 }
 
@@ -110,10 +140,24 @@ impl FromRef<Api> for Hub {
     }
 }
 
+/// What is about servers rather than about rooms and users: for operators, and where they have a [listener of their
+/// own](super::operators) answered there alone.
+const OPERATORS: [&str; 10] = [
+    "/nodes",
+    "/nodes/{node}",
+    "/nodes/{node}/drain",
+    "/nodes/{node}/resume",
+    "/cluster/check",
+    "/config",
+    "/reload",
+    "/log-level",
+    "/audit",
+    "/metrics",
+];
+
 /// A path, its methods, and who answers.
 struct Route {
     path: &'static str,
-    #[cfg_attr(not(test), expect(dead_code, reason = "compared with the description"))]
     methods: &'static [&'static str],
     handler: MethodRouter<Api>,
 }
@@ -122,6 +166,7 @@ struct Route {
 fn table() -> Vec<Route> {
     let route = |path, methods, handler| Route { path, methods, handler };
     vec![
+        route("/whoami", &["get"], get(whoami::whoami)),
         route("/publish", &["post"], post(publish::one)),
         route("/publish/batch", &["post"], post(publish::batch)),
         route("/broadcast", &["post"], post(messages::broadcast)),
@@ -134,6 +179,9 @@ fn table() -> Vec<Route> {
         route("/rooms/{room}/members/{user}/remove", &["post"], post(rulings::remove)),
         route("/rooms/{room}/members/{user}/readmit", &["post"], post(rulings::readmit)),
         route("/clients", &["get"], get(clients::list)),
+        route("/clients/{client}", &["get"], get(clients::one)),
+        route("/clients/{client}/disconnect", &["post"], post(inspect::disconnect)),
+        route("/clients/{client}/slow", &["post"], post(inspect::slow)),
         route("/clients/{client}/messages", &["post"], post(messages::to_client)),
         route("/users", &["get"], get(users::list)),
         route("/users/{user}/messages", &["post"], post(messages::to_user)),
@@ -147,6 +195,10 @@ fn table() -> Vec<Route> {
         route("/tokens/{token}/revoke", &["post"], post(rulings::revoke_token)),
         route("/rulings", &["get"], get(rulings::list)),
         route("/rulings/{ruling}", &["delete"], delete(rulings::lift)),
+        route("/audit", &["get"], get(audit::list)),
+        route("/log-level", &["get", "put"], get(log_level::get).put(log_level::put)),
+        route("/follow", &["get"], get(inspect::follow)),
+        route("/explain", &["get"], get(explain::explain)),
         route("/disconnect", &["post"], post(clients::disconnect)),
         route("/tenants", &["get"], get(tenants::list)),
         route(
@@ -159,6 +211,7 @@ fn table() -> Vec<Route> {
         route("/nodes/{node}/drain", &["post"], post(nodes::drain)),
         route("/nodes/{node}/resume", &["post"], post(nodes::resume)),
         route("/cluster/check", &["post"], post(nodes::check)),
+        route("/config", &["get"], get(config::config)),
         route("/reload", &["post"], post(reload::reload)),
         route("/affinity", &["get"], get(nodes::affinity)),
         route("/metrics", &["get"], get(metrics)),
@@ -170,8 +223,10 @@ fn table() -> Vec<Route> {
 
 /// The API, to be mounted at [`BASE`].
 pub(crate) fn routes(api: Api) -> Router {
-    let locked =
-        table().into_iter().fold(Router::new(), |router, route| router.route(route.path, route.handler));
+    let locked = table().into_iter().fold(Router::new(), |router, route| {
+        let here = api.answers(route.path);
+        router.route(route.path, if here { route.handler } else { any(elsewhere) })
+    });
     locked
         .fallback(unknown_path)
         .method_not_allowed_fallback(wrong_method)
@@ -194,6 +249,11 @@ async fn unknown_path(uri: Uri) -> ApiError {
     ))
 }
 
+/// For operators, who have an address of their own.
+async fn elsewhere() -> ApiError {
+    ApiError::not_found("this is for operators, who are answered at an address of their own: see admin.addr")
+}
+
 async fn wrong_method(method: Method) -> ApiError {
     let message = format!("{method} is not what this path understands; the Allow header lists what is");
     ApiError::http(StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed", message)
@@ -203,29 +263,6 @@ async fn wrong_method(method: Method) -> ApiError {
 async fn uncached(mut response: Response) -> Response {
     response.headers_mut().entry(header::CACHE_CONTROL).or_insert(HeaderValue::from_static("no-store"));
     response
-}
-
-/// The hub, for the tenant of the request: of the application, which may name any. See also [`key::For`].
-#[derive(Debug)]
-struct Of(Hub);
-
-impl FromRequestParts<Api> for Of {
-    type Rejection = ApiError;
-
-    async fn from_request_parts(parts: &mut Parts, api: &Api) -> Result<Self, ApiError> {
-        let Some(tenant) = parts.headers.get(TENANT) else { return Ok(Self(api.hub.clone())) };
-        if !api.tenants {
-            let message = "this server has no tenants: set tenants.enabled, or leave the header X-Tenant out";
-            return Err(ApiError::bad_request(message));
-        }
-        let name = tenant.to_str().unwrap_or_default();
-        if !is_tenant_name(name) {
-            let message =
-                "the header X-Tenant must be 1 to 64 letters, digits, -, _ and ., and begin with no dot";
-            return Err(ApiError::bad_request(message));
-        }
-        Ok(Self(api.hub.known_tenant(name)?))
-    }
 }
 
 fn is_tenant_name(name: &str) -> bool {

@@ -3,15 +3,19 @@
 //! Any of them answers, for all: what it knows of the others is what it hears of them. A server that is on its own is a list
 //! of one.
 
-use axum::Json;
+use std::time::Duration;
+
 use axum::extract::State;
+use axum::{Extension, Json};
+use ecow::EcoString;
 use outspoke_hub::affinity::{room_key, user_key};
 use outspoke_hub::bus::NodeId;
-use outspoke_hub::{ErrorCode, NodeInfo, Route, Timestamp};
+use outspoke_hub::{DrainOrder, ErrorCode, NodeInfo, Route, Timestamp};
 use serde::Serialize;
 
 use super::error::ApiError;
 use super::input::{Named, Query};
+use super::key::Caller;
 use super::{Api, Of, room_name, users};
 
 /// A node.
@@ -69,12 +73,18 @@ pub(super) struct Nodes {
 }
 
 impl Api {
-    fn nodes(&self) -> Vec<NodeInfo> {
+    pub(super) fn nodes(&self) -> Vec<NodeInfo> {
         let mut nodes = self.hub.nodes();
         for node in nodes.iter_mut().filter(|node| node.here && node.name.is_empty()) {
             node.name = self.name.to_string();
         }
         nodes
+    }
+
+    /// What a node is called; its id, if it is not heard of.
+    pub(super) fn node_name(&self, id: NodeId) -> String {
+        let known = self.nodes().into_iter().find(|node| node.id == id);
+        known.map_or_else(|| id.to_string(), |node| node.name)
     }
 
     fn node(&self, name_or_id: &str) -> Result<NodeInfo, ApiError> {
@@ -146,28 +156,84 @@ pub(super) async fn one(
 pub(super) async fn drain(
     State(api): State<Api>,
     Named(name): Named,
+    Extension(caller): Extension<Caller>,
     query: Query,
 ) -> Result<Json<Node>, ApiError> {
-    order(&api, &name, &query, true).await
+    query.only(&["batch", "intervalMs", "to"])?;
+    let mut how = DrainOrder::default();
+    let whole = |name, max: u64| {
+        let what = format!("a number from 1 to {max}");
+        let number = query.parsed::<u64>(name, &what)?;
+        match number {
+            Some(number) if !(1..=max).contains(&number) => {
+                Err(ApiError::bad_request(format!("the parameter `{name}` must be {what}")))
+            }
+            number => Ok(number),
+        }
+    };
+    how.batch = whole("batch", BATCH_MAX)?.map(|batch| usize::try_from(batch).unwrap_or(usize::MAX));
+    how.interval = whole("intervalMs", INTERVAL_MAX_MS)?.map(Duration::from_millis);
+    let node = api.node(&name)?;
+    how.target = query.text("to").map(|to| target(&api, &node, to)).transpose()?;
+    let understood = api.hub.drain_node_as(node.id, &how).await;
+    ordered(node, true, understood, &caller)
+}
+
+/// Batches of that many clients, or of more, are the whole node.
+const BATCH_MAX: u64 = 1_000_000;
+/// Nobody waits longer for the next batch.
+const INTERVAL_MAX_MS: u64 = 60_000;
+/// Longer addresses are none.
+const URL_BYTES_MAX: usize = 2048;
+
+/// Where clients are sent: the address given, or that of the node named.
+fn target(api: &Api, from: &NodeInfo, to: &str) -> Result<EcoString, ApiError> {
+    if let Some((scheme, rest)) = to.split_once("://") {
+        let plain = |c: char| !c.is_whitespace() && !c.is_control();
+        let good = ["ws", "wss"].contains(&scheme) && !rest.is_empty() && to.chars().all(plain);
+        if !good || to.len() > URL_BYTES_MAX {
+            let message =
+                "the parameter `to` must be a node or an address such as wss://hub-2.example.com/ws";
+            return Err(ApiError::bad_request(message));
+        }
+        return Ok(to.into());
+    }
+    let unknown = || ApiError::bad_request(format!("the parameter `to`: no node {to:?} is heard of"));
+    let node = api.hub.node(to).ok_or_else(unknown)?;
+    if node.id == from.id {
+        return Err(ApiError::bad_request(format!("node {to} cannot send its clients to itself")));
+    }
+    if !node.takes_clients() {
+        return Err(ApiError::bad_request(format!("node {to} takes no clients: it drains")));
+    }
+    match node.advertise.as_str() {
+        "" => Err(ApiError::bad_request(format!(
+            "node {to} does not say where clients reach it: set its cluster.advertise"
+        ))),
+        url => Ok(url.into()),
+    }
 }
 
 pub(super) async fn resume(
     State(api): State<Api>,
     Named(name): Named,
+    Extension(caller): Extension<Caller>,
     query: Query,
 ) -> Result<Json<Node>, ApiError> {
-    order(&api, &name, &query, false).await
+    query.only(&[])?;
+    let node = api.node(&name)?;
+    let understood = api.hub.drain_node(node.id, false).await;
+    ordered(node, false, understood, &caller)
 }
 
-/// Gives the order and answers with the node as it is then.
-async fn order(api: &Api, name: &str, query: &Query, drain: bool) -> Result<Json<Node>, ApiError> {
-    query.only(&[])?;
-    let node = api.node(name)?;
-    if !api.hub.drain_node(node.id, drain).await {
+/// Answers with the node as it is after the order.
+fn ordered(node: NodeInfo, drain: bool, understood: bool, caller: &Caller) -> Result<Json<Node>, ApiError> {
+    if !understood {
         let message = format!("node {} does not answer: it may or may not have understood", node.name);
         return Err(ApiError::new(ErrorCode::Unavailable, message));
     }
-    tracing::info!(node = %node.id, name = node.name, drain, "a node was told to drain, or to take clients again");
+    let what = if drain { "a node was told to drain" } else { "a node was told to take clients again" };
+    tracing::info!(target: "outspoke::audit", by = ?caller.name(), node = %node.id, name = ?node.name, "{what}");
     // What it says of itself may still be on the way.
     Ok(Json(Node { draining: drain, ..node.into() }))
 }

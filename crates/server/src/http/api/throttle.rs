@@ -18,6 +18,7 @@ use outspoke_hub::{AddressRange, ClientAddress, ErrorCode, Rate, RateLimiter, or
 
 use super::Kept;
 use super::error::ApiError;
+use super::refusals::Refusals;
 use crate::config::settings::rate::Rates;
 
 /// Addresses and keys remembered.
@@ -44,6 +45,7 @@ impl Default for Throttles {
 #[derive(Debug)]
 struct Throttle {
     remembered: Arc<Throttles>,
+    refusals: Arc<Refusals>,
     by_address: Rate,
     by_key: Rate,
     exempt: Vec<AddressRange>,
@@ -53,6 +55,7 @@ struct Throttle {
 pub(crate) fn throttled(routes: Router, rates: &Rates, kept: &Kept) -> Router {
     let throttle = Throttle {
         remembered: Arc::clone(&kept.throttles),
+        refusals: Arc::clone(&kept.refusals),
         by_address: rates.if_enabled(rates.api_address),
         by_key: rates.if_enabled(rates.api_key),
         exempt: rates.exempt.clone(),
@@ -61,7 +64,7 @@ pub(crate) fn throttled(routes: Router, rates: &Rates, kept: &Kept) -> Router {
 }
 
 async fn check(State(throttle): State<Arc<Throttle>>, request: Request, next: Next) -> Response {
-    match throttle.take(&request) {
+    let response = match throttle.take(&request) {
         Ok(()) => next.run(request).await,
         Err((whose, wait)) => {
             let seconds = wait.as_millis().div_ceil(1000).max(1) as u64;
@@ -70,7 +73,9 @@ async fn check(State(throttle): State<Arc<Throttle>>, request: Request, next: Ne
             response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(seconds));
             response
         }
-    }
+    };
+    throttle.refusals.note(&response);
+    response
 }
 
 impl Throttle {
@@ -131,6 +136,8 @@ mod tests {
         }
         let (ok, much) = ((200, false), (429, true));
         assert_eq!(seen, [ok, ok, ok, much, ok, ok, much, ok, much]);
+        let counted: Vec<_> = kept.refusals.counts().filter(|(_, count)| *count > 0).collect();
+        assert_eq!(counted, [(ErrorCode::RateLimited, 3)]);
         rates.enabled = false;
         let mut routes = throttled(Router::new().route("/x", get(|| async {})), &rates, &kept);
         for _ in 0..20 {

@@ -31,6 +31,7 @@ pub(crate) struct Settings {
     arguments: Vec<String>,
     environment: Vec<(String, String)>,
     descriptors: Option<u32>,
+    binary: std::path::PathBuf,
 }
 
 impl Settings {
@@ -43,7 +44,9 @@ impl Settings {
     /// The defaults, also for the address.
     pub(crate) fn bare() -> Self {
         let folder = tempfile::tempdir().unwrap();
-        Self { folder, arguments: vec!["serve".to_owned()], environment: Vec::new(), descriptors: None }
+        let binary = env!("CARGO_BIN_EXE_outspoke").into();
+        let arguments = vec!["serve".to_owned()];
+        Self { folder, arguments, environment: Vec::new(), descriptors: None, binary }
     }
 
     /// With `--set key=value`.
@@ -55,6 +58,11 @@ impl Settings {
     pub(crate) fn env(mut self, name: &str, value: &str) -> Self {
         self.environment.push((name.to_owned(), value.to_owned()));
         self
+    }
+
+    /// Another build than this one.
+    pub(crate) fn binary(self, binary: &Path) -> Self {
+        Self { binary: binary.to_owned(), ..self }
     }
 
     /// With so many file descriptors at most.
@@ -70,12 +78,11 @@ impl Settings {
 
     /// Starts a process that need not become a server.
     pub(crate) fn spawn(self) -> (Process, TempDir) {
-        let binary = env!("CARGO_BIN_EXE_outspoke");
         let mut command = match self.descriptors {
-            None => Command::new(binary),
+            None => Command::new(&self.binary),
             Some(limit) => {
                 let mut shell = Command::new("/bin/sh");
-                shell.args(["-c", &format!("ulimit -n {limit} && exec \"$0\" \"$@\""), binary]);
+                shell.args(["-c", &format!("ulimit -n {limit} && exec \"$0\" \"$@\"")]).arg(&self.binary);
                 shell
             }
         };
