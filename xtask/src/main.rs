@@ -7,12 +7,14 @@
 // A command-line tool: standard output is where its answers go.
 #![allow(clippy::print_stdout, clippy::print_stderr)]
 
+mod book;
 mod by_hand;
 mod checks;
 mod context;
 mod family;
 mod packages;
 mod report;
+mod runner;
 mod step;
 mod suites;
 mod tools;
@@ -36,7 +38,7 @@ struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Task {
-    /// Runs every test: Rust, repository, loom, browser, conformance, api.
+    /// Runs every test: Rust, repository, loom, browser, conformance, api, testssl, prometheus, deploy.
     Test {
         /// A suite's name, or a part of the names of the Rust tests to run.
         filter: Option<String>,
@@ -85,6 +87,8 @@ enum Task {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         args: Vec<String>,
     },
+    /// Builds the documentation with mdBook.
+    Book,
     /// Takes the README's pictures of the web chat.
     Screenshot,
     /// Lists what the suites need from the system and from registries, and whether it is there.
@@ -92,7 +96,8 @@ enum Task {
 }
 
 fn main() -> ExitCode {
-    if let Some(code) = wrapper::run_if_called_as_one() {
+    // The runner first: the compiler's role is in the environment of everything that cargo starts.
+    if let Some(code) = runner::run_if_called_as_one().or_else(wrapper::run_if_called_as_one) {
         return code;
     }
     match run(Cli::parse().command) {
@@ -130,6 +135,7 @@ fn run(task: Task) -> Result<bool> {
         Task::Api { bless: false } => Ok(run_all(&ctx, &[checks::api()])),
         Task::Bench { args } => by_hand::bench(&ctx, &args),
         Task::Frontends { args } => by_hand::frontends(&ctx, &args),
+        Task::Book => book::build(&ctx),
         Task::Screenshot => by_hand::screenshot(&ctx),
         Task::Deps => packages::list(&ctx).map(|()| true),
     }

@@ -89,7 +89,7 @@ pub(crate) fn postgres() -> Need {
 
 /// A Redis server.
 pub(crate) fn redis() -> Need {
-    Need::new(&["redis-server", "/usr/sbin/redis-server"], &["redis-server"], "rust")
+    Need::new(&["redis-server", "/usr/sbin/redis-server"], &["redis-server"], "rust, browser and prometheus")
 }
 
 /// A NATS server.
@@ -117,6 +117,11 @@ pub(crate) fn testssl() -> Need {
     Need::new(&["testssl", "testssl.sh"], &["testssl.sh"], "testssl")
 }
 
+/// What scrapes metrics, and `promtool` beside it.
+pub(crate) fn prometheus() -> Need {
+    Need::new(&["prometheus"], &["prometheus"], "prometheus")
+}
+
 /// An etcd server.
 pub(crate) fn etcd() -> Need {
     Need::new(&["etcd"], &["etcd-server"], "rust")
@@ -133,6 +138,14 @@ pub(crate) fn languages() -> [Need; 3] {
         Need::new(&["curl"], &["curl"], "rust"),
         Need::new(&["python3"], &["python3"], "rust"),
         Need::new(&["go"], &["golang-go"], "rust"),
+    ]
+}
+
+/// What the checks of packaging are written in. A Go that is too old for Helm's engine gets a newer one from PyPI.
+pub(crate) fn deploy() -> [Need; 2] {
+    [
+        Need::new(&["python3"], &["python3", "python3-venv"], "deploy"),
+        Need::new(&["systemd-analyze"], &["systemd"], "deploy"),
     ]
 }
 
@@ -154,9 +167,9 @@ pub(crate) fn llvm(ctx: &Context, tool: &str) -> Result<Need> {
 /// Prints every need, and where it is met.
 pub(crate) fn list(ctx: &Context) -> Result<()> {
     println!("from Debian, installed by the suites when they run as root:");
-    let services = [postgres(), redis(), etcd(), nats(), nginx(), haproxy(), iproute()];
+    let services = [postgres(), redis(), etcd(), nats(), nginx(), haproxy(), iproute(), prometheus()];
     let tools = [chromium(), npm(), cxx(), llvm(ctx, "llvm-cov")?];
-    for need in services.into_iter().chain(languages()).chain(tools) {
+    for need in services.into_iter().chain(languages()).chain(deploy()).chain(tools) {
         let found = need.find().map_or_else(|| "missing".to_owned(), |path| path.display().to_string());
         println!("  {:<24} for {:<10} {found}", need.packages.join(" "), need.for_suites);
     }

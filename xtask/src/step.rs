@@ -101,7 +101,7 @@ impl Log {
             .stderr(file)
             .spawn()
             .with_context(|| format!("cannot start {}", command.get_program().display()))?;
-        Ok(Guard { child })
+        Ok(Guard::of(child))
     }
 
     /// The end of the log, for a reader who has only the terminal.
@@ -127,6 +127,11 @@ pub(crate) struct Guard {
 }
 
 impl Guard {
+    /// Takes charge of a child.
+    pub(crate) fn of(child: Child) -> Self {
+        Self { child }
+    }
+
     /// Waits for the child's end; `None` when the time is over, and the child is then ended.
     pub(crate) fn wait(&mut self, limit: Duration) -> Result<Option<ExitStatus>> {
         let deadline = Instant::now() + limit;

@@ -1,4 +1,11 @@
 /** A world for the client library in which time stands still until a test moves it. */
+// What the library loads when it is needed is here from the start, so that it takes no time that a test would have to wait for.
+import '../../../crates/web/sdk/direct.js';
+import '../../../crates/web/sdk/history.js';
+import '../../../crates/web/sdk/outbox.js';
+import '../../../crates/web/sdk/presence.js';
+import '../../../crates/web/sdk/receipts.js';
+import '../../../crates/web/sdk/session.js';
 
 export class FakeSocket {
   readyState = 0;

@@ -12,11 +12,16 @@ const FLAGS = [
   '--disable-component-update', '--disable-sync', '--disable-dev-shm-usage',
 ];
 
-/** A browser of its own with a profile of its own. Loaded machines lose a browser at the start now and then: one more try. */
-export async function launch() {
+/** The browser, and how it is started. */
+export function program() {
   const executablePath = BROWSERS.find((path) => path && existsSync(path));
   if (!executablePath) throw new Error('no Chromium: install it (Debian: apt-get install chromium), or name it in CHROMIUM');
-  const options = { executablePath, args: FLAGS };
+  return { executablePath, args: FLAGS };
+}
+
+/** A browser of its own with a profile of its own. Loaded machines lose a browser at the start now and then: one more try. */
+export async function launch() {
+  const options = program();
   try {
     return await chromium.launch(options);
   } catch {

@@ -87,6 +87,7 @@ test('a message that was on its way when the line broke is said once, whether it
   await ana.online();
   await ben.say('line is back');
   await ana.sees('line is back');
+  await ben.sees('line is back');
   assert.deepEqual(await ben.texts(), ['into the void', 'line is back']);
   assert.deepEqual(await ana.texts(), ['into the void', 'line is back']);
   assert.deepEqual(await ana.unsent(), []);

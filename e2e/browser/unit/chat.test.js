@@ -46,7 +46,9 @@ function into(env, room, more) {
 }
 
 /** Lets what was answered be dealt with. */
-const settle = () => new Promise((done) => { setImmediate(done); });
+async function settle() {
+  for (let turn = 0; turn < 3; turn += 1) await new Promise((done) => { setImmediate(done); });
+}
 
 /** Answers the newest request of a type. */
 async function answer(env, type, fields) {
@@ -84,6 +86,7 @@ for (const order of [['chat', 'ack'], ['ack', 'chat']]) {
   test(`a message of ours is shown once when the ${order[0]} comes first`, async () => {
     const { env, chat } = joined();
     chat.say('hello');
+    await settle();
     const [request] = env.socket.of('chat');
     const events = { chat: message({ userId: 'me', username: 'Me', content: 'hello', id: 'm-1' }), ack: ackOf(request, 1, 'm-1') };
     for (const event of order) {
@@ -98,6 +101,7 @@ for (const order of [['chat', 'ack'], ['ack', 'chat']]) {
 test('an acknowledgement that overtakes others\' messages loses none of them', async () => {
   const { env, chat } = joined();
   chat.say('mine');
+  await settle();
   env.socket.hear(ackOf(env.socket.of('chat')[0], 2, 'm-2'));
   await settle();
   env.socket.hear(message({ content: 'earlier', offset: 1 }));
@@ -109,6 +113,7 @@ test('an acknowledgement that overtakes others\' messages loses none of them', a
 test('what was on its way when the connection broke goes out again, under the key that it had', async () => {
   const { env, chat } = joined();
   chat.say('perhaps');
+  await settle();
   const [first] = env.socket.of('chat');
   env.socket.end(1006);
   await settle();
@@ -142,6 +147,7 @@ test('what is not confirmed survives a reload of the page, and so do drafts and 
 test('a refused message says why, stays, and can be tried again', async () => {
   const { env, chat } = joined();
   chat.say('no');
+  await settle();
   env.socket.hear({ type: 'error', id: env.socket.of('chat')[0].id, code: 131, error: 'forbidden', message: 'you may not speak here', temporary: false });
   await settle();
   assert.deepEqual(outbox(chat), ['no:refused']);
@@ -440,22 +446,25 @@ test('marks: sent, delivered, seen by so many, and never our own reading', async
   assert.equal(mark(), 'seen 700');
 });
 
-test('seen is told while somebody looks, delivered otherwise, and neither with every message', () => {
+test('seen is told while somebody looks, delivered otherwise, and neither with every message', async () => {
   const { env, chat } = joined({ unread: 0, seen: 0, delivered: 0 });
   const told = () => env.socket.sent.filter(({ type }) => type === 'seen' || type === 'delivered').map(({ type, offset }) => `${type} ${offset}`);
   env.socket.hear(message({ offset: 1 }));
   env.socket.hear(message({ offset: 2 }));
   env.advance(1_000);
+  await settle();
   assert.deepEqual(told(), ['seen 2']);
   chat.attending.value = false;
   env.socket.hear(message({ offset: 3 }));
   env.advance(1_000);
+  await settle();
   assert.deepEqual(told(), ['seen 2', 'delivered 3']);
   chat.attending.value = true;
   // What comes in the same moment, and is not looked at any more, is not called seen.
   chat.attending.value = false;
   env.socket.hear(message({ offset: 4 }));
   env.advance(1_000);
+  await settle();
   assert.deepEqual(told(), ['seen 2', 'delivered 3', 'seen 3', 'delivered 4']);
 });
 

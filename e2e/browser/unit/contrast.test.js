@@ -2,7 +2,8 @@ import assert from 'node:assert/strict';
 import { readFileSync } from 'node:fs';
 import { test } from 'node:test';
 
-const css = readFileSync(new URL('../../../crates/web/ui/style.css', import.meta.url), 'utf8');
+const read = (name) => readFileSync(new URL(`../../../crates/web/${name}`, import.meta.url), 'utf8');
+const css = read('shared/base.css') + read('ui/style.css');
 const tokens = new Map();
 for (const [, name, light, dark] of css.matchAll(/--([\w-]+): light-dark\((#[0-9a-f]{3,6}), (#[0-9a-f]{3,6})\)/giu)) tokens.set(name, { light, dark });
 

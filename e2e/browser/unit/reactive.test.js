@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { batch, computed, effect, onEnd, scope, signal, untracked } from '../../../crates/web/ui/reactive.js';
+import { batch, computed, effect, onEnd, scope, signal, untracked } from '../../../crates/web/shared/reactive.js';
 
 test('effect runs at once and after each change of what it read', () => {
   const a = signal(1);

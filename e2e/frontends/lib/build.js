@@ -52,7 +52,7 @@ async function vanilla(folder) {
   const files = await below(folder);
   files.set('/style.css', await readFile(join(HERE, 'options/shared/style.css')));
   files.set('/wire.js', await readFile(join(HERE, 'options/shared/wire.js')));
-  for (const name of ['reactive.js', 'dom.js']) files.set(`/${name}`, await readFile(join(ROOT, 'crates/web/ui', name)));
+  for (const name of ['reactive.js', 'dom.js']) files.set(`/${name}`, await readFile(join(ROOT, 'crates/web/shared', name)));
   return { files };
 }
 

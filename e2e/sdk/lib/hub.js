@@ -1,7 +1,13 @@
 /** A hub in a world of its own, and the frames that a server sends it. */
 import { createHub } from '../../../crates/web/sdk/index.js';
-import '../../../crates/web/sdk/queries.js';
+import '../../../crates/web/sdk/direct.js';
+import '../../../crates/web/sdk/events.js';
+import '../../../crates/web/sdk/history.js';
+import '../../../crates/web/sdk/outbox.js';
+import '../../../crates/web/sdk/presence.js';
+import '../../../crates/web/sdk/receipts.js';
 import '../../../crates/web/sdk/refresh.js';
+import '../../../crates/web/sdk/session.js';
 import { fakeWorld, settled } from '../../../crates/web/sdk/testing.js';
 
 export const AT = '2026-01-01T00:00:00.000Z';

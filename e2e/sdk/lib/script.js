@@ -7,8 +7,14 @@
 import assert from 'node:assert/strict';
 import { createHub } from '../../../crates/web/sdk/index.js';
 // Loaded by the client with the first question; here beforehand, so that it takes no time then.
-import '../../../crates/web/sdk/queries.js';
+import '../../../crates/web/sdk/direct.js';
+import '../../../crates/web/sdk/events.js';
+import '../../../crates/web/sdk/history.js';
+import '../../../crates/web/sdk/outbox.js';
+import '../../../crates/web/sdk/presence.js';
+import '../../../crates/web/sdk/receipts.js';
 import '../../../crates/web/sdk/refresh.js';
+import '../../../crates/web/sdk/session.js';
 import { fakeWorld, settled } from '../../../crates/web/sdk/testing.js';
 
 const bytesOf = (base64) => Uint8Array.from(Buffer.from(base64, 'base64'));
@@ -23,7 +29,7 @@ export class Script {
   tokens = [];
   names = new Map();
 
-  constructor({ token, ...options } = {}) {
+  constructor({ token, url = 'ws://hub.example/ws', ...options } = {}) {
     const list = Array.isArray(token) ? [...token] : null;
     const ask = ({ reason }) => {
       this.tokens.push(reason);
@@ -31,7 +37,7 @@ export class Script {
       if (typeof next !== 'string') throw new Error('no token to be had');
       return next;
     };
-    this.hub = createHub('ws://hub.example/ws', { ...options, token: list ? ask : token, env: this.world.env, autoConnect: false });
+    this.hub = createHub(url, { ...options, token: list ? ask : token, env: this.world.env, autoConnect: false });
   }
 
   async step(step) {
@@ -99,6 +105,7 @@ export class Script {
   now_error() { return this.hub.state.get().error?.reason ?? null; }
   now_sockets() { return this.world.sockets.length; }
   now_url() { return Object.fromEntries(this.world.socket.url.searchParams); }
+  now_at() { return `${this.world.socket.url.host}${this.world.socket.url.pathname}`; }
   now_protocols() { return this.world.socket.protocols; }
   now_closed() { return this.world.socket.closedWith !== null; }
   now_frames() {

@@ -27,7 +27,8 @@ test('publications_are_acknowledged_delivered_and_seen', async () => {
   await becomes(publication.state, (state) => state === 'delivered');
   his.seen(1);
   await becomes(publication.state, (state) => state === 'seen');
-  assert.deepEqual(states, ['sent', 'acked', 'delivered', 'seen']);
+  // The first message of a hub may have to wait for what sends it.
+  assert.deepEqual(states.filter((state) => state !== 'queued'), ['sent', 'acked', 'delivered', 'seen']);
   assert.equal((await hers.publish('chat', { content: 'Lunch?' }, { id: publication.id })).duplicate, true);
 });
 

@@ -268,6 +268,20 @@ test('a_room_opened_while_the_hub_comes_online_is_subscribed_to_once', async () 
   assert.deepEqual(sent().map(({ type }) => type), ['subscribe']);
 });
 
+test('a_room_opened_while_the_socket_is_in_doubt_is_joined_once_it_is_not', async () => {
+  const { hub, world, welcome, hear, sent } = setUp();
+  await welcome();
+  world.network.offline();
+  hub.room('r');
+  await settled();
+  assert.deepEqual(sent(), []);
+  world.network.online();
+  const [{ type, id }] = sent();
+  assert.equal(type, 'ping');
+  await hear({ type: 'pong', id });
+  assert.deepEqual(sent().map((frame) => [frame.type, frame.room]), [['subscribe', 'r']]);
+});
+
 test('a_conversation_without_a_word_is_ready', async () => {
   const { hub, welcome, hear, sent } = setUp();
   await welcome();

@@ -15,6 +15,7 @@ pub(super) fn run(ctx: &Context, tally: &mut Tally) -> Result<Notes> {
     let log = Log::new(ctx, "browser")?;
     let folder = ctx.root.join("e2e/browser");
     let chromium = packages::chromium().ensure(ctx)?;
+    let redis = packages::redis().ensure(ctx)?;
     node::install(ctx, &folder, &log)?;
     log.run(ctx.command("npm").current_dir(&folder).args(["run", "--silent", "check"]), minutes(5))?;
     let mut suite = ctx.command("npm");
@@ -22,7 +23,8 @@ pub(super) fn run(ctx: &Context, tally: &mut Tally) -> Result<Notes> {
         .current_dir(&folder)
         .args(["test", "--silent"])
         .env("OUTSPOKE_BIN", release::build(ctx)?)
-        .env("CHROMIUM", &chromium);
+        .env("CHROMIUM", &chromium)
+        .env("REDIS_SERVER", redis);
     let notes = node::count(&log, &mut suite, tally)?;
     let folder = ctx.root.join("e2e/frontends");
     node::install(ctx, &folder, &log)?;

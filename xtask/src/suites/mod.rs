@@ -7,9 +7,12 @@ mod acme;
 mod api;
 mod browser;
 mod conformance;
+mod deploy;
 mod dynamodb;
 mod loom;
 mod node;
+mod otel;
+mod prometheus;
 mod release;
 mod rust;
 mod sdk;
@@ -27,7 +30,7 @@ pub(crate) fn matching(filter: Option<&str>, coverage: bool) -> Vec<Job> {
     let all = all(coverage);
     let Some(filter) = filter else { return all };
     let named: Vec<Job> =
-        all.into_iter().chain([dynamodb(), acme()]).filter(|job| job.name == filter).collect();
+        all.into_iter().chain([dynamodb(), acme(), otel()]).filter(|job| job.name == filter).collect();
     if named.is_empty() { vec![rust(Some(filter), false)] } else { named }
 }
 
@@ -36,7 +39,17 @@ fn all(coverage: bool) -> Vec<Job> {
     if coverage {
         jobs.push(checks::coverage());
     }
-    jobs.extend([repository(), loom(), browser(), sdk(), conformance(), api(), testssl()]);
+    jobs.extend([
+        repository(),
+        loom(),
+        browser(),
+        sdk(),
+        conformance(),
+        api(),
+        testssl(),
+        prometheus(),
+        deploy(),
+    ]);
     jobs
 }
 
@@ -81,12 +94,27 @@ fn acme() -> Job {
     Job::tests("acme", acme::run)
 }
 
+/// Traces for OpenTelemetry.
+fn otel() -> Job {
+    Job::tests("otel", otel::run)
+}
+
 /// The HTTP API, by schemathesis.
 pub(crate) fn api() -> Job {
     Job::tests("api", api::run)
 }
 
+/// The dashboard and the alerts, by a real Prometheus.
+pub(crate) fn prometheus() -> Job {
+    Job::tests("prometheus", prometheus::run)
+}
+
 /// The TLS that the server has by default, by testssl.sh.
 pub(crate) fn testssl() -> Job {
     Job::tests("testssl", testssl::run)
+}
+
+/// Chart, manifests, image and workflows, by linters, schemas, and the server's own word.
+pub(crate) fn deploy() -> Job {
+    Job::tests("deploy", deploy::run)
 }

@@ -15,10 +15,12 @@ use serde::Deserialize;
 use crate::context::Context;
 use crate::packages;
 use crate::report::{Notes, Tally};
+use crate::runner;
 use crate::step::{Log, minutes};
 use crate::wrapper;
 
-/// How long all the tests of one `cargo test` may take; far more than they need, far less than a CI machine would wait.
+/// How long all the tests of one `cargo test` may take; far more than they need, far less than a CI machine would wait. A
+/// program that hangs is ended long before (see [`crate::runner`]), so that the others still have their turn.
 const TESTS_LIMIT: Duration = minutes(25);
 /// Where a measured run leaves its profiles, below the target directory.
 pub(crate) const COVERAGE_FOLDER: &str = "coverage";
@@ -47,6 +49,7 @@ pub(super) fn run(ctx: &Context, tally: &mut Tally, filter: Option<&str>, measur
         note_programs(ctx, &programs)?;
     }
     let mut test = test_command(ctx, &workspace, measured)?;
+    runner::limit(ctx, &mut test)?;
     test.arg("--no-fail-fast").args(filter.map(|filter| ["--", filter]).iter().flatten());
     let notes = count(&Log::new(ctx, "rust")?, &mut test, tally)?;
     match filter {

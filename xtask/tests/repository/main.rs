@@ -6,6 +6,9 @@
 #![allow(clippy::unwrap_used)]
 
 mod arrows;
+mod book;
+mod chart;
+mod monitoring;
 mod never;
 mod quickstart;
 mod text;
