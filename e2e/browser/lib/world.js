@@ -143,8 +143,12 @@ export class Person {
     assert.deepEqual(await this.page.evaluate(() => window.violations), [], `policy violations in ${this.name}'s page`);
   }
 
-  /** Every rule of axe, also those that are advice. */
+  /**
+   * Every rule of axe, also those that are advice. The page holds still from here on: a message that is just fading in would be
+   * judged by the colour of that instant.
+   */
   async mustBeAccessible(view) {
+    await this.page.emulateMedia({ reducedMotion: 'reduce' });
     const { violations } = await new AxeBuilder({ page: this.page }).analyze();
     const found = violations.flatMap(({ id, nodes }) => nodes.map((node) => `${id}: ${node.target.join(' ')}: ${node.failureSummary}`));
     assert.deepEqual(found, [], `axe findings in the view "${view}"`);
