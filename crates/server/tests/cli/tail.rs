@@ -20,9 +20,9 @@ async fn what_is_said_is_printed_with_a_key_and_without() {
         assert_eq!(json_lines(&old)[2]["content"], "old 29");
         let old = follower.ok(&["tail", "news", "--since", "1h", "--count", "30", "--raw"]).await;
         assert_eq!(old.lines().count(), 30);
-        // And what is said from then on.
+        // And what is said from then on, once however often a room is named.
         let mut tail = follower.start(&[
-            "tail", "news", den, "--last", "1", "--count", "3", "--event", "chat", "--event", "vote",
+            "tail", "news", den, "news", "--last", "1", "--count", "3", "--event", "chat", "--event", "vote",
         ]);
         tail.wait_for(|line| line.ends_with("server: old 29").then_some(())).await;
         cli.ok(&["pub", den, "--data", "{\"yes\":1}", "--event", "vote"]).await;

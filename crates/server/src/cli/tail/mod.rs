@@ -83,6 +83,19 @@ pub(super) struct TailArgs {
     reach: ReachArgs,
 }
 
+impl TailArgs {
+    /// The rooms, each once: a room has one place in what is printed, however often it is named.
+    fn distinct_rooms(&self) -> Vec<String> {
+        let mut rooms: Vec<String> = Vec::with_capacity(self.rooms.len());
+        for room in &self.rooms {
+            if !rooms.contains(room) {
+                rooms.push(room.clone());
+            }
+        }
+        rooms
+    }
+}
+
 /// When to show colours.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 enum ColorChoice {
@@ -151,14 +164,14 @@ async fn listen(args: &TailArgs) -> anyhow::Result<ExitCode> {
         None => Start::Last(args.last),
     };
     let (heard, mut news) = mpsc::channel(HEARD_MAX);
-    let rooms = args.rooms.clone();
+    let rooms = args.distinct_rooms();
+    let mut printer = Printer::new(args, rooms.len());
     if matches!(reach.credential, Some(Credential::Key(_))) {
         poll::begin(reach, rooms, from, heard).await?;
     } else {
         let user = args.user.clone().or_else(|| reach.user.clone()).unwrap_or_else(|| "tail".to_owned());
         follow::begin(reach, &user, rooms, from, heard).await?;
     }
-    let mut printer = Printer::new(args);
     let over = async {
         match args.span {
             Some(span) => tokio::time::sleep(span).await,
@@ -201,16 +214,15 @@ struct Printer<'a> {
 }
 
 impl<'a> Printer<'a> {
-    fn new(args: &'a TailArgs) -> Self {
+    fn new(args: &'a TailArgs, rooms: usize) -> Self {
         let screen = Screen::detect();
         let colors = match args.color {
             ColorChoice::Always => Colors::Keep,
             ColorChoice::Auto if screen.color => Colors::Keep,
             ColorChoice::Auto | ColorChoice::Never => Colors::Strip,
         };
-        let form = Form { screen, rooms: args.rooms.len() > 1, colors };
-        let beginning = args.rooms.len();
-        Self { args, form, left: args.count, out: Vec::new(), open: None, beginning, ended_before: None }
+        let (form, left) = (Form { screen, rooms: rooms > 1, colors }, args.count);
+        Self { args, form, left, out: Vec::new(), open: None, beginning: rooms, ended_before: None }
     }
 
     fn take(&mut self, heard: Heard) -> anyhow::Result<ControlFlow<ExitCode>> {
@@ -338,7 +350,7 @@ mod tests {
 
     fn printed(args: &[&str], messages: &[Value]) -> (String, Option<ExitCode>) {
         let line = Line::try_parse_from(["tail"].iter().chain(args)).unwrap();
-        let mut printer = Printer::new(&line.tail);
+        let mut printer = Printer::new(&line.tail, line.tail.distinct_rooms().len());
         printer.form.screen = Screen::PLAIN;
         let mut code = None;
         for message in messages {
