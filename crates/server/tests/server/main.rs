@@ -23,6 +23,7 @@ mod http;
 mod identity;
 mod limits;
 mod metrics;
+mod operators;
 mod origins;
 #[cfg(feature = "otel")]
 mod otel;
