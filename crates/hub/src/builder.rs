@@ -20,7 +20,7 @@ use crate::antechamber::Antechamber;
 use crate::auth::{AuthFailure, Authenticator, Authorizer, OpenByConfig};
 use crate::client::Client;
 use crate::client::registry::Registry;
-use crate::cluster::{Cluster, ClusterOptions};
+use crate::cluster::{Cluster, ClusterOptions, NodeAnswers};
 use crate::commands::{CommandHandler, CommandSpec, Commands, Doer};
 use crate::config::HubConfig;
 use crate::dispatcher::{Dispatcher, Handler};
@@ -50,6 +50,7 @@ pub struct HubBuilder {
     authenticator: Option<Arc<dyn Authenticator>>,
     authorizer: Option<Arc<dyn Authorizer>>,
     reviewer: Option<Arc<dyn Reviewer>>,
+    node_answers: Option<Arc<dyn NodeAnswers>>,
     stores: Vec<(EcoString, Arc<dyn Store>)>,
     cluster: Option<(Arc<dyn MessageBus>, ClusterOptions)>,
     on_connect: Option<OnConnect>,
@@ -74,6 +75,7 @@ impl HubBuilder {
             authenticator: None,
             authorizer: None,
             reviewer: None,
+            node_answers: None,
             stores: Vec::new(),
             cluster: None,
             on_connect: None,
@@ -149,6 +151,12 @@ impl HubBuilder {
     /// must then be [shared](Store::is_shared) by all nodes. The hub closes the bus when it stops.
     pub fn cluster(mut self, bus: Arc<dyn MessageBus>, options: ClusterOptions) -> Self {
         self.cluster = Some((bus, options));
+        self
+    }
+
+    /// Answers what the same program [asks](Hub::ask_nodes) on other nodes of a cluster. Without one, they are told that nobody does.
+    pub fn node_answers(mut self, answers: impl NodeAnswers) -> Self {
+        self.node_answers = Some(Arc::new(answers));
         self
     }
 
@@ -267,6 +275,7 @@ impl HubBuilder {
             authenticator,
             authorizer,
             reviewer,
+            node_answers,
             stores,
             cluster,
             on_connect,
@@ -308,6 +317,7 @@ impl HubBuilder {
             asks: authorizer.as_ref().map(|authorizer| authorizer.asks()).unwrap_or_default(),
             authorizer,
             reviewing: reviewer.map(Reviewing::new),
+            node_answers,
             shards: (0..count).map(|_| mailbox()).collect(),
             registry: Arc::new(Registry::new(config.connections_max)),
             tenants: known,

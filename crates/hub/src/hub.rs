@@ -27,7 +27,7 @@ use crate::builder::HubBuilder;
 use crate::class::RoomClass;
 use crate::client::Client;
 use crate::client::registry::{Place, Registry};
-use crate::cluster::Cluster;
+use crate::cluster::{Cluster, NodeAnswers};
 use crate::commands::{CommandSpec, Commands};
 use crate::config::HubConfig;
 use crate::conn::WsConn;
@@ -85,6 +85,8 @@ pub(crate) struct Inner {
     pub(crate) asks: Asks,
     /// Who wants to see messages of some sorts.
     pub(crate) reviewing: Option<Reviewing>,
+    /// Who answers what the program on other nodes asks.
+    pub(crate) node_answers: Option<Arc<dyn NodeAnswers>>,
     pub(crate) shards: Box<[Mailbox]>,
     pub(crate) registry: Arc<Registry>,
     pub(crate) tenants: Tenants,

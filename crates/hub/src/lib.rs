@@ -78,7 +78,10 @@ pub use crate::{
     builder::HubBuilder,
     class::{Publishers, RoomClass, RoomClasses},
     client::Client,
-    cluster::{ClusterCounts, ClusterOptions, Coverage, NodeChecks, NodeInfo, Route, Told, WideFollower},
+    cluster::{
+        ClusterCounts, ClusterOptions, Coverage, NodeAnswer, NodeAnswers, NodeChecks, NodeInfo, NodeSaid,
+        Route, Told, WideFollower,
+    },
     commands::{Argument, ArgumentKind, CommandHandler, CommandSpec, Invocation},
     config::{CompressionConfig, HeartbeatConfig, HubConfig, InvalidConfig, Rename, SlowClient, TcpConfig},
     conn::{MemoryConn, MemoryPeer, StreamConn, TcpConn, WsConn},

@@ -29,7 +29,7 @@ export function view(id) {
     h('p', { hidden: () => known.value === null }, 'User: ', h('a', { href: () => linkToUser(known.value?.userId ?? '') }, () => known.value?.userId ?? '')),
     facts(() => factsOf(known.value)),
     section('Its rooms', table({
-      caption: 'How far it is in each room', empty: 'It is in none.',
+      caption: () => `How far it is in each room${known.value?.moreRooms ? `; ${number.format(known.value.moreRooms)} more are not shown` : ''}`, empty: 'It is in none.',
       rows: () => /** @type {readonly Place1[]} */ (known.value?.rooms ?? []), key: ({ room }) => room,
       columns: [
         { head: 'Room', text: ({ room }) => room, order: ({ room }) => room, make: (now, text) => h('a', { href: () => linkToRoom(now().room) }, text) },
@@ -46,7 +46,7 @@ export function view(id) {
 function factsOf(of) {
   if (of === null) return [];
   return [
-    ['Device', of.device || 'none'], ['Dialect', of.dialect], ['Address', of.address ?? 'not known'], ['Connected for', span(of.connectedSeconds)],
+    ['Node', of.node], ['Device', of.device || 'none'], ['Dialect', of.dialect], ['Address', of.address ?? 'not known'], ['Connected for', span(of.connectedSeconds)],
     ['Waiting', sizeText(of.queuedBytes)], ['Behind', of.oldestQueuedMs === undefined ? 'no' : millis(of.oldestQueuedMs)],
     ['Round trip', of.roundTripMs === undefined ? 'not known yet' : millis(of.roundTripMs)], ['Made slow', of.slowed ? 'yes' : 'no'],
   ];

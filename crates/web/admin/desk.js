@@ -7,6 +7,7 @@ import { byId, h } from '../shared/dom.js';
 import { effect, onEnd, signal, untracked } from '../shared/reactive.js';
 
 /** @import { Child } from '../shared/types.js' */
+/** @import { Silent } from './types.js' */
 
 /** Whether what is shown changes by itself. */
 export const paused = signal(false);
@@ -73,6 +74,9 @@ export function asked(question) {
 
 /** What went wrong, read out. @param {() => string} problem */
 export const problemText = (problem) => h('p', { class: 'problem', role: 'alert', textContent: problem });
+
+/** Which nodes a list is without, in words. @param {readonly Silent[]} silent */
+export const silentText = (silent) => silent.map(({ node, why }) => `Without ${node}: ${why}.`).join(' ');
 
 /** The head of a view; it takes the focus when the view is opened. @param {string} title @param {...Child} beside */
 export const heading = (title, ...beside) => h('div', { class: 'view-head' }, h('h1', { tabIndex: -1, class: 'title' }, title), beside);

@@ -1,14 +1,14 @@
 /**
  * The log: how much the server writes into it at the moment, and what operators did.
  */
-import { ask, may, told } from './api.js';
-import { asked, attempt, button, every, facts, field, heading, millis, moment, problemText, section, span } from './desk.js';
+import { ask, may, path, told } from './api.js';
+import { asked, attempt, button, every, facts, field, heading, millis, moment, problemText, section, silentText, span } from './desk.js';
 import { table } from './table.js';
 import { h } from '../shared/dom.js';
 import { computed, signal } from '../shared/reactive.js';
 
 /** @import { Child } from '../shared/types.js' */
-/** @import { Audited, LogLevel } from './types.js' */
+/** @import { Audited, LogLevel, Silent } from './types.js' */
 
 /** @returns {Child[]} */
 export const view = () => [heading('Log'), may('GET /log-level') && level(), may('GET /audit') && audit()];
@@ -34,14 +34,16 @@ function level() {
 
 function audit() {
   const entries = signal(/** @type {readonly Audited[]} */ ([]));
-  const next = signal(/** @type {number | null} */ (null));
+  const next = signal(/** @type {string | null} */ (null));
+  const missing = signal(/** @type {readonly Silent[]} */ ([]));
   const problem = signal('');
   /** @param {boolean} more */
   const look = async (more) => {
     try {
-      const said = await ask(`audit?limit=100${more && next.peek() !== null ? `&before=${next.peek()}` : ''}`, { everywhere: true });
+      const said = await ask(`audit?limit=100${more && next.peek() !== null ? path`&before=${next.peek() ?? ''}` : ''}`, { everywhere: true });
       entries.value = more ? [...entries.peek(), ...said.entries] : said.entries;
       next.value = said.next ?? null;
+      missing.value = said.silent ?? [];
       problem.value = '';
     } catch (error) { problem.value = told(error); }
   };
@@ -49,11 +51,13 @@ function audit() {
   return section('What operators did',
     h('p', { class: 'bar' }, button('Look again', () => void look(false))),
     problemText(() => problem.value),
+    problemText(() => silentText(missing.value)),
     table({
-      caption: 'Requests that changed something on the server that answers, the newest first', empty: 'Nobody has changed anything since it was started.',
-      rows: () => entries.value, key: (entry) => String(entry.number),
+      caption: 'Requests that changed something on any node, the newest first', empty: 'Nobody has changed anything since the servers were started.',
+      rows: () => entries.value, key: (entry) => `${entry.node} ${entry.number} ${entry.at}`,
       columns: [
         { head: 'Time', text: ({ at }) => moment(at), order: ({ at }) => at },
+        { head: 'Node', text: ({ node }) => node, order: ({ node }) => node },
         { head: 'Who', text: ({ who }) => who, order: ({ who }) => who },
         { head: 'From', text: ({ from }) => from, order: ({ from }) => from },
         { head: 'Tenant', text: ({ tenant }) => tenant ?? '', order: ({ tenant }) => tenant ?? '' },

@@ -22,8 +22,8 @@ export interface Said {
   [field: string]: unknown;
 }
 export interface Connection {
-  clientId: string; userId: string; username?: string; device?: string; anonymous: boolean; dialect: string; connectedSeconds: number;
-  queuedBytes: number; oldestQueuedMs?: number; roundTripMs?: number; address?: string; slowed?: boolean; rooms?: readonly Place1[];
+  clientId: string; node: string; userId: string; username?: string; device?: string; anonymous: boolean; dialect: string; connectedSeconds: number;
+  queuedBytes: number; oldestQueuedMs?: number; roundTripMs?: number; address?: string; slowed?: boolean; rooms?: readonly Place1[]; moreRooms?: number;
 }
 export interface Place1 { room: string; joined: number; offset?: number; head: number; behind?: number }
 export interface User { userId: string; clients: number }
@@ -45,12 +45,14 @@ export interface Span { begin: string; messages: number; users?: number; usersEx
 
 export interface LogLevel { directives: string; configured: string; secondsLeft?: number }
 export interface Audited {
-  number: number; at: string; who: string; from: string; tenant?: string; action: string; target?: string; details?: Record<string, unknown>; status: number; result: string; tookMs: number;
+  number: number; node: string; at: string; who: string; from: string; tenant?: string; action: string; target?: string; details?: Record<string, unknown>; status: number; result: string; tookMs: number;
 }
 export interface Happening {
   number: number; event: string; at: string; node?: string; room?: string; userId?: string; clientId?: string; [field: string]: unknown;
 }
-export interface Covered { nodes: readonly string[]; silent: readonly { node: string; why: string }[] }
+/** A node that does not answer. */
+export interface Silent { node: string; why: string }
+export interface Covered { nodes: readonly string[]; silent: readonly Silent[] }
 export interface Explained {
   summary: string; from?: { userId?: string };
   published?: { node: string; at: string; via: string };

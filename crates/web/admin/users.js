@@ -3,7 +3,7 @@
  */
 import { ask, may, path, told } from './api.js';
 import {
-  asked, attempt, button, confirm, confirmByName, every, field, formDialog, heading, millis, moment, number, problemText, section, span,
+  asked, attempt, button, confirm, confirmByName, every, field, formDialog, heading, millis, moment, number, problemText, section, silentText, span,
 } from './desk.js';
 import { follow } from './follow.js';
 import { linkToUser } from './rooms.js';
@@ -12,7 +12,7 @@ import { h, sizeText } from '../shared/dom.js';
 import { signal } from '../shared/reactive.js';
 
 /** @import { Child } from '../shared/types.js' */
-/** @import { Connection, Ruling, User } from './types.js' */
+/** @import { Connection, Ruling, Silent, User } from './types.js' */
 
 const PAGE = 100;
 const EVERY_MS = 3_000;
@@ -89,6 +89,7 @@ function users() {
 function connections(user) {
   const found = signal(/** @type {readonly Connection[]} */ ([]));
   const next = signal(/** @type {string | null} */ (null));
+  const missing = signal(/** @type {readonly Silent[]} */ ([]));
   const problem = signal('');
   let pages = 1;
   const of = user === null ? '' : path`&user=${user}`;
@@ -101,6 +102,7 @@ function connections(user) {
         const said = await ask(`clients?limit=${PAGE}${of}${after}`);
         all_.push(...said.clients);
         next.value = said.next ?? null;
+        missing.value = said.silent ?? [];
         if (!said.next) break;
         after = path`&after=${said.next}`;
       }
@@ -118,12 +120,14 @@ function connections(user) {
   ];
   return section('Connections',
     problemText(() => problem.value),
+    problemText(() => silentText(missing.value)),
     table({
-      caption: () => `Connections to the server that answers, ${number.format(found.value.length)} shown`, empty: 'None to this server.',
+      caption: () => `Connections to all nodes, ${number.format(found.value.length)} shown`, empty: 'None to any node.',
       rows: () => found.value, key: ({ clientId }) => clientId,
       columns: [
         { head: 'Connection', text: ({ clientId }) => clientId.slice(0, 8), make: (now, text) => (may('GET /clients/{client}') ? h('a', { href: `admin#connection/${now().clientId}` }, text) : text) },
         { head: 'User', text: ({ userId }) => userId, order: ({ userId }) => userId, make: (now, text) => h('a', { href: () => linkToUser(now().userId) }, text) },
+        { head: 'Node', text: ({ node }) => node, order: ({ node }) => node },
         { head: 'Name', text: ({ username }) => username ?? '', order: ({ username }) => username ?? '' },
         { head: 'Device', text: ({ device }) => device ?? '', order: ({ device }) => device ?? '' },
         { head: 'Dialect', text: ({ dialect }) => dialect, order: ({ dialect }) => dialect },

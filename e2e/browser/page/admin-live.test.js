@@ -50,12 +50,14 @@ for (const colorScheme of ['light', 'dark']) {
     const asked = await pretend(page, {
       'GET log-level': { directives: 'info,outspoke_hub=debug', configured: 'info', secondsLeft: 540 },
       'PUT log-level': { directives: 'debug', configured: 'info', secondsLeft: 300 },
-      'GET audit': { entries: [{ number: 7, at: AT, who: `user:${HOSTILE}`, from: '127.0.0.1', action: 'POST /disconnect', target: '/disconnect', details: { user: 'ana' }, status: 200, result: 'done', tookMs: 0.8 }] },
+      'GET audit': { silent: [{ node: HOSTILE, why: 'it did not answer within two seconds' }], entries: [{ number: 7, node: 'b', at: AT, who: `user:${HOSTILE}`, from: '127.0.0.1', action: 'POST /disconnect', target: '/disconnect', details: { user: 'ana' }, status: 200, result: 'done', tookMs: 0.8 }] },
     });
     await signIn(page);
     await page.getByText('9 min', { exact: true }).waitFor();
     await page.getByRole('cell', { name: `user:${HOSTILE}` }).waitFor();
     await page.getByRole('cell', { name: 'user ana' }).waitFor();
+    await page.getByRole('cell', { name: 'b', exact: true }).waitFor();
+    await page.getByRole('alert').filter({ hasText: `Without ${HOSTILE}: it did not answer within two seconds.` }).waitFor();
     await guest.mustBeAccessible('log');
     assert.equal(await fits(page), true);
     await page.getByLabel('Directives').fill('debug');
@@ -91,7 +93,7 @@ for (const colorScheme of ['light', 'dark']) {
     const { page } = guest;
     const asked = await pretend(page, {
       [`GET clients/${CLIENT}`]: {
-        clientId: CLIENT, userId: HOSTILE, device: 'phone', anonymous: false, dialect: 'native', connectedSeconds: 812, queuedBytes: 5120, oldestQueuedMs: 2300, roundTripMs: 14.2,
+        clientId: CLIENT, node: HOSTILE, moreRooms: 1200, userId: HOSTILE, device: 'phone', anonymous: false, dialect: 'native', connectedSeconds: 812, queuedBytes: 5120, oldestQueuedMs: 2300, roundTripMs: 14.2,
         address: '203.0.113.7', slowed: false, rooms: [{ room: HOSTILE, joined: 17, offset: 40, head: 42, behind: 2 }],
       },
       [`POST clients/${CLIENT}/slow`]: { clientId: CLIENT, seconds: 10 },
@@ -100,6 +102,8 @@ for (const colorScheme of ['light', 'dark']) {
     await signIn(page);
     await page.getByText('5.1 KB').waitFor();
     await page.getByText('2,300 ms').waitFor();
+    await page.getByText('1,200 more are not shown').waitFor();
+    assert.equal(await page.locator('dt:has-text("Node") + dd').innerText(), HOSTILE);
     await page.getByRole('link', { name: HOSTILE }).first().waitFor();
     await guest.mustBeAccessible('connection');
     assert.equal(await fits(page), true);

@@ -23,7 +23,7 @@ use crate::trace::explain::Account;
 use crate::trace::look::SlowDown;
 
 /// How long an answer may take.
-const PATIENCE: Duration = Duration::from_secs(2);
+pub(super) const PATIENCE: Duration = Duration::from_secs(2);
 /// How long a node that pings all others may take.
 const CHECK_PATIENCE: Duration = Duration::from_secs(5);
 /// How often it is looked whether what was asked for is there.
@@ -51,6 +51,7 @@ pub(super) enum Answered {
     Refused(String),
     Said(Vec<(u128, bool)>),
     Account(Box<Account>),
+    Program(Vec<u8>),
 }
 
 impl From<Reply<'_>> for Answered {
@@ -63,6 +64,7 @@ impl From<Reply<'_>> for Answered {
             Reply::Refused(why) => Self::Refused(why.to_owned()),
             Reply::Said(clients) => Self::Said(clients),
             Reply::Account(account) => Self::Account(account),
+            Reply::Program(answer) => Self::Program(answer.to_vec()),
         }
     }
 }
@@ -129,7 +131,12 @@ impl Asks {
 }
 
 impl Cluster {
-    async fn ask(&self, node: NodeId, question: Question<'_>, patience: Duration) -> Option<Answered> {
+    pub(super) async fn ask(
+        &self,
+        node: NodeId,
+        question: Question<'_>,
+        patience: Duration,
+    ) -> Option<Answered> {
         let mut open = self.asks.open()?;
         self.say_to_node(node, &Envelope::Ask(open.id, question));
         let answer = tokio::time::timeout(patience, async {

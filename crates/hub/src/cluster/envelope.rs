@@ -151,6 +151,8 @@ pub(crate) enum Question<'a> {
     Slow { tenant: &'a str, client: u128, lasting_ms: u64 },
     /// Tell me what you see of this, for a while; or go on telling.
     Follow(FollowOf<'a>),
+    /// What the program of the asker wants to know of yours. A node that does not know this question does not answer.
+    Program(&'a [u8]),
 }
 
 /// What is answered.
@@ -169,6 +171,8 @@ pub(crate) enum Reply<'a> {
     Said(Vec<(u128, bool)>),
     /// What is known of a message.
     Account(Box<Account>),
+    /// What the program says.
+    Program(&'a [u8]),
 }
 
 /// Which message, and for whom.
@@ -338,6 +342,8 @@ mod tests {
                     payload: true,
                 }),
             ),
+            Envelope::Ask(7, Question::Program(b"{}")),
+            Envelope::Answer(7, Reply::Program(&[0, 255])),
             Envelope::Answer(4, Reply::Checked(vec![RouteWord { to: 1, round_trip: None, clock: -3 }])),
         ] {
             assert_eq!(Envelope::decode(&envelope.encode()), Some(envelope));

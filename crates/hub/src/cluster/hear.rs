@@ -357,6 +357,7 @@ impl Hearing<'_> {
                 Some(Err(full)) => cluster.reply(origin, id, Reply::Refused(&full.to_string())),
                 None => count_garbage(cluster),
             },
+            Question::Program(question) => cluster.hear_program(hub, origin, id, question),
             Question::Account(inquiry) => {
                 let of = self.of(inquiry.tenant);
                 let asked = Asked::from(inquiry);

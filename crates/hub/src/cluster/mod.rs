@@ -15,6 +15,7 @@ mod envelope;
 mod follow;
 mod hear;
 mod nodes;
+mod program;
 mod repair;
 mod run;
 mod tell;
@@ -36,6 +37,8 @@ use self::follow::Follows;
 pub use self::follow::{Coverage, Told, WideFollower};
 pub use self::nodes::NodeInfo;
 use self::nodes::Nodes;
+use self::program::Answering;
+pub use self::program::{NodeAnswer, NodeAnswers, NodeSaid};
 pub(crate) use self::run::run;
 pub(crate) use self::tell::PlacedRecord;
 use self::topics::Topics;
@@ -86,6 +89,8 @@ pub(crate) struct Cluster {
     topics: Topics,
     asks: Asks,
     follows: Follows,
+    /// Questions of other nodes' programs.
+    answering: Answering,
     /// Envelopes that made no sense.
     garbage: AtomicU64,
     everybody: Topic,
@@ -122,6 +127,7 @@ impl Cluster {
             topics: Topics::default(),
             asks: Asks::default(),
             follows: Follows::default(),
+            answering: Answering::default(),
             garbage: AtomicU64::new(0),
             everybody: Topic::new("broadcast").expect("it is a topic"),
             direct: Topic::new("direct").expect("it is a topic"),

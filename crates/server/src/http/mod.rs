@@ -12,7 +12,7 @@ mod operators;
 mod page;
 mod progress;
 
-pub(crate) use self::api::Kept;
+pub(crate) use self::api::{Answers, Kept};
 pub(crate) use self::headers::with_security_headers;
 pub(crate) use self::operators::routes as operators_routes;
 pub(crate) use self::progress::Progress;

@@ -123,6 +123,8 @@ async fn serve(
     let files = files::open(config)?;
     let messages = files.clone().map(|door| http::files::FileMessages::new(door, Handle::current()));
     let builder = messages.iter().fold(builder, |builder, messages| builder.reviewer(messages.clone()));
+    let mut kept = http::Kept::with_files(files);
+    let builder = builder.node_answers(http::Answers::new(&kept));
     let hub = cluster::join(builder, loaded, bound)?.start()?;
     messages.iter().for_each(|messages| messages.of(&hub));
     // Who reads that the server is ready is not to be told to try again. A store that is away is no reason to wait for ever.
@@ -130,7 +132,6 @@ async fn serve(
     let (stop, stopping) = watch::channel(false);
     let name = cluster::name(&config.cluster, bound);
     let log_level = Arc::new(LogLevel::new(logging, &config.log));
-    let mut kept = http::Kept::with_files(files);
     kept.log_level = Some(Arc::clone(&log_level));
     kept.operators_apart = operating.is_some();
     let front = reload::Front::new(http::routes(&hub, config, &name, &kept), config);

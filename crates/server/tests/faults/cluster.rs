@@ -14,7 +14,7 @@ use crate::host::Host;
 use crate::rounds;
 
 /// Opens the servers' HTTP API.
-const KEY: &str = "a-key-for-tests-0123456789";
+pub(crate) const KEY: &str = "a-key-for-tests-0123456789";
 /// How long the bus is away.
 const AWAY: Duration = Duration::from_secs(15);
 /// What is promised after its return.

@@ -16,6 +16,7 @@ mod crowd;
 mod databases;
 mod full;
 mod host;
+mod inspect;
 mod judge;
 mod kills;
 mod log;

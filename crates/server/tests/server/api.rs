@@ -142,6 +142,7 @@ async fn requests_that_are_wrong_are_refused_precisely() {
             "inspect.slow",
         ),
         ("GET", "/audit?limit=0", None, 400, "bad_request", "1 to 1000"),
+        ("GET", "/audit?before=7", None, 400, "bad_request", "`next`"),
         ("PUT", "/log-level", Some(json!({})), 400, "bad_request", "`directives` is missing"),
         (
             "PUT",
@@ -688,8 +689,12 @@ async fn what_operators_do_is_in_the_log_and_in_the_audit_with_who_and_what() {
     );
     assert_eq!(first["details"], json!({ "user": "ana", "reason": "enough" }));
     let page = get(&server, "/audit?limit=1").await;
-    let next = page["next"].as_u64().unwrap();
-    assert_eq!(get(&server, &format!("/audit?before={next}")).await["entries"].as_array().unwrap().len(), 2);
+    let next = page["next"].as_str().unwrap();
+    let behind = get(&server, &format!("/audit?before={next}")).await;
+    assert_eq!(behind["entries"], json!(entries[1..]), "{behind}");
+    assert!(behind.get("next").is_none() && behind.get("silent").is_none(), "{behind}");
+    let nodes = get(&server, "/nodes").await;
+    assert!(entries.iter().all(|entry| entry["node"] == nodes["nodes"][0]["name"]), "{audit}");
     let log = server.process().log().join("\n");
     let lines: Vec<&str> = log.lines().filter(|line| line.contains("\"target\":\"audit\"")).collect();
     assert_eq!(lines.len(), 3, "{log}");

@@ -12,10 +12,12 @@ use axum::extract::{MatchedPath, Request, State};
 use axum::http::{Method, StatusCode};
 use axum::{Extension, Json};
 use bytes::Bytes;
-use outspoke_hub::Timestamp;
+use outspoke_hub::bus::NodeId;
+use outspoke_hub::{Hub, Timestamp};
 use serde::Serialize;
 use serde_json::{Map, Value};
 
+use super::across::{Order, Part, Question, Row, Silent};
 use super::error::{ApiError, Refused};
 use super::history::timestamp;
 use super::input::Query;
@@ -65,6 +67,9 @@ struct Entries {
 #[serde(rename_all = "camelCase")]
 struct Entry {
     number: u64,
+    /// When, in milliseconds since 1970.
+    #[serde(skip)]
+    at_ms: i64,
     at: String,
     who: String,
     from: String,
@@ -162,9 +167,11 @@ impl Pending {
             None => "refused".to_owned(),
         };
         let tenant = if self.tenant.is_empty() { tenant.to_owned() } else { self.tenant };
+        let now = Timestamp::from_system_time(std::time::SystemTime::now());
         audit.note(Entry {
             number: 0,
-            at: timestamp(Timestamp::from_system_time(std::time::SystemTime::now())),
+            at_ms: now.as_millis(),
+            at: timestamp(now),
             who: who.to_owned(),
             from: from.to_owned(),
             tenant,
@@ -215,28 +222,78 @@ fn short(text: &str) -> String {
 /// A page of what was done.
 #[derive(Debug, Serialize)]
 pub(super) struct Done {
-    entries: Vec<Entry>,
+    /// Each with its node.
+    entries: Vec<Value>,
     /// What to give as `before` for the next page.
     #[serde(skip_serializing_if = "Option::is_none")]
-    next: Option<u64>,
+    next: Option<String>,
+    /// Nodes whose entries are not among these.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    silent: Vec<Silent>,
 }
 
-/// The newest first. Who may see one tenant sees what was about it only.
+/// On all nodes, the newest first. Who may see one tenant sees what was about it only.
 pub(super) async fn list(
     State(api): State<Api>,
     Extension(caller): Extension<Caller>,
     query: Query,
 ) -> Result<Json<Done>, ApiError> {
     query.only(&["before", "limit"])?;
-    let before = query.offset("before")?.unwrap_or(u64::MAX);
+    let before = query.text("before");
+    if before.is_some_and(|before| !is_place(before)) {
+        let message = "the parameter `before` must be what another page says as `next`";
+        return Err(ApiError::bad_request(message));
+    }
     let limit = query.limit()?;
-    let entries = api.audit.0.lock().unwrap_or_else(PoisonError::into_inner);
     let only = caller.only_tenant_to_audit();
-    let seen = |entry: &&Entry| only.is_none_or(|tenant| entry.tenant == tenant);
-    let mut older = entries.kept.iter().rev().filter(|entry| entry.number < before).filter(seen);
-    let page: Vec<Entry> = older.by_ref().take(limit).cloned().collect();
-    let next = older.next().and(page.last()).map(|last| last.number);
-    Ok(Json(Done { entries: page, next }))
+    let question =
+        Question::Audit { tenant: only.map(str::to_owned), before: before.map(str::to_owned), limit };
+    let own = std::future::ready(api.audit.page(own_id(&api.hub), only, before, limit));
+    let page = api.page_of_all(&question, Order::Falling, limit, own).await;
+    Ok(Json(Done { entries: page.rows, next: page.next, silent: page.silent }))
+}
+
+/// This life of this node, which its entries are known by among those of others.
+pub(super) fn own_id(hub: &Hub) -> NodeId {
+    hub.nodes()[0].id
+}
+
+impl Entry {
+    /// Where it is in the order of time, among the entries of all nodes: fixed widths, so that it is the order of texts, too.
+    fn place(&self, node: NodeId) -> String {
+        format!("{:012x}.{:012x}.{node}", self.at_ms.max(0), self.number)
+    }
+}
+
+/// Whether a text looks like an entry's place.
+fn is_place(text: &str) -> bool {
+    let parts: Vec<&str> = text.split('.').collect();
+    let is_hex = |text: &str| text.bytes().all(|byte| byte.is_ascii_hexdigit() || byte == b'-');
+    matches!(parts[..], [at, number, node] if at.len() == 12 && number.len() == 12 && node.len() == 36)
+        && parts.into_iter().all(is_hex)
+}
+
+impl Audit {
+    /// What this node has noted before a place, the newest first: about one tenant, or everything.
+    pub(super) fn page(
+        &self,
+        node: NodeId,
+        tenant: Option<&str>,
+        before: Option<&str>,
+        limit: usize,
+    ) -> Part {
+        let entries = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let seen = entries.kept.iter().filter(|entry| tenant.is_none_or(|tenant| entry.tenant == tenant));
+        let placed = seen.map(|entry| (entry.place(node), entry));
+        let mut older: Vec<(String, &Entry)> =
+            placed.filter(|(place, _)| before.is_none_or(|before| place.as_str() < before)).collect();
+        // Clocks are set back now and then: numbers alone are not the order of time.
+        older.sort_unstable_by(|(a, _), (b, _)| b.cmp(a));
+        let more = older.len() > limit;
+        older.truncate(limit);
+        let row = |(place, entry)| Some(Row { place, row: serde_json::to_value(entry).ok()? });
+        Part { rows: older.into_iter().filter_map(row).collect(), more }
+    }
 }
 
 #[cfg(test)]

@@ -1,15 +1,20 @@
-//! Connections: which there are, and away with some.
+//! Connections: which there are on all nodes, and away with some.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Json;
+use axum::extract::State;
 use outspoke_hub::protocol::Disconnect;
 use outspoke_hub::{Client, ClientId, ConnectionState, ErrorCode, Hub, Listing, RoomPlace, UserId};
 use serde::Serialize;
+use serde_json::Value;
 
+use super::across::{Order, Part, Question, Row, Silent};
+use super::audit::own_id;
 use super::error::ApiError;
 use super::input::{Body, Fields, Named, Query};
-use super::{Of, users};
+use super::{Api, Of, users};
 
 /// Longest reason: what a close frame has room for.
 const REASON_BYTES_MAX: usize = 123;
@@ -43,12 +48,16 @@ struct Connection {
 
 /// A connection looked at closely.
 #[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
 pub(super) struct Close {
     #[serde(flatten)]
     connection: Connection,
     #[serde(skip_serializing_if = "Option::is_none")]
     address: Option<String>,
     rooms: Vec<Place>,
+    /// Rooms that are not told, since another node has the connection and they were too many for one answer.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    more_rooms: Option<usize>,
 }
 
 /// How far it has come in a room.
@@ -99,39 +108,118 @@ impl Connection {
 /// A page of connections.
 #[derive(Debug, Serialize)]
 pub(super) struct Connections {
-    clients: Vec<Connection>,
+    /// Each with its node.
+    clients: Vec<Value>,
     /// What to give as `after` for the next page.
     #[serde(skip_serializing_if = "Option::is_none")]
     next: Option<String>,
+    /// Nodes whose connections are not among these.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    silent: Vec<Silent>,
 }
 
-pub(super) async fn list(Of(hub): Of, query: Query) -> Result<Json<Connections>, ApiError> {
+/// Those of all nodes.
+pub(super) async fn list(
+    State(api): State<Api>,
+    Of(hub): Of,
+    query: Query,
+) -> Result<Json<Connections>, ApiError> {
     query.only(&["user", "after", "limit"])?;
     let after = query.parsed::<ClientId>("after", "a client's id")?;
-    let Listing { items, more } = hub.list_clients(query.text("user"), after, query.limit()?);
-    let next = items.last().filter(|_| more).map(|last| last.id().to_string());
+    let (user, limit) = (query.text("user").map(str::to_owned), query.limit()?);
+    let question = Question::Clients {
+        tenant: hub.tenant().to_owned(),
+        user: user.clone(),
+        after: after.map(|after| after.to_string()),
+        limit,
+    };
+    let own = async {
+        let listing = hub.list_clients(user.as_deref(), after, limit);
+        part(&hub, listing).await
+    };
+    let page = api.page_of_all(&question, Order::Rising, limit, own).await;
+    Ok(Json(Connections { clients: page.rows, next: page.next, silent: page.silent }))
+}
+
+/// A page of this node's connections, for another node. Looking through all of them takes its time where they are many, which
+/// the thread that hears the bus does not have. `None`: the server stops.
+pub(super) async fn page_aside(
+    hub: Hub,
+    user: Option<String>,
+    after: Option<ClientId>,
+    limit: usize,
+) -> Option<Part> {
+    let of = hub.clone();
+    let looking = tokio::task::spawn_blocking(move || of.list_clients(user.as_deref(), after, limit));
+    Some(part(&hub, looking.await.ok()?).await)
+}
+
+async fn part(hub: &Hub, listing: Listing<Arc<Client>>) -> Part {
+    let Listing { items, more } = listing;
     let states = hub.connection_states(&items, false).await;
-    let clients = items.iter().zip(&states);
-    Ok(Json(Connections {
-        clients: clients.map(|(client, state)| Connection::new(&hub, client, state.as_ref())).collect(),
-        next,
-    }))
+    let row = |(client, state): (&Arc<Client>, &Option<ConnectionState>)| {
+        let row = serde_json::to_value(Connection::new(hub, client, state.as_ref())).ok()?;
+        Some(Row { place: client.id().to_string(), row })
+    };
+    Part { rows: items.iter().zip(&states).filter_map(row).collect(), more }
+}
+
+/// One connection with its rooms, on whichever node it is.
+pub(super) async fn one(
+    State(api): State<Api>,
+    Of(hub): Of,
+    Named(client): Named,
+    query: Query,
+) -> Result<Json<Value>, ApiError> {
+    query.only(&[])?;
+    let id = parsed(&client)?;
+    let (node, mut known) = match close_here(&hub, id).await {
+        Some(close) => (api.node_name(own_id(&hub)), serde_json::to_value(close).unwrap_or_default()),
+        None => {
+            let question = Question::Client { tenant: hub.tenant().to_owned(), client: id.to_string() };
+            api.first_of_all(&question).await.map_err(|silent| nowhere(&silent))?
+        }
+    };
+    known["node"] = node.into();
+    Ok(Json(known))
+}
+
+/// No node that has answered has a connection.
+fn nowhere(silent: &[Silent]) -> ApiError {
+    if silent.is_empty() {
+        return ApiError::new(ErrorCode::ClientNotFound, "no node has such a connection");
+    }
+    let silent: Vec<String> =
+        silent.iter().map(|silent| format!("{} ({})", silent.node, silent.why)).collect();
+    let message = format!(
+        "no node that answered has such a connection, and of these it is not known: {}",
+        silent.join(", ")
+    );
+    ApiError::new(ErrorCode::Unavailable, message)
 }
 
 /// One of this node's connections, with its rooms.
-pub(super) async fn one(Of(hub): Of, Named(client): Named, query: Query) -> Result<Json<Close>, ApiError> {
-    query.only(&[])?;
-    let id = parsed(&client)?;
-    let missing = || ApiError::new(ErrorCode::ClientNotFound, "this node has no such connection");
-    let client =
-        hub.client(id).filter(|client| client.identity().tenant == hub.tenant()).ok_or_else(missing)?;
-    let state = hub.connection_states(std::slice::from_ref(&client), true).await.pop().flatten();
-    let state = state.ok_or_else(missing)?;
-    Ok(Json(Close {
-        connection: Connection::new(&hub, &client, Some(&state)),
+pub(super) async fn close_here(hub: &Hub, id: ClientId) -> Option<Close> {
+    let client = hub.client(id).filter(|client| client.identity().tenant == hub.tenant())?;
+    let state = hub.connection_states(std::slice::from_ref(&client), true).await.pop().flatten()?;
+    Some(Close {
+        connection: Connection::new(hub, &client, Some(&state)),
         address: client.address().map(|address| address.ip().to_string()),
         rooms: state.rooms.into_iter().map(Place::from).collect(),
-    }))
+        more_rooms: None,
+    })
+}
+
+impl Close {
+    /// With as many of its rooms as fit into so many bytes.
+    pub(super) fn cut(mut self, bytes_max: usize) -> Self {
+        while !self.rooms.is_empty() && serde_json::to_vec(&self).is_ok_and(|json| json.len() > bytes_max) {
+            let fewer = self.rooms.len() / 2;
+            *self.more_rooms.get_or_insert_default() += self.rooms.len() - fewer;
+            self.rooms.truncate(fewer);
+        }
+        self
+    }
 }
 
 /// A client's id; one that is no id is nobody's.

@@ -14,20 +14,23 @@ use outspoke_testkit::{ScriptedClient, attach_with};
 use serde_json::{Value, json};
 use tower::ServiceExt as _;
 
-use super::{Api, Kept, routes};
+use super::{Answers, Api, Kept, routes};
 use crate::config::{FileChoice, FlagValue, Sources, load};
 
 const KEY: &str = "a-key-for-tests-0123456789";
 
 /// Nodes that share a bus, named node-1 and so on.
-struct Nodes {
-    bus: MemoryHub,
-    hubs: Vec<Hub>,
+pub(super) struct Nodes {
+    pub(super) bus: MemoryHub,
+    pub(super) hubs: Vec<Hub>,
+    /// What outlives a request of each.
+    kept: Vec<Kept>,
 }
 
 impl Nodes {
-    async fn start(count: usize) -> Self {
+    pub(super) async fn start(count: usize) -> Self {
         let bus = MemoryHub::new();
+        let kept: Vec<Kept> = (1..=count).map(|_| Kept::default()).collect();
         let node = |number: usize| {
             let mut options = ClusterOptions::new(format!("node-{number}"));
             options.advertise = format!("wss://node-{number}.example.com/ws").into();
@@ -35,19 +38,20 @@ impl Nodes {
             // The last one only.
             config.slow_down = number == count;
             let builder = Hub::builder().config(config).cluster(Arc::new(bus.connect()), options);
+            let builder = builder.node_answers(Answers::new(&kept[number - 1]));
             builder.start_on_this_runtime().unwrap()
         };
         let hubs = (1..=count).map(node).collect();
         beats(1).await;
-        Self { bus, hubs }
+        Self { bus, hubs, kept }
     }
 
-    async fn get(&self, at: usize, path: &str) -> Value {
-        expect(&self.hubs[at], "GET", path, None, 200).await
+    pub(super) async fn get(&self, at: usize, path: &str) -> Value {
+        ask(&self.hubs[at], &self.kept[at], "GET", path, None, 200).await
     }
 
-    async fn post(&self, at: usize, path: &str, body: Option<Value>) -> Value {
-        expect(&self.hubs[at], "POST", path, body, 200).await
+    pub(super) async fn post(&self, at: usize, path: &str, body: Option<Value>) -> Value {
+        ask(&self.hubs[at], &self.kept[at], "POST", path, body, 200).await
     }
 }
 
@@ -57,16 +61,20 @@ fn quiet() -> HubConfig {
     config
 }
 
-async fn beats(count: u32) {
+pub(super) async fn beats(count: u32) {
     tokio::time::sleep(count * Duration::from_secs(5)).await;
 }
 
 /// Asks a hub's API; the status must be that one.
-async fn expect(hub: &Hub, method: &str, path: &str, body: Option<Value>, status: u16) -> Value {
+pub(super) async fn expect(hub: &Hub, method: &str, path: &str, body: Option<Value>, status: u16) -> Value {
+    ask(hub, &Kept::default(), method, path, body, status).await
+}
+
+async fn ask(hub: &Hub, kept: &Kept, method: &str, path: &str, body: Option<Value>, status: u16) -> Value {
     let flag = FlagValue { flag: "--set".into(), key: "api.keys".into(), value: KEY.into() };
     let sources = Sources { file: FileChoice::None, flags: vec![flag], ..Sources::default() };
     let config = load(&sources).unwrap().config;
-    let api = routes(Api::new(hub, &config.api, &config.tenants, "machine:8080", &Kept::default()));
+    let api = routes(Api::new(hub, &config.api, &config.tenants, "machine:8080", kept));
     let request = Request::builder()
         .method(method)
         .uri(path)
@@ -82,7 +90,7 @@ async fn expect(hub: &Hub, method: &str, path: &str, body: Option<Value>, status
     body
 }
 
-async fn connect(hub: &Hub, user: &str, device: &str) -> (ScriptedClient, Arc<Client>) {
+pub(super) async fn connect(hub: &Hub, user: &str, device: &str) -> (ScriptedClient, Arc<Client>) {
     let mut identity = Identity::user(user).named(user);
     identity.device = device.into();
     let (mut client, known) = attach_with(hub, Attach::new(identity), 65536);

@@ -240,6 +240,7 @@ pub(super) async fn slow(
             "this server slows no clients down: set inspect.slow to true",
         ));
     }
+    let names = api.node_names();
     let refused = match hub.slow_down_anywhere(client, Duration::from_secs(seconds)).await {
         SlowDown::Done(node) => {
             return Ok(Json(Slowed { client_id: client.to_string(), seconds, node: api.node_name(node) }));
@@ -252,7 +253,7 @@ pub(super) async fn slow(
             (ErrorCode::ClientNotFound, "no node has such a connection".to_owned())
         }
         SlowDown::NotFound { silent } => {
-            let silent: Vec<String> = silent.into_iter().map(|node| api.node_name(node)).collect();
+            let silent: Vec<String> = silent.into_iter().map(|node| names.of(node)).collect();
             let message = format!(
                 "no node that answered has such a connection, and of these there was no answer within two seconds: {}",
                 silent.join(", ")

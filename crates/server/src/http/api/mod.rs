@@ -4,6 +4,9 @@
 //! but that description needs a [key](key), or a user's token. A request is for one tenant, which the header `X-Tenant` names. Bodies and
 //! answers are JSON; what is read strictly is told precisely ([`input`], [`error`]).
 
+mod across;
+#[cfg(test)]
+mod across_tests;
 mod analytics;
 mod audit;
 mod clients;
@@ -43,6 +46,7 @@ use axum::response::Response;
 use axum::routing::{MethodRouter, any, delete, get, post, put};
 use outspoke_hub::{Hub, RoomName};
 
+pub(crate) use self::across::Answers;
 use self::audit::Audit;
 use self::error::ApiError;
 use self::key::{Guesses, Keys, Of};

@@ -3,6 +3,7 @@
 //! Any of them answers, for all: what it knows of the others is what it hears of them. A server that is on its own is a list
 //! of one.
 
+use std::collections::HashMap;
 use std::time::Duration;
 
 use axum::extract::State;
@@ -63,6 +64,17 @@ struct Bus {
     stale: u64,
 }
 
+/// What nodes were called at a moment.
+#[derive(Debug)]
+pub(super) struct NodeNames(HashMap<NodeId, String>);
+
+impl NodeNames {
+    /// A node's name, or its id if it was not heard of.
+    pub(super) fn of(&self, id: NodeId) -> String {
+        self.0.get(&id).map_or_else(|| id.to_string(), Clone::clone)
+    }
+}
+
 /// All of them.
 #[derive(Debug, Serialize)]
 pub(super) struct Nodes {
@@ -83,8 +95,12 @@ impl Api {
 
     /// What a node is called; its id, if it is not heard of.
     pub(super) fn node_name(&self, id: NodeId) -> String {
-        let known = self.nodes().into_iter().find(|node| node.id == id);
-        known.map_or_else(|| id.to_string(), |node| node.name)
+        self.node_names().of(id)
+    }
+
+    /// What nodes are called now: of one that is asked something it may not be known any more when it has not answered.
+    pub(super) fn node_names(&self) -> NodeNames {
+        NodeNames(self.nodes().into_iter().map(|node| (node.id, node.name)).collect())
     }
 
     fn node(&self, name_or_id: &str) -> Result<NodeInfo, ApiError> {
