@@ -122,10 +122,22 @@ pub fn describe(error: &anyhow::Error) -> String {
     if let Some(config) = error.downcast_ref::<ConfigError>() {
         return format!("{config}\n");
     }
-    let mut text = format!("error: {error:#}\n");
+    let mut text = format!("error: {}\n", causes(error));
     let start = error.downcast_ref::<StartError>().map(StartError::hint).or_else(|| store::hint(error));
     if let Some(hint) = start.or_else(|| verb_hint(error)) {
         let _ = writeln!(text, "  hint: {hint}");
+    }
+    text
+}
+
+/// The error and what it came of, each said once: some say their cause themselves, for those who print them alone.
+pub(crate) fn causes(error: &anyhow::Error) -> String {
+    let mut text = error.to_string();
+    for cause in error.chain().skip(1).map(ToString::to_string) {
+        if !text.ends_with(&cause) {
+            text.push_str(": ");
+            text.push_str(&cause);
+        }
     }
     text
 }
@@ -169,6 +181,22 @@ mod tests {
             assert!(CODES_HELP.lines().any(|known| known == line), "{line}");
         }
         assert_eq!(CODES_HELP.lines().count(), Exit::ALL.len() + 1);
+    }
+
+    #[test]
+    fn causes_are_said_once_each() {
+        let host = "127.0.0.1:1".to_owned();
+        let source = io::Error::from_raw_os_error(111);
+        let health = HealthError::Unreachable { host, source };
+        let error = anyhow::Error::from(ApiError::Server(health));
+        let text = describe(&error);
+        assert_eq!(text.matches("Connection refused").count(), 1, "{text}");
+        assert!(
+            text.starts_with("error: cannot reach 127.0.0.1:1: Connection refused (os error 111)\n  hint: "),
+            "{text}"
+        );
+        let wrapped = anyhow::anyhow!("the disk is full").context("cannot write x").context("cannot start");
+        assert_eq!(causes(&wrapped), "cannot start: cannot write x: the disk is full");
     }
 
     #[test]

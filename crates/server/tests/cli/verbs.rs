@@ -287,3 +287,41 @@ async fn server_with_an_authority_of_its_own_is_trusted_where_that_is_named() {
     let said = cli.run(&["rooms", "--ca", "/etc/hostname"]).await;
     assert_eq!((said.code, said.err.contains("no certificate in it")), (78, true), "{said:?}");
 }
+
+/// Whichever verb finds nobody says so with the cause, and says the cause once.
+#[tokio::test]
+async fn cause_is_said_once_by_every_verb_that_finds_no_server() {
+    let home = Cli::new();
+    for verb in [
+        &["rooms"][..],
+        &["presence", "den"],
+        &["history", "den"],
+        &["pub", "den", "hello"],
+        &["tail", "den"],
+        &["kick", "ann"],
+        &["explain", "den@1", "ann"],
+        &["exec", "den", "--", "true"],
+        &["cluster", "nodes"],
+        &["cluster", "check"],
+        &["cluster", "drain", "a"],
+        &["cluster", "resume", "a"],
+        &["config", "reload"],
+        &["token", "revoke", "some-token"],
+    ] {
+        for way in
+            [&["--server", "http://127.0.0.1:1"][..], &["--server", "https://127.0.0.1:1", "--key", KEY]]
+        {
+            let at = verb.iter().position(|word| *word == "--").unwrap_or(verb.len());
+            let args = [&verb[..at], way, &verb[at..]].concat();
+            let said = home.run(&args).await;
+            let once = said.err.matches("onnection refused").count() == 1;
+            assert!(said.code == 69 && once && said.err.contains("hint: "), "{args:?}: {said:?}");
+        }
+    }
+    let away = ["--server", "http://127.0.0.1:1", "--best-effort", "--", "true"];
+    let said = home.run(&[&["exec", "den"][..], &away].concat()).await;
+    let once = said.err.lines().all(|line| line.matches("onnection refused").count() < 2);
+    assert!(said.code == 0 && once && said.err.contains("onnection refused"), "{said:?}");
+    let said = home.run(&["healthcheck", "--url", "http://127.0.0.1:1"]).await;
+    assert!(said.code == 1 && said.err.matches("onnection refused").count() == 1, "{said:?}");
+}

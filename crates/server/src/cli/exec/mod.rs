@@ -27,6 +27,7 @@ use self::lines::Line;
 use super::ansi::Colors;
 use super::healthcheck::timeout;
 use super::reach::ReachArgs;
+use crate::exit::causes;
 
 /// Lines that wait to be sent.
 const LINES_MAX: usize = 1000;
@@ -204,7 +205,7 @@ async fn exec(args: &ExecArgs) -> anyhow::Result<ExitCode> {
     let running = courier.send_first(News::Running { title }.message(&process, 0)).await;
     match running {
         Err(error) if args.best_effort => {
-            super::output::say(&format!("outspoke: {error:#}; the program runs all the same"))
+            super::output::say(&format!("outspoke: {}; the program runs all the same", causes(&error)))
         }
         result => result?,
     }
