@@ -16,6 +16,7 @@ use outspoke_store::{Append, Appended, Batch, FactWrite, Outcome, StoreError};
 use tokio::sync::oneshot;
 
 use super::fence::Begun;
+use super::seed::epoch_of;
 use super::{Job, Keeper, Origin, Submission, is_empty, refusal_of_store};
 use crate::cluster::PlacedRecord;
 use crate::error::PublishError;
@@ -134,6 +135,7 @@ impl Keeper {
             return;
         }
         let mut batch = batch;
+        self.foretell(hub, &mut batch, &rooms).await;
         let began = std::time::Instant::now();
         let outcome = self.commit_until_known(hub, &mut batch).await;
         self.counters.commit_times.record(began.elapsed());
@@ -158,6 +160,31 @@ impl Keeper {
                 self.settle(hub, batch, rooms, begun).await;
             }
             Err(undone) => self.give_up(hub, rooms, &undone),
+        }
+    }
+
+    /// Gives logs that may not exist the epoch with which members on other nodes were told that they will begin. A room that was
+    /// read knows it; one that was not, because nobody here is in it, asks now: once in its life.
+    async fn foretell(
+        &self,
+        hub: &Arc<Inner>,
+        batch: &mut Batch,
+        rooms: &[(Arc<Room>, Vec<Box<Submission>>)],
+    ) {
+        let unread = |room: &Room| room.bus_topic.is_some() && !room.is_known();
+        let unread: Vec<bool> = rooms.iter().map(|(room, _)| unread(room)).collect();
+        if !unread.contains(&true) {
+            return;
+        }
+        let seed = match self.watching(hub, self.seed_now(hub)).await {
+            Ok(seed) => seed,
+            // It will hardly be written to either. If it is, those members are told that something is missing, which is not so.
+            Err(error) => {
+                return tracing::debug!(store = %self.name, %error, "the epochs to come cannot be read");
+            }
+        };
+        for (append, _) in batch.appends.iter_mut().zip(unread).filter(|(_, unread)| *unread) {
+            append.epoch = epoch_of(seed, &append.log).as_u64();
         }
     }
 

@@ -39,6 +39,14 @@ impl Keeper {
         outcome.await.unwrap_or_else(|_| Err(StoreError::Unavailable("the hub has stopped".to_owned())))
     }
 
+    /// As [`seed`](Self::seed), for who works off the queue, in which the other one would wait behind itself.
+    pub(super) async fn seed_now(&self, hub: &Arc<Inner>) -> Result<u64, StoreError> {
+        match self.states(vec![key()]).await?.into_iter().next().flatten() {
+            Some(log) => Ok(log.epoch),
+            None => self.sow(hub).await,
+        }
+    }
+
     /// Begins the seed's log, unless another hub has.
     pub(super) async fn sow(&self, hub: &Arc<Inner>) -> Result<u64, StoreError> {
         let record = Record {
@@ -69,7 +77,7 @@ pub(crate) fn key() -> LogKey {
 }
 
 /// FNV-1a with the finaliser of splitmix64: the same in every version of the program.
-fn epoch_of(seed: u64, log: &LogKey) -> Epoch {
+pub(super) fn epoch_of(seed: u64, log: &LogKey) -> Epoch {
     let seed = seed.to_be_bytes();
     let bytes = seed.iter().chain(log.tenant.as_bytes()).chain(&[0]).chain(log.room.as_bytes());
     let mut hash = bytes.fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {

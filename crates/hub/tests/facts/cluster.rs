@@ -7,7 +7,7 @@ use outspoke_hub::bus::{MemoryHub, MessageBus, Outgoing, Secret, Topic};
 use outspoke_hub::store::{LogKey, MemoryStore, Store};
 use outspoke_hub::{
     Action, Attach, Body, ClusterOptions, Disconnect, DrainOrder, Durability, Frame, Hub, HubConfig,
-    Identity, Kind, Permissions, PushError, Quotas, RoomClass, StartError, TenantPolicy, UserId,
+    Identity, Kind, Permissions, Published, PushError, Quotas, RoomClass, StartError, TenantPolicy, UserId,
 };
 use outspoke_testkit::{Received, ScriptedClient, attach_with};
 use serde_json::{Value, json};
@@ -190,6 +190,37 @@ async fn stored_room_has_one_log_on_every_node() {
     }
     assert_eq!(received[0], received[1]);
     assert_eq!(received[1], received[2]);
+}
+
+/// Publishes the chat text `first`, in the application's name.
+async fn say(hub: &Hub, room: &str) -> Published {
+    hub.publish(room, Kind::Chat, Body::Text("first".into())).unwrap().await.unwrap()
+}
+
+/// Who publishes first need not be in the room, nor need anybody be on its node: what members elsewhere were told stays true.
+#[tokio::test(start_paused = true)]
+async fn place_in_an_empty_room_stays_true_when_a_node_without_members_begins_its_log() {
+    let nodes = Nodes::start(2);
+    // The first room finds no seed in the store, the second one does.
+    for room in ["s1", "s2"] {
+        let mut ana = welcomed(&nodes.hubs[0], "ana").await;
+        let joined = ana.join(room).await;
+        assert_eq!(joined["offset"], 0);
+        let published = say(&nodes.hubs[1], room).await;
+        let told = published.position.unwrap();
+        assert_eq!((told.epoch.to_string(), told.offset), (joined["epoch"].as_str().unwrap().to_owned(), 1));
+        let first = ana.expect("chat").await;
+        assert_eq!((&first["epoch"], &first["offset"]), (&joined["epoch"], &json!(1)), "{first}");
+        let mut back = welcomed(&nodes.hubs[0], "ben").await;
+        let place = json!({ "type": "subscribe", "room": room, "epoch": joined["epoch"], "offset": 0 });
+        back.send(place).await;
+        assert_eq!(back.expect("subscribed").await["recovered"], true);
+        assert_eq!(back.expect("chat").await["content"], "first");
+    }
+    // Also where nobody was told anything before.
+    say(&nodes.hubs[0], "s3").await;
+    let mut eve = welcomed(&nodes.hubs[1], "eve").await;
+    assert_eq!(eve.join("s3").await["offset"], 1);
 }
 
 #[tokio::test(start_paused = true)]

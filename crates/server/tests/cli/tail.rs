@@ -1,5 +1,6 @@
 //! `tail`: what is said in rooms, as it is said.
 
+use outspoke_testkit::services::{Postgres, Redis};
 use serde_json::json;
 
 use crate::exec::STORED;
@@ -78,4 +79,60 @@ async fn people_who_come_and_talk_are_seen_over_a_connection() {
         (&seen[0]["type"], &seen[0]["userId"], &seen[1]["content"]),
         (&json!("join"), &json!("ann"), &json!("hi"))
     );
+}
+
+/// Two servers that act as one, over Redis and with a store that they share.
+async fn two_servers(store: [(&str, String); 2], redis: &Redis) -> (Server, Server) {
+    let url = redis.url();
+    let [backend, place] = &store;
+    let node = async |name: &str| {
+        let settings = [
+            ("cluster.enabled", "true"),
+            ("cluster.bus", "redis"),
+            ("cluster.redis.url", &url),
+            ("cluster.name", name),
+            ("cluster.heartbeat", "1s"),
+            ("cluster.secret", "battery staple"),
+            (backend.0, &backend.1),
+            (place.0, &place.1),
+        ];
+        Server::start(&[STORED, &settings].concat()).await
+    };
+    (node("hub-1").await, node("hub-2").await)
+}
+
+/// Whoever listens before anything was said loses nothing with the first word, wherever it is said, and is not told so.
+async fn first_word_elsewhere_is_no_loss(store: [(&str, String); 2], redis: &Redis) {
+    let (here, there) = two_servers(store, redis).await;
+    for (room, follower) in [("den", here.open_cli()), ("hall", here.cli())] {
+        // Somebody is in the room, so that the room is there before anything was said.
+        let mut member = here.client("ana").await;
+        let joined = member.join(room).await;
+        let mut tail = follower.start(&["tail", room, "--count", "2", "--event", "chat", "--json"]);
+        if room == "den" {
+            member.expect("join").await;
+        }
+        there.cli().ok(&["pub", room, "first"]).await;
+        assert_eq!(member.find("chat").await["epoch"], joined["epoch"], "{room}");
+        there.cli().ok(&["pub", room, "second"]).await;
+        assert_eq!(tail.ended(PATIENCE).await.code(), Some(0));
+        let told = json_lines(&tail.log().join("\n"));
+        let told: Vec<_> = told.iter().map(|line| (&line["type"], &line["content"])).collect();
+        let chat = json!("chat");
+        assert_eq!(told, [(&chat, &json!("first")), (&chat, &json!("second"))], "{room}");
+    }
+}
+
+#[tokio::test]
+async fn first_word_on_the_other_server_is_no_loss_on_redis() {
+    let redis = Redis::start().await;
+    let store = [("store.backend", "redis".to_owned()), ("store.redis.url", redis.url())];
+    first_word_elsewhere_is_no_loss(store, &redis).await;
+}
+
+#[tokio::test]
+async fn first_word_on_the_other_server_is_no_loss_on_postgresql() {
+    let (redis, postgres) = tokio::join!(Redis::start(), Postgres::start());
+    let store = [("store.backend", "postgresql".to_owned()), ("store.postgresql.url", postgres.url())];
+    first_word_elsewhere_is_no_loss(store, &redis).await;
 }
