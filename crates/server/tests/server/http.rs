@@ -2,6 +2,7 @@
 
 use outspoke_testkit::{Received, Signal};
 use serde_json::{Value, json};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
 use crate::support::raw::{Answer, Raw};
 use crate::support::{Server, Settings};
@@ -155,4 +156,31 @@ async fn connections_are_refused_once_the_server_stops() {
     tokio::time::timeout(crate::support::PATIENCE, connected).await.expect("the listener closes");
     drop(client);
     assert!(server.process().ended(crate::support::PATIENCE).await.success());
+}
+
+/// What the HTTP library answers itself has no header of ours, and nothing in it that one could be for: `docs/security.md` says so.
+#[tokio::test]
+async fn what_is_no_request_is_answered_with_a_bare_status() {
+    let server = Server::start().await;
+    let headers = |count: usize| "X: <script>\r\n".repeat(count);
+    for (request, status) in [
+        ("<script>alert(1)</script>\r\n\r\n".to_owned(), 400),
+        ("GET / HTTP/1.1\r\nHost: a\r\n<script>\r\n\r\n".to_owned(), 400),
+        ("GET / HTTP/7.7\r\nHost: a\r\n\r\n".to_owned(), 400),
+        (format!("GET / HTTP/1.1\r\nHost: a\r\nX: {}\r\n\r\n", "<script>".repeat(4000)), 431),
+        (format!("GET / HTTP/1.1\r\nHost: a\r\n{}\r\n", headers(1000)), 431),
+    ] {
+        let mut stream = tokio::net::TcpStream::connect(server.addr).await.unwrap();
+        // It may be answered and closed before all of it is sent.
+        let _ = stream.write_all(request.as_bytes()).await;
+        let mut answer = Vec::new();
+        let _ = stream.read_to_end(&mut answer).await;
+        let answer = String::from_utf8(answer).unwrap();
+        let (head, body) = answer.split_once("\r\n\r\n").unwrap();
+        assert!(head.starts_with(&format!("HTTP/1.1 {status} ")), "{request:.60}: {answer}");
+        let mut names: Vec<_> =
+            head.lines().skip(1).filter_map(|line| Some(line.split_once(": ")?.0)).collect();
+        names.sort_unstable();
+        assert_eq!((names, body), (vec!["connection", "content-length", "date"], ""), "{answer}");
+    }
 }
