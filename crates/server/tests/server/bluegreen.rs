@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use futures_util::StreamExt as _;
 use outspoke_client::{Client, ConnectionState, Event};
-use outspoke_testkit::services::Redis;
+use outspoke_testkit::services::{Postgres, Redis};
 use outspoke_testkit::{Process, Signal};
 use serde::{Deserialize, Serialize};
 use tempfile::TempDir;
@@ -34,9 +34,38 @@ struct Number {
     number: u64,
 }
 
+/// What the nodes of both sides share: the bus, and the store of the rooms' messages.
+struct Shared {
+    bus: Redis,
+    /// `None`: the store is Redis, too.
+    postgres: Option<Postgres>,
+}
+
+impl Shared {
+    async fn start(store: &str) -> Self {
+        let postgres = async {
+            match store {
+                "postgresql" => Some(Postgres::start().await),
+                _ => None,
+            }
+        };
+        let (bus, postgres) = tokio::join!(Redis::start(), postgres);
+        Self { bus, postgres }
+    }
+
+    fn store(&self) -> [(&'static str, String); 2] {
+        match &self.postgres {
+            Some(postgres) => {
+                [("store.backend", "postgresql".to_owned()), ("store.postgresql.url", postgres.url())]
+            }
+            None => [("store.backend", "redis".to_owned()), ("store.redis.url", self.bus.url())],
+        }
+    }
+}
+
 /// The one node of a side.
-fn node(side: &str, redis: &Redis) -> Settings {
-    let (name, url) = (format!("{side}-1"), redis.url());
+fn node(side: &str, shared: &Shared) -> Settings {
+    let (name, url) = (format!("{side}-1"), shared.bus.url());
     let settings = [
         ("server.shards", "1"),
         ("server.trusted_proxies", "127.0.0.1/32"),
@@ -47,8 +76,6 @@ fn node(side: &str, redis: &Redis) -> Settings {
         ("cluster.name", &name),
         ("cluster.heartbeat", "1s"),
         ("cluster.secret", "battery staple"),
-        ("store.backend", "redis"),
-        ("store.redis.url", &url),
         ("rooms.durability", "stored"),
         ("rooms.history_messages", "20000"),
         // So few clients would be told at once otherwise.
@@ -56,6 +83,7 @@ fn node(side: &str, redis: &Redis) -> Settings {
         ("rate.enabled", "false"),
     ];
     let node = settings.into_iter().fold(Settings::default(), |all, (key, value)| all.set(key, value));
+    let node = shared.store().iter().fold(node, |all, (key, value)| all.set(key, value));
     match std::env::var_os(format!("OUTSPOKE_{}", side.to_uppercase())) {
         Some(binary) => node.binary(Path::new(&binary)),
         None => node,
@@ -276,10 +304,10 @@ async fn more(load: &Load, count: u64) {
 }
 
 /// The figures are printed.
-async fn there_and_back(kind: &'static str) {
-    let redis = Redis::start().await;
+async fn there_and_back(kind: &'static str, store: &str) {
+    let shared = Shared::start(store).await;
     let (blue, green): (Server, Server) =
-        tokio::join!(node("blue", &redis).start(), node("green", &redis).start());
+        tokio::join!(node("blue", &shared).start(), node("green", &shared).start());
     let balancer = Balancer::start(kind, blue.addr, green.addr).await;
     let load = Arc::new(Load::default());
     let mut members = JoinSet::new();
@@ -332,7 +360,7 @@ async fn there_and_back(kind: &'static str) {
     let publish = publishers.map(|publisher| publisher.longest_publish).max().unwrap();
     let total: usize = acknowledged.values().map(|said| said.len()).sum();
     println!(
-        "{kind}: {} clients to green in {there:.1?} and back in {back:.1?}, {moves} moves; {total} messages acknowledged, none \
+        "{kind}, {store}: {} clients to green in {there:.1?} and back in {back:.1?}, {moves} moves; {total} messages acknowledged, none \
          lost, doubled or reordered for any of {} listeners each; longest without a connection {away:.2?}, longest publish {publish:.2?}",
         ROOMS * MEMBERS,
         MEMBERS - 1,
@@ -344,12 +372,17 @@ async fn there_and_back(kind: &'static str) {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn bluegreen_switch_with_haproxy_under_load_and_back_loses_nothing() {
-    there_and_back("haproxy").await;
+    there_and_back("haproxy", "redis").await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn bluegreen_switch_with_nginx_under_load_and_back_loses_nothing() {
-    there_and_back("nginx").await;
+    there_and_back("nginx", "redis").await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn bluegreen_switch_on_postgresql_under_load_and_back_loses_nothing() {
+    there_and_back("haproxy", "postgresql").await;
 }
 
 /// A step that fails says what to do, and leaves everybody where they were.
