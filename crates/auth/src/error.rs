@@ -194,6 +194,19 @@ pub enum SetupError {
              the Authorization header"
     )]
     CookieWithoutOrigins,
+    /// A text has no certificate authority in it.
+    #[error(
+        "there is no certificate in it: name a file with those of the authority in PEM, which begin with -----BEGIN CERTIFICATE-----"
+    )]
+    NoAuthority,
+    /// A certificate of an authority cannot be used.
+    #[error("certificate {number} in it cannot be used: {why}")]
+    BadAuthority {
+        /// Which, from 1.
+        number: usize,
+        /// What is wrong with it.
+        why: String,
+    },
     /// Nothing is there to take credentials from, or to check them with.
     #[error("{0}")]
     Incomplete(&'static str),

@@ -1,7 +1,8 @@
 //! The requests that this crate makes: short ones, to addresses of the configuration.
 //!
 //! Used by [`crate::jwks`] and [`crate::hook`]. Every answer has a time limit for all of it and a size limit; redirects are
-//! not followed, so that no answer sends a credential elsewhere; certificates are checked against Mozilla's roots.
+//! not followed, so that no answer sends a credential elsewhere; certificates are checked against Mozilla's roots, or the
+//! [authorities](crate::Authorities) that are named in their place.
 //! Requests run on the runtime in which the client was made, because the hub asks from threads that have better things to do.
 
 use std::fmt;
@@ -18,6 +19,7 @@ use hyper_util::rt::{TokioExecutor, TokioTimer};
 use tokio::runtime::Handle;
 use tokio::task::JoinHandle;
 
+use crate::authorities::Authorities;
 use crate::error::SetupError;
 
 /// Why there is no answer.
@@ -50,16 +52,15 @@ impl HttpClient {
     ///
     /// # Errors
     /// There is none.
-    pub(crate) fn new() -> Result<Self, SetupError> {
+    pub(crate) fn new(authorities: &Authorities) -> Result<Self, SetupError> {
         const NO_RUNTIME: SetupError =
             SetupError::Incomplete("requests need a tokio runtime: make this inside of one");
         let home = Handle::try_current().map_err(|_| NO_RUNTIME)?;
-        let roots = rustls::RootCertStore { roots: webpki_roots::TLS_SERVER_ROOTS.to_vec() };
         let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
         let tls = rustls::ClientConfig::builder_with_provider(provider)
             .with_safe_default_protocol_versions()
             .expect("the provider has what TLS 1.2 and 1.3 need")
-            .with_root_certificates(roots)
+            .with_root_certificates(authorities.roots())
             .with_no_client_auth();
         let connector =
             HttpsConnectorBuilder::new().with_tls_config(tls).https_or_http().enable_http1().build();

@@ -15,6 +15,7 @@ use serde_json::Value;
 use tokio::sync::watch;
 use tokio::time::Instant;
 
+use crate::authorities::Authorities;
 use crate::error::{SetupError, TokenError};
 use crate::http::{HttpClient, HttpError, Limits, check_url};
 use crate::jwt::json;
@@ -39,6 +40,8 @@ pub struct JwksOptions {
     pub timeout: Duration,
     /// How large the set may be. Default: 256 KiB.
     pub bytes_max: usize,
+    /// Who vouches for the provider. Default: the authorities that browsers know.
+    pub authorities: Authorities,
 }
 
 impl Default for JwksOptions {
@@ -49,6 +52,7 @@ impl Default for JwksOptions {
             stale_max: Duration::from_secs(24 * 3600),
             timeout: Duration::from_secs(5),
             bytes_max: 256 * 1024,
+            authorities: Authorities::default(),
         }
     }
 }
@@ -91,7 +95,8 @@ impl Jwks {
     /// The address is neither https nor on this machine.
     pub fn new(url: &str, options: JwksOptions) -> Result<Self, SetupError> {
         let url = check_url(url, false)?;
-        let inner = Inner { url, options, http: HttpClient::new()?, state: Mutex::default() };
+        let http = HttpClient::new(&options.authorities)?;
+        let inner = Inner { url, options, http, state: Mutex::default() };
         Ok(Self { inner: Arc::new(inner) })
     }
 

@@ -20,6 +20,7 @@
 
 mod api_key;
 mod authenticator;
+mod authorities;
 mod error;
 mod hook;
 mod http;
@@ -34,6 +35,7 @@ mod verifier;
 pub use crate::{
     api_key::{ApiKeyAuthenticator, ApiKeyVerifier, KEY_PREFIX, KeyHash, KeyRing, new_key},
     authenticator::{BEARER_SUBPROTOCOL, Sources, TokenAuthenticator},
+    authorities::Authorities,
     error::{SetupError, TokenError},
     hook::{Hook, HookOptions},
     inspect::{Inspection, inspect},

@@ -29,6 +29,7 @@ use tokio::time::Instant;
 use self::breaker::Breaker;
 use self::wire::{Answer, Connect, InRoom, Question, Said};
 use crate::authenticator::{Credentials, Sources};
+use crate::authorities::Authorities;
 use crate::error::SetupError;
 use crate::http::{HttpClient, HttpError, Limits, check_url};
 use crate::identity::{IdentityLimits, check_id, check_name};
@@ -71,6 +72,8 @@ pub struct HookOptions {
     pub pause: Duration,
     /// Headers of the upgrade that are passed on, in lower case. Default: none.
     pub headers: Vec<String>,
+    /// Who vouches for the application, where it is asked over https. Default: the authorities that browsers know.
+    pub authorities: Authorities,
     /// Where the token is read that is passed on. Default: header and subprotocol.
     pub sources: Sources,
     /// Signs the questions. Default: they are not signed.
@@ -97,6 +100,7 @@ impl Default for HookOptions {
             failures_max: 5,
             pause: Duration::from_secs(10),
             headers: Vec::new(),
+            authorities: Authorities::default(),
             sources: Sources::default(),
             secret: None,
             permissions: Permissions::default(),
@@ -189,7 +193,7 @@ impl Hook {
             publish: url(&options.publish)?,
             headers: headers.collect::<Result<_, _>>()?,
             key,
-            http: HttpClient::new()?,
+            http: HttpClient::new(&options.authorities)?,
             breaker: Breaker::new(options.failures_max, options.pause),
             running: Semaphore::new(options.concurrency_max.max(1)),
             admitted: Semaphore::new(options.concurrency_max.max(1).saturating_add(options.waiting_max)),

@@ -142,7 +142,7 @@ impl ApiError {
 }
 
 /// Whether TLS does not believe the server.
-fn is_about_trust(error: &io::Error) -> bool {
+pub(super) fn is_about_trust(error: &io::Error) -> bool {
     let error = error.get_ref().and_then(|error| error.downcast_ref::<rustls::Error>());
     matches!(error, Some(rustls::Error::InvalidCertificate(_)))
 }

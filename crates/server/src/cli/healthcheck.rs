@@ -5,11 +5,14 @@
 
 use std::io::{self, Read as _, Write as _};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream, ToSocketAddrs};
+use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use clap::Args;
 
 use super::SettingsArgs;
+use super::api::is_about_trust;
+use super::ca::{Authorities, CaError};
 use super::link::{Link, Trust};
 use super::output::print;
 use crate::config::kind::{Kind, Time};
@@ -32,6 +35,10 @@ pub struct HealthcheckArgs {
     #[arg(long, value_name = "DURATION", default_value = "3s", value_parser = timeout)]
     timeout: Duration,
 
+    /// A file with the certificate authorities, in PEM, one of which must vouch for the server under the name that is asked, over https [default: whoever answers is believed]
+    #[arg(long, value_name = "FILE")]
+    ca: Option<PathBuf>,
+
     #[command(flatten)]
     settings: SettingsArgs,
 }
@@ -52,6 +59,9 @@ pub enum HealthError {
     /// The settings that say where the server listens are wrong; a health check answers 0 or 1, never 78.
     #[error("cannot tell where the server listens\n{0}")]
     Settings(ConfigError),
+    /// The authorities cannot be had.
+    #[error(transparent)]
+    Authorities(CaError),
     /// Not an address that can be asked.
     #[error("{0} is not an http:// or https:// address")]
     BadUrl(String),
@@ -91,6 +101,10 @@ impl HealthError {
         match self {
             Self::Settings(_) => "correct the settings, or name the server's address with --url",
             Self::BadUrl(_) => "write for example --url http://127.0.0.1:8080/health",
+            Self::Authorities(error) => error.hint(),
+            Self::Unreachable { source, .. } if is_about_trust(source) => {
+                "name the authority that the server's certificate is from with --ca, and the server by a name that is in it"
+            }
             Self::Unreachable { .. } => "start the server, or name its address with --url",
             Self::TimedOut { .. } => "look at the server's log and load, or wait longer with --timeout",
             Self::NotHttp { .. } => "another program has this port; name the server's address with --url",
@@ -100,7 +114,7 @@ impl HealthError {
 }
 
 pub(super) fn run(args: &HealthcheckArgs) -> anyhow::Result<()> {
-    let target = match &args.url {
+    let mut target = match &args.url {
         // Whether somebody is well is no secret, and told to nobody: whoever answers there may.
         Some(url) => Target { trust: Trust::ThisMachine, ..Target::from_url(url, HEALTH)? },
         None => {
@@ -108,6 +122,9 @@ pub(super) fn run(args: &HealthcheckArgs) -> anyhow::Result<()> {
             Target::health_of(&loaded.config)
         }
     };
+    if let Some(path) = args.ca.as_deref().filter(|_| target.secure) {
+        target.trust = Trust::Named(Authorities::read(path).map_err(HealthError::Authorities)?);
+    }
     target.check(Instant::now() + args.timeout)?;
     print(&format!("ok: {}\n", target.url()))
 }

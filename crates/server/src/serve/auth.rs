@@ -12,8 +12,9 @@ use anyhow::{anyhow, bail};
 use arc_swap::ArcSwap;
 use http::request::Parts;
 use outspoke_auth::{
-    Algorithm, ApiKeyVerifier, ClaimRules, FirstOf, Hook, HookOptions, Jwks, JwksOptions, JwtVerifier,
-    KeyHash, RoomAuthorizer, SetupError, Sources, TokenAuthenticator, TokenVerifier, VerificationKey,
+    Algorithm, ApiKeyVerifier, Authorities, ClaimRules, FirstOf, Hook, HookOptions, Jwks, JwksOptions,
+    JwtVerifier, KeyHash, RoomAuthorizer, SetupError, Sources, TokenAuthenticator, TokenVerifier,
+    VerificationKey,
 };
 use outspoke_hub::{
     Action, Ask, Asks, AuthError, AuthFailure, Authentication, Authenticator, Authorization, Authorizer,
@@ -27,15 +28,20 @@ use crate::startup::StartError;
 
 /// Longest key file; no key is nearly as long.
 const KEY_FILE_BYTES_MAX: u64 = 64 * 1024;
+/// Longest file with authorities: all public ones together are a fifth of it.
+const CA_FILE_BYTES_MAX: u64 = 1024 * 1024;
 
 /// Who decides who may connect and what they may do, as one configuration says it.
 #[derive(Debug)]
 pub(super) struct Access {
     authenticator: Option<TokenAuthenticator>,
     authorizer: RoomAuthorizer,
-    /// The published keys, and the settings they are fetched by.
-    jwks: Option<(JwksSettings, Jwks)>,
+    /// The published keys, and what they are fetched by.
+    jwks: Option<(Provider, Jwks)>,
 }
+
+/// Where published keys come from: the settings, and the content of the file with the authorities.
+type Provider = (JwksSettings, Option<Vec<u8>>);
 
 impl Access {
     /// What the settings say. To be made inside of the runtime that its requests are to run in. Keys that were fetched for
@@ -46,10 +52,12 @@ impl Access {
     pub(super) fn of(config: &Config, former: Option<&Self>) -> Result<Self, StartError> {
         let auth = &config.auth;
         let kept = former.and_then(|former| former.jwks.as_ref());
-        let kept = kept.filter(|(settings, _)| *settings == auth.jwks).map(|(_, jwks)| jwks.clone());
+        let (pem, authorities) = authorities(auth)?;
+        let provider = (auth.jwks.clone(), pem);
+        let kept = kept.filter(|(from, _)| *from == provider).map(|(_, jwks)| jwks.clone());
         let jwks = match kept {
             None if auth.jwks.url.is_empty() => None,
-            None => Some(jwks(config)?),
+            None => Some(jwks(config, &authorities)?),
             kept => kept,
         };
         let jwt = match auth.checks_tokens() {
@@ -57,11 +65,11 @@ impl Access {
             false => None,
         };
         let sources = sources(auth).map_err(|error| StartError::auth("auth.cookie_origins", error))?;
-        let hook = hook(config, &sources)?;
+        let hook = hook(config, &sources, &authorities)?;
         let authorizer = authorizer(auth, jwt.clone(), hook.clone());
         let authenticator =
             auth.is_configured().then(|| authenticator(config, jwt, hook, sources)).transpose()?;
-        Ok(Self { authenticator, authorizer, jwks: jwks.map(|jwks| (auth.jwks.clone(), jwks)) })
+        Ok(Self { authenticator, authorizer, jwks: jwks.map(|jwks| (provider, jwks)) })
     }
 
     /// Behind the back of whoever starts: a provider that is away is no reason not to serve those who are here.
@@ -135,7 +143,8 @@ impl Live {
 
 /// The files that the settings name.
 pub(super) fn files(config: &Config) -> Vec<PathBuf> {
-    config.auth.jwt.keys.iter().filter_map(|key| key.file.clone()).collect()
+    let auth = &config.auth;
+    auth.jwt.keys.iter().filter_map(|key| key.file.clone()).chain(auth.ca.clone()).collect()
 }
 
 impl Authenticator for Live {
@@ -224,7 +233,10 @@ fn sources(auth: &Auth) -> Result<Sources, SetupError> {
 /// # Errors
 /// A key, a file or an address cannot be used.
 pub(crate) fn verifier(config: &Config) -> Result<JwtVerifier, StartError> {
-    let jwks = if config.auth.jwks.url.is_empty() { None } else { Some(jwks(config)?) };
+    let jwks = match config.auth.jwks.url.is_empty() {
+        true => None,
+        false => Some(jwks(config, &authorities(&config.auth)?.1)?),
+    };
     verifier_with(config, jwks)
 }
 
@@ -248,8 +260,18 @@ fn verifier_with(config: &Config, jwks: Option<Jwks>) -> Result<JwtVerifier, Sta
     })
 }
 
-fn jwks(config: &Config) -> Result<Jwks, StartError> {
-    let jwks = Jwks::new(&config.auth.jwks.url, jwks_options(config));
+/// Who vouches for whoever is asked over https, and the content of the file that says so.
+fn authorities(auth: &Auth) -> Result<(Option<Vec<u8>>, Authorities), StartError> {
+    let Some(file) = &auth.ca else { return Ok((None, Authorities::default())) };
+    let pem = read_file(file, "auth.ca", CA_FILE_BYTES_MAX)?;
+    let authorities = Authorities::from_pem(&pem).map_err(|error| StartError::auth("auth.ca", error))?;
+    Ok((Some(pem), authorities))
+}
+
+fn jwks(config: &Config, authorities: &Authorities) -> Result<Jwks, StartError> {
+    let mut options = jwks_options(config);
+    options.authorities = authorities.clone();
+    let jwks = Jwks::new(&config.auth.jwks.url, options);
     jwks.map_err(|error| StartError::auth("auth.jwks.url", error))
 }
 
@@ -272,12 +294,16 @@ fn without_newline(bytes: &[u8]) -> &[u8] {
 
 /// All of a small file.
 pub(crate) fn read_key_file(file: &Path, setting: &str) -> Result<Vec<u8>, StartError> {
+    read_file(file, setting, KEY_FILE_BYTES_MAX)
+}
+
+fn read_file(file: &Path, setting: &str, bytes_max: u64) -> Result<Vec<u8>, StartError> {
     let failed = |error| StartError::KeyFile { setting: setting.to_owned(), file: file.to_owned(), error };
     let mut bytes = Vec::new();
     let opened = File::open(file).map_err(failed)?;
-    opened.take(KEY_FILE_BYTES_MAX + 1).read_to_end(&mut bytes).map_err(failed)?;
-    if bytes.len() as u64 > KEY_FILE_BYTES_MAX {
-        return Err(failed(std::io::Error::other("it is larger than any key")));
+    opened.take(bytes_max + 1).read_to_end(&mut bytes).map_err(failed)?;
+    if bytes.len() as u64 > bytes_max {
+        return Err(failed(std::io::Error::other("it is larger than what it should be")));
     }
     Ok(bytes)
 }
@@ -309,7 +335,7 @@ fn jwks_options(config: &Config) -> JwksOptions {
     options
 }
 
-fn hook(config: &Config, sources: &Sources) -> Result<Option<Hook>, StartError> {
+fn hook(config: &Config, sources: &Sources, authorities: &Authorities) -> Result<Option<Hook>, StartError> {
     let hook = &config.auth.hook;
     let url = |url: &String| (!url.is_empty()).then(|| url.clone());
     let mut options = HookOptions::default();
@@ -327,6 +353,7 @@ fn hook(config: &Config, sources: &Sources) -> Result<Option<Hook>, StartError> 
     options.pause = hook.pause;
     options.headers.clone_from(&hook.headers);
     options.sources = sources.clone();
+    options.authorities = authorities.clone();
     options.secret = url(&hook.secret);
     options.permissions = default_permissions(&config.auth.permissions);
     options.user_id_bytes_max = config.limits.user_id_bytes_max;

@@ -15,6 +15,7 @@ use outspoke_testkit::{Connect, Refused, Signal, TcpClient};
 use serde_json::{Map, Value, json};
 use tokio::process::Command;
 
+use crate::support::tls::{Authority, Issued};
 use crate::support::{PATIENCE, Server, Settings};
 
 const SECRET: &str = "a-secret-for-tests-of-at-least-32-bytes";
@@ -316,6 +317,8 @@ async fn settings_that_would_let_the_wrong_ones_in_keep_the_server_from_starting
         (&format!("auth.jwt.keys={duplicate}"), "several keys have no id"),
         ("auth.jwks.url=http://id.example/keys", "https"),
         ("auth.hook.connect=http://app.example/hook", "https"),
+        ("auth.ca=nothing.pem", "nothing.pem"),
+        ("auth.ca=short", "BEGIN CERTIFICATE"),
         ("auth.cookie=sid", "auth.cookie_origins"),
         ("auth.keys=[{name: a, user: b, hash: \"secret\"}]", "outspoke key create"),
         (
@@ -386,6 +389,76 @@ async fn published_keys_and_the_application_decide_side_by_side() {
         asked[0],
         json!({ "event": "connect", "address": "127.0.0.1", "headers": { "cookie": "session=good" } })
     );
+}
+
+/// The same over TLS, with a certificate for localhost.
+async fn serve_over_tls(issued: &Issued, routes: axum::Router) -> String {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("https://localhost:{}", listener.local_addr().unwrap().port());
+    let acceptor = issued.acceptor();
+    tokio::spawn(async move {
+        while let Ok((stream, _)) = listener.accept().await {
+            let (acceptor, routes) = (acceptor.clone(), routes.clone());
+            tokio::spawn(async move {
+                // Who does not believe the certificate goes away.
+                let Ok(stream) = acceptor.accept(stream).await else { return };
+                let service = hyper_util::service::TowerToHyperService::new(routes);
+                let http = hyper::server::conn::http1::Builder::new();
+                let _ = http.serve_connection(hyper_util::rt::TokioIo::new(stream), service).await;
+            });
+        }
+    });
+    url
+}
+
+/// Inside a company, providers and applications have certificates from its own authority.
+#[tokio::test]
+async fn provider_and_application_are_believed_by_the_authority_of_the_settings_and_by_no_other() {
+    let folder = tempfile::tempdir().unwrap();
+    let (key, public) = outspoke_auth_pair(folder.path()).await;
+    let jwks = json!({ "keys": [public] });
+    let routes = axum::Router::new()
+        .route("/keys", get(move || std::future::ready(Json(jwks))))
+        .route("/connect", post(|| std::future::ready(Json(json!({ "user": "from-app" })))));
+    let authority = Authority::new();
+    let url = serve_over_tls(&authority.issue(&["localhost"]), routes).await;
+    let token = key.sign(&claims(json!({})));
+    let open = async |server: &Server, header: (&str, &str)| {
+        TcpClient::connect(server.addr, "/ws?join=none", &[header]).await.map_err(|refused| refused.status)
+    };
+    let settings = || {
+        Settings::default()
+            .set("auth.jwks.url", &format!("{url}/keys"))
+            .set("auth.hook.connect", &format!("{url}/connect"))
+            .set("auth.hook.headers", "cookie")
+    };
+    let bearer = format!("Bearer {token}");
+    let ways = [(("Authorization", bearer.as_str()), "anna"), (("Cookie", "session=good"), "from-app")];
+    // The public authorities do not know this one.
+    let server = settings().start().await;
+    for (header, _) in ways {
+        assert_eq!(open(&server, header).await.err(), Some(503), "{header:?}");
+    }
+    drop(server);
+    let settings = settings();
+    let ca = settings.folder().join("ca.pem");
+    std::fs::write(&ca, Authority::new().pem).unwrap();
+    let mut server = settings.set("auth.ca", "ca.pem").start().await;
+    for (header, _) in ways {
+        assert_eq!(open(&server, header).await.err(), Some(503), "a stranger's authority: {header:?}");
+    }
+    // The file is read again with the configuration.
+    std::fs::write(&ca, &authority.pem).unwrap();
+    server.signal(Signal::HUP);
+    server.process().wait_for(|line| line.contains("the configuration was read again").then_some(())).await;
+    for (header, user) in ways {
+        let mut client = open(&server, header).await.unwrap();
+        assert_eq!(client.expect("welcome").await["userId"], user);
+    }
+    std::fs::write(&ca, "nothing").unwrap();
+    server.signal(Signal::HUP);
+    server.process().wait_for(|line| line.contains("BEGIN CERTIFICATE").then_some(())).await;
+    assert!(open(&server, ways[1].0).await.is_ok(), "what cannot be used changes nothing");
 }
 
 /// A key to sign with, and its public half as a provider publishes it.

@@ -480,6 +480,42 @@ async fn health_check_speaks_tls_where_the_server_does() {
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
 }
 
+/// Where the server is asked under its own name, a health check can want to know that it is the server.
+#[tokio::test]
+async fn health_check_believes_the_authority_that_it_is_given_and_no_other() {
+    let authority = Authority::new();
+    let settings = Settings::default().tls(&authority.issue(&["localhost"]));
+    let folder = settings.folder().to_owned();
+    let server = settings.start().await;
+    std::fs::write(folder.join("ca.pem"), &authority.pem).unwrap();
+    std::fs::write(folder.join("stranger.pem"), Authority::new().pem).unwrap();
+    std::fs::write(folder.join("empty.pem"), "").unwrap();
+    let port = server.addr.port();
+    let own = format!("server.addr=localhost:{port}");
+    let own = ["--set", &own, "--set", "tls.certificate=server.pem", "--set", "tls.key=server.key"];
+    for (host, ca, code, told) in [
+        ("localhost", "ca.pem", 0, ""),
+        ("127.0.0.1", "ca.pem", 1, "--ca"),
+        ("localhost", "stranger.pem", 1, "--ca"),
+        ("localhost", "empty.pem", 1, "BEGIN CERTIFICATE"),
+        ("localhost", "nowhere.pem", 1, "nowhere.pem"),
+        ("", "ca.pem", 0, ""),
+        ("", "stranger.pem", 1, "--ca"),
+    ] {
+        let url = format!("https://{host}:{port}");
+        let mut command = tokio::process::Command::new(env!("CARGO_BIN_EXE_outspoke"));
+        command.args(["healthcheck", "--ca", ca]).env_clear().current_dir(&folder);
+        if host.is_empty() {
+            command.args(own)
+        } else {
+            command.args(["--url", &url])
+        };
+        let output = tokio::time::timeout(PATIENCE, command.output()).await.unwrap().unwrap();
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.code() == Some(code) && said.contains(told), "{host} {ca}: {said}");
+    }
+}
+
 /// A connection in one of fifty rooms that says nothing, at the default settings: what the server pays for it.
 #[tokio::test]
 async fn idle_connection_over_tls_takes_at_most_10_kib() {

@@ -43,6 +43,10 @@ section! {
 
         /// Name of the query parameter.
         query_name: String as Name = "token" {}
+
+        /// PEM file with the certificate authorities of your own by which the certificates of jwks.url and of hook's addresses
+        /// are checked, in the place of the public ones. "" for the public ones.
+        ca: Option<PathBuf> as File = "" {}
     }
     lists {
         /// API keys, each by its hash. `outspoke key create` makes one and prints both.

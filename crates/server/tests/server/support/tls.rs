@@ -120,6 +120,16 @@ pub(crate) fn valid(params: &mut CertificateParams, from: i64, until: i64) {
 }
 
 impl Issued {
+    /// Lets somebody else than an Outspoke speak TLS with it.
+    pub(crate) fn acceptor(&self) -> tokio_rustls::TlsAcceptor {
+        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+        let builder = rustls::ServerConfig::builder_with_provider(provider);
+        let builder = builder.with_safe_default_protocol_versions().unwrap().with_no_client_auth();
+        let certificate = CertificateDer::from_pem_slice(self.certificate.as_bytes()).unwrap();
+        let key = PrivateKeyDer::from_pem_slice(self.key.as_bytes()).unwrap();
+        Arc::new(builder.with_single_cert(vec![certificate], key).unwrap()).into()
+    }
+
     /// Puts it into a folder, as `NAME.pem` and `NAME.key`.
     pub(crate) fn write(&self, folder: &Path, name: &str) -> (PathBuf, PathBuf) {
         let (certificate, key) = (folder.join(format!("{name}.pem")), folder.join(format!("{name}.key")));
