@@ -8,6 +8,7 @@
 //! [`auth_timeout`](crate::UpgradeOptions::auth_timeout); one of them takes at most [`MESSAGE_BYTES_MAX`] and one read's worth of memory,
 //! is answered at most [`CONTROLS_MAX`] pings, and nothing is compressed.
 
+use std::net::TcpStream as Socket;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -129,6 +130,29 @@ pub(crate) async fn wait(service: UpgradeService, seat: Seat, visit: Visit, upgr
     };
     // It counts as one who waits until it has a place in the hub.
     drop(seat);
+    note_outcome(outcome);
+}
+
+/// The same for a socket that no HTTP library has, nor has had: `greeting` is written first.
+pub(crate) async fn seat(
+    service: UpgradeService,
+    seat: Seat,
+    visit: Visit,
+    socket: Socket,
+    greeting: Vec<u8>,
+) {
+    let deadline = Instant::now() + service.options.auth_timeout;
+    let host = Host { service, visit, deadline };
+    let Ok(mut stream) = TcpStream::from_std(socket) else { return };
+    let Ok(Ok(())) = tokio::time::timeout_at(deadline, stream.write_all(&greeting)).await else { return };
+    drop(greeting);
+    let Some(welcome) = host.receive(&mut stream, &[]).await else { return };
+    let outcome = host.attach_socket(stream, welcome);
+    drop(seat);
+    note_outcome(outcome);
+}
+
+fn note_outcome(outcome: Result<(), HandOverError>) {
     if let Err(error) = outcome {
         tracing::debug!(%error, "a client that had shown its credential was not attached");
     }

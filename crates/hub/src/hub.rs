@@ -223,6 +223,19 @@ fn contain(callback: impl FnOnce()) {
     }
 }
 
+/// A shard for which something was queued, and that is woken when this is dropped.
+#[derive(Debug)]
+pub(crate) struct Unwoken {
+    hub: Arc<Inner>,
+    shard: usize,
+}
+
+impl Drop for Unwoken {
+    fn drop(&mut self) {
+        self.hub.shards[self.shard].inbox.wake();
+    }
+}
+
 /// How a connection is to be attached.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
@@ -239,6 +252,8 @@ pub struct Attach {
     pub from: StartFrom,
     /// Bytes that were read from the stream already.
     pub early: Bytes,
+    /// Bytes that are written before anything else: the answer to the upgrade, unless it has been written.
+    pub(crate) greeting: Bytes,
     /// Return every message as it came and tell nobody of this client: for conformance tests.
     pub echo: bool,
     /// From where it came, if that is known.
@@ -256,6 +271,7 @@ impl Attach {
             room: None,
             from: StartFrom::Now,
             early: Bytes::new(),
+            greeting: Bytes::new(),
             echo: false,
             address: None,
         }
@@ -418,7 +434,36 @@ impl Hub {
         conn: Box<dyn WsConn>,
         attach: Attach,
     ) -> Result<Arc<Client>, AttachError> {
-        let Attach { identity, dialect, compression, room, from, early, echo, address } = attach;
+        let (shard, arrival, client) = self.arrival(place, conn, attach)?;
+        match self.inner.shards[shard].inbox.push(arrival, Command::WEIGHT) {
+            Ok(()) => Ok(client),
+            Err(_) => Err(AttachError::Stopping),
+        }
+    }
+
+    /// The same for one of many who come at the same time: their shard is woken when what is returned is dropped, which is to be
+    /// soon, and by whoever else has something for it.
+    pub(crate) fn attach_quietly(
+        &self,
+        place: Place,
+        conn: Box<dyn WsConn>,
+        attach: Attach,
+    ) -> Result<Option<Unwoken>, AttachError> {
+        let (shard, arrival, _) = self.arrival(place, conn, attach)?;
+        match self.inner.shards[shard].inbox.push_quietly(arrival, Command::WEIGHT) {
+            Ok(owed) => Ok(owed.then(|| Unwoken { hub: Arc::clone(&self.inner), shard })),
+            Err(_) => Err(AttachError::Stopping),
+        }
+    }
+
+    /// Chooses a shard for a connection.
+    fn arrival(
+        &self,
+        place: Place,
+        conn: Box<dyn WsConn>,
+        attach: Attach,
+    ) -> Result<(usize, Command, Arc<Client>), AttachError> {
+        let Attach { identity, dialect, compression, room, from, early, greeting, echo, address } = attach;
         let dialect = match dialect {
             None => 0,
             Some(name) => self.dialect_index(&name).ok_or(AttachError::UnknownDialect { name })?,
@@ -429,6 +474,7 @@ impl Hub {
         let arrival = Arrival {
             conn,
             early,
+            greeting,
             client: Arc::clone(&client),
             place,
             dialect,
@@ -438,11 +484,7 @@ impl Hub {
             echo,
             claimed: echo,
         };
-        let arrival = Command::Attach(Box::new(arrival));
-        match self.inner.shards[shard].inbox.push(arrival, Command::WEIGHT) {
-            Ok(()) => Ok(client),
-            Err(_) => Err(AttachError::Stopping),
-        }
+        Ok((shard, Command::Attach(Box::new(arrival)), client))
     }
 
     fn dialect_index(&self, name: &str) -> Option<u8> {

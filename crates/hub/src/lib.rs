@@ -16,6 +16,7 @@
 //! shard that has members of the room, once per member and turn. See `docs/architecture.md` in the repository.
 
 mod admin;
+mod admitted;
 pub mod affinity;
 mod amend;
 mod analytics;
@@ -70,6 +71,7 @@ pub mod models {
 
 pub use crate::{
     admin::{Listing, RoomInfo},
+    admitted::{Admitted, SocketInHand},
     analytics::{AnalyticsError, Figures, Grain, RoomFigures},
     auth::{
         Ask, Asks, AuthError, AuthFailure, Authentication, Authenticator, Authorization, Authorizer, Grant,

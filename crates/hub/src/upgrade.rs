@@ -26,6 +26,7 @@ use tokio::net::TcpStream;
 use tower_service::Service;
 use tracing::Instrument as _;
 
+use crate::admitted::{Admitted, Guest, SocketInHand};
 use crate::antechamber::{self, Seat};
 use crate::auth::{AuthError, Identity};
 use crate::client::registry::Place;
@@ -232,12 +233,13 @@ impl UpgradeService {
         let from = query.start()?;
         let of_endpoint = self.options.tenant.of(&parts)?;
         let unwrap = parts.extensions.get().copied();
+        let in_hand = parts.extensions.get::<SocketInHand>().is_some();
         let visit = Visit { dialect, room, from, of_endpoint, address, unwrap };
         let span = tracing::debug_span!(target: TRACE_TARGET, "authenticate");
         let identity = match self.hub.authenticator().authenticate(&parts).instrument(span).await {
             Ok(identity) => identity,
             Err(error) if error.missing && self.options.first_message && !self.options.echo => {
-                return self.let_wait(&upgrade, subprotocol, upgraded, visit);
+                return self.let_wait(&upgrade, subprotocol, (!in_hand).then_some(upgraded), visit);
             }
             Err(error) => {
                 self.hub.inner.tell_auth_failure(address, &error);
@@ -249,17 +251,23 @@ impl UpgradeService {
         let compression = accept.deflate().map(outspoke_websocket::PermessageDeflate::server_window);
         let unwrap = visit.unwrap;
         let attach = Attach { compression, echo: self.options.echo, ..visit.attach(identity) };
+        let hub = self.hub.clone();
+        if in_hand {
+            return Ok(admitting(&accept, Guest::Client { hub, place, attach }));
+        }
         // The connection becomes ours when the 101 is on the wire, which is after this function has returned.
-        tokio::spawn(hand_over(self.hub.clone(), place, upgraded, unwrap, attach));
+        tokio::spawn(hand_over(hub, place, upgraded, unwrap, attach));
         Ok(answer_of(&accept))
     }
 
     /// Lets a client in that is to show its credential in its first message; until then it is outside the hub.
+    ///
+    /// `upgraded`: its stream to be; `None` if the server has its socket.
     fn let_wait(
         &self,
         upgrade: &Upgrade<'_>,
         subprotocol: Option<&'static str>,
-        upgraded: OnUpgrade,
+        upgraded: Option<OnUpgrade>,
         visit: Visit,
     ) -> Result<Answer, Box<Answer>> {
         if !self.hub.is_accepting() {
@@ -274,8 +282,13 @@ impl UpgradeService {
             .ok_or_else(|| unavailable(&AttachError::TooManyConnections { max }))?;
         // Nothing is compressed by or for somebody whom nobody knows.
         let accept = upgrade.accept(subprotocol, false);
-        tokio::spawn(antechamber::wait(self.clone(), seat, visit, upgraded));
-        Ok(answer_of(&accept))
+        match upgraded {
+            Some(upgraded) => {
+                tokio::spawn(antechamber::wait(self.clone(), seat, visit, upgraded));
+                Ok(answer_of(&accept))
+            }
+            None => Ok(admitting(&accept, Guest::Unknown { service: self.clone(), seat, visit })),
+        }
     }
 
     /// Lets somebody whose credential is accepted into the tenant, if there is a place.
@@ -552,6 +565,13 @@ fn attach_upgraded(
 
 fn answer_of(accept: &Accept) -> Answer {
     accept.response().map(|()| Full::default())
+}
+
+/// The answer with the one whom it lets in.
+fn admitting(accept: &Accept, guest: Guest) -> Answer {
+    let mut answer = answer_of(accept);
+    answer.extensions_mut().insert(Admitted::new(guest));
+    answer
 }
 
 fn refused(error: &AuthError) -> Box<Answer> {

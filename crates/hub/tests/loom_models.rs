@@ -80,6 +80,32 @@ fn inbox_wakes_its_shard_for_every_command() {
     });
 }
 
+/// Of several who queue without waking, one owes the wake, whatever the shard does and others push in between.
+#[test]
+fn somebody_wakes_the_shard_for_what_was_queued_quietly() {
+    loom::model(|| {
+        let (inbox, _) = inbox(1000);
+        let quiet = {
+            let inbox = Arc::clone(&inbox);
+            thread::spawn(move || {
+                let owed = [2, 3].map(|number| inbox.push_quietly(number, 1).unwrap());
+                if owed.contains(&true) {
+                    inbox.wake();
+                }
+            })
+        };
+        let loud = {
+            let inbox = Arc::clone(&inbox);
+            thread::spawn(move || inbox.push(1, 1).unwrap())
+        };
+        let mut taken = take_like_a_shard(&inbox, 3);
+        taken.sort_unstable();
+        assert_eq!(taken, [1, 2, 3]);
+        quiet.join().unwrap();
+        loud.join().unwrap();
+    });
+}
+
 /// A nudge says that something beside the queue has changed; missing it would hold publishers back for ever.
 #[test]
 fn nudge_is_seen_however_it_meets_the_shard_going_to_sleep() {

@@ -30,6 +30,11 @@ impl TcpConn {
         }
         Ok(Self { stream })
     }
+
+    /// Takes a socket that does not block and has its options: from its listener, say.
+    pub(crate) fn prepared(stream: TcpStream) -> Self {
+        Self { stream }
+    }
 }
 
 impl WsConn for TcpConn {

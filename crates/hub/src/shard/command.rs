@@ -97,6 +97,8 @@ pub(crate) struct Arrival {
     pub(crate) conn: Box<dyn WsConn>,
     /// What came after the upgrade request in the same read.
     pub(crate) early: Bytes,
+    /// What is written before anything else, whatever becomes of the connection.
+    pub(crate) greeting: Bytes,
     pub(crate) client: Arc<Client>,
     pub(crate) place: Place,
     pub(crate) dialect: u8,

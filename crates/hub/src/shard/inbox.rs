@@ -2,7 +2,7 @@
 //!
 //! Filled from any thread, emptied by the shard once per turn. One wake per batch: while the shard is awake,
 //! pushing wakes nobody. Invariant: `bytes` equals the weight of what is queued, and the queue is never left
-//! non-empty with the shard asleep (`tests/loom_models.rs`). A mutexed vector was measured to be as fast as
+//! non-empty with the shard asleep, unless somebody has promised to [`wake`](Inbox::wake) it (`tests/loom_models.rs`). A mutexed vector was measured to be as fast as
 //! any lock-free list at this batch size, and it gives the one order that rooms need.
 
 #![cfg_attr(not(loom), allow(unreachable_pub))] // public only to the models
@@ -39,6 +39,8 @@ struct State<T> {
     awake: bool,
     /// Something beside the queue has changed.
     nudged: bool,
+    /// Somebody has queued something and will wake the shard for it.
+    owed: bool,
     /// This inbox counts in the hub's congestion.
     congested: bool,
     /// The shard has ended: nothing will ever be taken again.
@@ -63,6 +65,7 @@ impl<T> Inbox<T> {
             bytes: 0,
             awake: false,
             nudged: false,
+            owed: false,
             congested: false,
             closed: false,
             waker: None,
@@ -83,24 +86,53 @@ impl<T> Inbox<T> {
     fn put(&self, command: T, weight: usize, limit: usize) -> Result<(), Rejected> {
         let waker = {
             let mut state = lock(&self.state);
-            if state.closed {
-                return Err(Rejected::Closed);
-            }
-            if state.bytes.saturating_add(weight) > limit {
-                return Err(Rejected::Full);
-            }
-            state.queue.push(command);
-            state.bytes += weight;
-            if state.bytes > self.bytes_max && !state.congested {
-                state.congested = true;
-                self.congestion.0.fetch_add(1, Ordering::AcqRel);
-            }
+            self.append(&mut state, command, weight, limit)?;
             if std::mem::replace(&mut state.awake, true) { None } else { state.waker.take() }
         };
         if let Some(waker) = waker {
             waker.wake();
         }
         Ok(())
+    }
+
+    fn append(&self, state: &mut State<T>, command: T, weight: usize, limit: usize) -> Result<(), Rejected> {
+        if state.closed {
+            return Err(Rejected::Closed);
+        }
+        if state.bytes.saturating_add(weight) > limit {
+            return Err(Rejected::Full);
+        }
+        state.queue.push(command);
+        state.bytes += weight;
+        if state.bytes > self.bytes_max && !state.congested {
+            state.congested = true;
+            self.congestion.0.fetch_add(1, Ordering::AcqRel);
+        }
+        Ok(())
+    }
+
+    /// Queues like [`push`](Self::push), and wakes nobody: others are about to queue as much. Returns whether the caller owes
+    /// a [`wake`](Self::wake), soon; otherwise the shard is awake, or somebody else owes it.
+    pub fn push_quietly(&self, command: T, weight: usize) -> Result<bool, Rejected> {
+        let mut state = lock(&self.state);
+        self.append(&mut state, command, weight, usize::MAX)?;
+        Ok(!state.awake && !std::mem::replace(&mut state.owed, true))
+    }
+
+    /// Wakes the shard if something is queued and nobody has yet.
+    pub fn wake(&self) {
+        let waker = {
+            let mut state = lock(&self.state);
+            state.owed = false;
+            if state.queue.is_empty() || std::mem::replace(&mut state.awake, true) {
+                None
+            } else {
+                state.waker.take()
+            }
+        };
+        if let Some(waker) = waker {
+            waker.wake();
+        }
     }
 
     /// The weight of what is queued.

@@ -84,8 +84,19 @@ impl Shard {
 
     /// Gives an arrival its slot, its rooms and its welcome.
     fn settle(&mut self, arrival: Arrival) {
-        let Arrival { conn, early, client, place, dialect, compression, room, from, echo, claimed: _ } =
-            arrival;
+        let Arrival {
+            conn,
+            early,
+            greeting,
+            client,
+            place,
+            dialect,
+            compression,
+            room,
+            from,
+            echo,
+            claimed: _,
+        } = arrival;
         let stopping = self.is_stopping();
         let expires = self.tick_of(client.identity().expires);
         let entry = self.connections.vacant_entry();
@@ -156,16 +167,16 @@ impl Shard {
         self.hot[slot] = hot;
         count(&self.counters().connections_opened, 1);
         self.look_at(key.slot);
+        // Leaves with what follows, be it the welcome or a farewell.
+        self.replies.extend_from_slice(&greeting);
         match unwelcome {
             // Too late: it learns why, and nobody learns of it.
             Some(disconnect) => self.begin_close(key, disconnect),
             None if echo => {}
-            None => {
-                self.introduce(key, room, from);
-                // Before anything is read: a connection that is lost in reading must not leave them to the next one.
-                self.send_replies(key.slot, false);
-            }
+            None => self.introduce(key, room, from),
         }
+        // Before anything is read: a connection that is lost in reading must not leave them to the next one.
+        self.send_replies(key.slot, false);
         if !early.is_empty() {
             match self.connection(key).and_then(|connection| connection.stall.as_mut()) {
                 // It waits for its first room.

@@ -5,10 +5,14 @@
 //! configured, each in a task of its own and with a time limit: nothing that a client does or omits there keeps another
 //! from being accepted. Nobody keeps a connection here without saying anything, or without listening: each request has a
 //! time, and each address a number of connections.
+//!
+//! A plain connection whose [first request](super::first) asks for an upgrade goes to the hub without an HTTP library, and
+//! without having been registered with the runtime.
 
+use std::cell::Cell;
 use std::convert::Infallible;
-use std::io;
-use std::net::SocketAddr;
+use std::io::{self, Write as _};
+use std::net::{SocketAddr, TcpStream as Socket};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
@@ -17,19 +21,22 @@ use axum::Router;
 use axum::extract::ConnectInfo;
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse as _, Response};
+use futures_util::future::Either;
 use hyper::Request;
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
-use outspoke_hub::{ClientCertificate, Hub, Unwrap};
+use outspoke_hub::{Admitted, ClientCertificate, Hub, SocketInHand, Unwrap};
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::TcpStream;
 use tokio::sync::watch;
 use tokio::time::Instant;
 use tower_service::Service as _;
 
 use super::doors::Entered;
+use super::first::{self, Seen, Upgrade};
+use super::listen::{Listener, Waiting};
 use super::reload::Front;
 use super::sender::{Trusted, proxied};
 use super::tls::{Secured, Tls};
@@ -37,8 +44,13 @@ use crate::config::settings::Server;
 use crate::http::Progress;
 use crate::limits::RESERVED;
 
+type BoxError = Box<dyn std::error::Error + Send + Sync>;
+
 /// How long accepting pauses when descriptors or memory are short.
 const PAUSE: Duration = Duration::from_millis(20);
+
+/// Connections accepted before those that came before get their turn.
+const BATCH: usize = 32;
 
 /// What an address is told that has too many connections, where it would understand that.
 const CROWDED: &[u8] =
@@ -67,7 +79,7 @@ impl HeaderLimits {
 /// Everything the loop needs.
 #[derive(Debug)]
 pub(super) struct Acceptor {
-    pub(super) listener: TcpListener,
+    pub(super) listener: Listener,
     pub(super) way: Way,
     pub(super) hub: Hub,
     pub(super) descriptors_max: usize,
@@ -108,27 +120,45 @@ impl Drop for Ticket {
 impl Acceptor {
     /// Accepts until told to stop; then closes the listener. What is still being answered goes on.
     pub(super) async fn run(self) {
-        let in_flight = &self.in_flight;
         let mut stopping = self.stopping.clone();
         loop {
-            // Some descriptors stay free, so that health checks and refusals get through when the hub is full.
-            let open = self.hub.client_count() + in_flight.count();
-            let full = open + RESERVED as usize / 2 >= self.descriptors_max
-                || in_flight.count() >= self.way.front.doors.max();
+            let full = self.is_full();
             tokio::select! {
                 // Stopping goes first: a flood of connections must not keep the server from it.
                 biased;
                 () = told_to_stop(&mut stopping) => return,
                 () = tokio::time::sleep(PAUSE), if full => {}
-                accepted = self.listener.accept(), if !full => match accepted {
-                    Ok((stream, peer)) => self.begin(stream, peer, in_flight.ticket()),
+                waiting = self.listener.ready(), if !full => match waiting.and_then(|waiting| self.take(waiting)) {
+                    // There may be more, and they may never end.
+                    Ok(()) => tokio::task::yield_now().await,
                     Err(error) => self.pause(&error).await,
                 },
             }
         }
     }
 
-    fn begin(&self, stream: TcpStream, peer: SocketAddr, ticket: Ticket) {
+    /// Some descriptors stay free, so that health checks and refusals get through when the hub is full.
+    fn is_full(&self) -> bool {
+        let in_flight = self.in_flight.count();
+        let open = self.hub.client_count() + in_flight;
+        open + RESERVED as usize / 2 >= self.descriptors_max || in_flight >= self.way.front.doors.max()
+    }
+
+    /// Begins with those that wait, but not with all of many.
+    fn take(&self, mut waiting: Waiting<'_>) -> io::Result<()> {
+        for _ in 0..BATCH {
+            match waiting.next()? {
+                Some((socket, peer)) => self.begin(socket, peer, self.in_flight.ticket()),
+                None => break,
+            }
+            if self.is_full() {
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    fn begin(&self, mut socket: Socket, peer: SocketAddr, ticket: Ticket) {
         // A trusted proxy comes for many; each of those it speaks for counts once that is known.
         let entered = match self.way.front.trusted.load().has(peer.ip()) {
             true => None,
@@ -136,14 +166,14 @@ impl Acceptor {
                 Some(entered) => Some(entered),
                 None => {
                     // Whether it gets that is its own affair: nobody waits for it.
-                    let _ = stream.try_write(CROWDED);
+                    let _ = socket.write(CROWDED);
                     return;
                 }
             },
         };
         let limits = **self.way.front.limits.load();
         let conversation = Conversation { way: self.way.clone(), limits, entered, _ticket: ticket };
-        tokio::spawn(conversation.hold(stream, peer, self.stopping.clone()));
+        tokio::spawn(conversation.hold(socket, peer, self.stopping.clone()));
     }
 
     async fn pause(&self, error: &io::Error) {
@@ -175,25 +205,105 @@ struct Conversation {
 }
 
 impl Conversation {
-    async fn hold(mut self, stream: TcpStream, peer: SocketAddr, mut stopping: watch::Receiver<bool>) {
-        let ended = tokio::select! {
-            // What has not asked for anything yet is owed no answer.
-            biased;
-            () = told_to_stop(&mut stopping) => return,
-            begun = self.introduce(stream, peer) => begun,
-        };
-        let ended = match ended {
-            Ok((Stream::Plain(stream), sender)) => self.serve(stream, sender, stopping).await,
-            Ok((Stream::Tls(secured), sender)) => {
-                let Secured { stream, client } = *secured;
-                let sender = Sender { secure: true, certificate: client, ..sender };
-                self.serve(stream, sender, stopping).await
-            }
-            Err(error) => Err(error.into()),
+    async fn hold(self, socket: Socket, peer: SocketAddr, stopping: watch::Receiver<bool>) {
+        let ended = if self.way.proxy_protocol || self.way.tls.is_some() {
+            // Boxed, like all that a plain upgrade does not need: each connection begins as a task of this future's size.
+            Box::pin(self.hold_introduced(socket, peer, stopping)).await
+        } else {
+            let sender = Sender { peer, secure: false, certificate: None };
+            self.meet(socket, sender, stopping).await
         };
         if let Err(error) = ended {
             // A client's mistakes and absences are no news; the level is for whoever looks for one.
             tracing::debug!(error = %error_chain(&*error), "an HTTP connection ended early");
+        }
+    }
+
+    async fn hold_introduced(
+        mut self,
+        socket: Socket,
+        peer: SocketAddr,
+        mut stopping: watch::Receiver<bool>,
+    ) -> Result<(), BoxError> {
+        let stream = TcpStream::from_std(socket)?;
+        let begun = tokio::select! {
+            // What has not asked for anything yet is owed no answer.
+            biased;
+            () = told_to_stop(&mut stopping) => return Ok(()),
+            begun = self.introduce(stream, peer) => begun?,
+        };
+        match begun {
+            (Stream::Plain(stream), sender) => self.meet(stream.into_std()?, sender, stopping).await,
+            (Stream::Tls(secured), sender) => {
+                let Secured { stream, client } = *secured;
+                let sender = Sender { secure: true, certificate: client, ..sender };
+                let head_by = Instant::now() + self.limits.timeout;
+                self.serve(stream, sender, stopping, head_by, None).await
+            }
+        }
+    }
+
+    /// Plain HTTP: looks whether the first request is for an upgrade.
+    async fn meet(
+        self,
+        mut socket: Socket,
+        sender: Sender,
+        mut stopping: watch::Receiver<bool>,
+    ) -> Result<(), BoxError> {
+        let head_by = Instant::now() + self.limits.timeout;
+        let HeaderLimits { bytes_max, fields_max, .. } = self.limits;
+        let mut seen = first::look(&socket, bytes_max, fields_max);
+        if let Seen::Nothing = seen {
+            let stream = TcpStream::from_std(socket)?;
+            tokio::select! {
+                // What has not asked for anything yet is owed no answer.
+                biased;
+                () = told_to_stop(&mut stopping) => return Ok(()),
+                come = tokio::time::timeout_at(head_by, stream.readable()) => come??,
+            }
+            socket = stream.into_std()?;
+            seen = first::look(&socket, bytes_max, fields_max);
+        }
+        match seen {
+            Seen::Upgrade(upgrade) => self.upgrade(socket, upgrade, sender, stopping).await,
+            Seen::Nothing | Seen::Other => {
+                let stream = TcpStream::from_std(socket)?;
+                Box::pin(self.serve(stream, sender, stopping, head_by, None)).await
+            }
+        }
+    }
+
+    /// Answers a request for an upgrade, of which nobody else knows yet.
+    async fn upgrade(
+        self,
+        socket: Socket,
+        upgrade: Upgrade,
+        sender: Sender,
+        stopping: watch::Receiver<bool>,
+    ) -> Result<(), BoxError> {
+        let (mut request, length) = upgrade.into_parts();
+        sender.sign(&mut request, &self.way.front.trusted.load());
+        request.extensions_mut().insert(SocketInHand);
+        let answer = Router::clone(&self.way.front.routes.load()).call(request);
+        let answer = tokio::time::timeout(self.limits.request_timeout, answer).await;
+        let mut answer = match answer {
+            Ok(Ok(answer)) => answer,
+            Ok(Err(never)) => match never {},
+            Err(_) => too_late(),
+        };
+        match Admitted::of(&mut answer) {
+            Some(admitted) => {
+                Upgrade::take(&socket, length)?;
+                admitted.attach(socket, answer.map(drop)).await?;
+                Ok(())
+            }
+            // The HTTP library reads the request again, and finds it answered.
+            None => {
+                let stream = TcpStream::from_std(socket)?;
+                // It is there, and was in time.
+                let head_by = Instant::now() + self.limits.timeout;
+                Box::pin(self.serve(stream, sender, stopping, head_by, Some(answer))).await
+            }
         }
     }
 
@@ -222,13 +332,16 @@ impl Conversation {
         }
     }
 
-    /// Speaks HTTP.
+    /// Speaks HTTP. The head of the first request is there by `head_by`, or never; `answered`: what it is answered, if it has
+    /// been judged before.
     async fn serve<S>(
         self,
         stream: S,
         sender: Sender,
         mut stopping: watch::Receiver<bool>,
-    ) -> Result<(), Box<dyn std::error::Error + Send + Sync>>
+        head_by: Instant,
+        answered: Option<Response>,
+    ) -> Result<(), BoxError>
     where
         S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
@@ -238,14 +351,19 @@ impl Conversation {
             .max_headers(self.limits.fields_max)
             .max_buf_size(self.limits.bytes_max);
         let (progress, moved) = Progress::begin();
-        let service = service_fn(|mut request: Request<Incoming>| {
+        let answered = Cell::new(answered);
+        let (way, limits, seen) = (&self.way, self.limits, moved.clone());
+        let service = service_fn(move |mut request: Request<Incoming>| {
             progress.moved();
-            sender.sign(&mut request, &self.way.front.trusted.load());
+            if let Some(answer) = answered.take() {
+                return Either::Left(std::future::ready(Ok(answer)));
+            }
+            sender.sign(&mut request, &way.front.trusted.load());
             request.extensions_mut().insert(Unwrap::of::<S>());
             request.extensions_mut().insert(progress.clone());
             // Those that hold now: the next request on the same connection may get others.
-            let answer = Router::clone(&self.way.front.routes.load()).call(request);
-            in_time(self.limits.request_timeout, moved.clone(), answer)
+            let answer = Router::clone(&way.front.routes.load()).call(request);
+            Either::Right(in_time(limits.request_timeout, seen.clone(), answer))
         });
         let connection = http.serve_connection(TokioIo::new(stream), service);
         let mut connection = std::pin::pin!(connection.with_upgrades());
@@ -255,7 +373,7 @@ impl Conversation {
                 connection.as_mut().graceful_shutdown();
                 connection.await
             }
-            () = overdue(moved.clone(), self.limits.request_timeout + self.limits.timeout) => {
+            () = overdue(moved, self.limits.request_timeout + self.limits.timeout, head_by) => {
                 tracing::debug!("an HTTP connection ended: its client neither sent nor read in time");
                 return Ok(());
             }
@@ -279,7 +397,7 @@ struct Sender {
 
 impl Sender {
     /// Puts it into a request's extensions.
-    fn sign(&self, request: &mut Request<Incoming>, trusted: &Trusted) {
+    fn sign<B>(&self, request: &mut Request<B>, trusted: &Trusted) {
         let (address, reached) = trusted.sender(self.peer.ip(), self.secure, request.headers());
         let same = address.ip() == self.peer.ip().to_canonical();
         // Nobody says the ports of clients behind proxies.
@@ -297,28 +415,32 @@ impl Sender {
 /// An answer in time, or one that says that it took too long. Bytes of a file that came or went are time gained.
 async fn in_time(
     timeout: Duration,
-    moved: watch::Receiver<Instant>,
+    mut moved: watch::Receiver<Instant>,
     answer: impl Future<Output = Result<Response, Infallible>>,
 ) -> Result<Response, Infallible> {
+    let begun = *moved.borrow_and_update();
     tokio::select! {
         biased;
         answer = answer => answer,
         // Whatever is left of the request is not waited for.
-        () = overdue(moved, timeout) => {
-            Ok((StatusCode::REQUEST_TIMEOUT, [(header::CONNECTION, "close")]).into_response())
-        }
+        () = overdue(moved, timeout, begun + timeout) => Ok(too_late()),
     }
+}
+
+fn too_late() -> Response {
+    (StatusCode::REQUEST_TIMEOUT, [(header::CONNECTION, "close")]).into_response()
 }
 
 /// Ready when nothing has moved for so long: no request begun, nor bytes of a file. Between requests the header's time is
 /// shorter, so a client that is here by then takes its time with a body, or with reading its answer.
-async fn overdue(mut moved: watch::Receiver<Instant>, patience: Duration) {
+///
+/// `deadline`: until something has moved for the first time.
+async fn overdue(mut moved: watch::Receiver<Instant>, patience: Duration, mut deadline: Instant) {
     loop {
-        let deadline = *moved.borrow_and_update() + patience;
         tokio::select! {
             () = tokio::time::sleep_until(deadline) => return,
             // An error: nobody can begin another one; the deadline stays.
-            Ok(()) = moved.changed() => {}
+            Ok(()) = moved.changed() => deadline = *moved.borrow_and_update() + patience,
         }
     }
 }

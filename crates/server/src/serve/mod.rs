@@ -9,6 +9,7 @@ pub(crate) mod auth;
 mod cluster;
 mod doors;
 mod files;
+mod first;
 mod hub;
 mod listen;
 mod notify;

@@ -139,6 +139,59 @@ async fn frames_that_come_with_the_request_are_read_after_the_upgrade() {
     client.expect("pong").await;
 }
 
+const UPGRADE: &str = "GET /ws?userId=a&join=none HTTP/1.1\r\nHost: localhost\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
+     Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n";
+
+/// In one packet it is answered without the HTTP library, in several or behind another request by it: nobody can tell.
+#[tokio::test]
+async fn upgrade_is_the_same_however_its_request_comes() {
+    let server = Server::start().await;
+    let pinged = [&[0x81, 0x80 | 15, 0, 0, 0, 0], &br#"{"type":"ping"}"#[..]].concat();
+    let health = "GET /health HTTP/1.1\r\nHost: localhost\r\n\r\n";
+    for (how, parts, answers) in [
+        ("at once", vec![UPGRADE.to_owned()], 0),
+        ("in two", vec![UPGRADE[..40].to_owned(), UPGRADE[40..].to_owned()], 0),
+        ("behind another", vec![format!("{health}{UPGRADE}")], 1),
+        ("after another", vec![health.to_owned(), UPGRADE.to_owned()], 1),
+    ] {
+        let mut raw = Raw::connect(server.addr).await;
+        for (index, part) in parts.iter().enumerate() {
+            if index > 0 {
+                // Each is a packet of its own; whether the server sees it as one, nothing that is said here depends on.
+                tokio::task::yield_now().await;
+            }
+            raw.send(part.as_bytes()).await;
+        }
+        for _ in 0..answers {
+            assert_eq!(raw.answer().await.status(), Some(200), "{how}");
+        }
+        assert_eq!(raw.answer().await.status(), Some(101), "{how}");
+        raw.send(&pinged).await;
+        let mut client = raw.into_client();
+        assert_eq!(client.expect("welcome").await["userId"], "a", "{how}");
+        client.expect("pong").await;
+    }
+}
+
+/// The connection stays, and what is asked next is answered.
+#[tokio::test]
+async fn refused_upgrade_leaves_a_connection_that_can_be_used() {
+    let server = Server::start().await;
+    let refused = UPGRADE.replace("/ws?userId=a&join=none", "/ws?userId=a&dialect=none");
+    let mut raw = Raw::connect(server.addr).await;
+    raw.send(format!("{refused}GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n").as_bytes()).await;
+    let Answer::Status(400, body) = raw.answer().await else { panic!("there is no such dialect") };
+    assert!(body.contains("choose one of"), "{body}");
+    assert_eq!(raw.answer().await.status(), Some(200));
+    raw.send(UPGRADE.as_bytes()).await;
+    assert_eq!(raw.answer().await.status(), Some(101));
+    raw.into_client().expect("welcome").await;
+    // Somewhere else it is a request like any other.
+    let mut raw = Raw::connect(server.addr).await;
+    raw.send(UPGRADE.replace("/ws?", "/healthz?").as_bytes()).await;
+    assert_eq!(raw.answer().await, Answer::Status(200, r#"{"status":"ok"}"#.to_owned()));
+}
+
 /// While it stops, a load balancer is told, and new clients are sent elsewhere.
 #[tokio::test]
 async fn connections_are_refused_once_the_server_stops() {

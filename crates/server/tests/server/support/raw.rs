@@ -36,7 +36,7 @@ pub(crate) async fn upgrade(addr: SocketAddr, target: &str) -> Option<TcpClient>
     );
     raw.send(request.as_bytes()).await;
     let upgraded = raw.answer().await.status() == Some(101);
-    upgraded.then(|| TcpClient::new(TcpPipe::new(raw.stream), None, raw.buffer, PATIENCE))
+    upgraded.then(|| raw.into_client())
 }
 
 /// A plain connection.
@@ -56,6 +56,11 @@ impl Raw {
     /// Writes as much as the server takes; one that has closed takes nothing.
     pub(crate) async fn send(&mut self, bytes: &[u8]) -> bool {
         tokio::time::timeout(PATIENCE, self.stream.write_all(bytes)).await.expect("the server reads").is_ok()
+    }
+
+    /// The client of a connection that has been upgraded.
+    pub(crate) fn into_client(self) -> TcpClient {
+        TcpClient::new(TcpPipe::new(self.stream), None, self.buffer, PATIENCE)
     }
 
     /// Says that nothing more will be sent.
