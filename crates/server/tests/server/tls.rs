@@ -549,3 +549,46 @@ async fn requests_that_the_parser_refuses_are_answered_over_tls_too() {
     let answer = tokio::time::timeout(Duration::from_secs(60), exchange_over(pipe, long.as_bytes())).await;
     assert_eq!(answer.unwrap().status, 431);
 }
+
+/// Runs `outspoke bench WORDS` against the server.
+async fn bench(server: &Server, words: &str) -> std::process::Output {
+    let mut command = tokio::process::Command::new(env!("CARGO_BIN_EXE_outspoke"));
+    command.arg("bench").args(words.split_whitespace());
+    command.args(["--json", "--url", &format!("wss://{}", server.addr)]);
+    command.kill_on_drop(true);
+    tokio::time::timeout(PATIENCE, command.output()).await.unwrap().unwrap()
+}
+
+/// The driver's figures are only worth something if it is really TLS that it speaks, and with whom it should.
+#[tokio::test]
+async fn load_driver_connects_over_tls_and_trusts_whom_it_is_told_to() {
+    let (authority, server) = secure().await;
+    let folder = tempfile::tempdir().unwrap();
+    let ca = folder.path().join("ca.pem");
+    std::fs::write(&ca, &authority.pem).unwrap();
+    let ca = format!("--ca {}", ca.display());
+    for trust in [ca.as_str(), "--insecure"] {
+        for (scenario, figure) in [
+            ("idle --connections 20 --settle 50ms", "/idle/connections"),
+            ("churn --cycles 30 --concurrent 5 --settle 50ms", "/churn/cycles"),
+            ("fanout --members 20 --duration 100ms --warm-up 20ms", "/load/deliveries"),
+        ] {
+            let output = bench(&server, &format!("{scenario} {trust}")).await;
+            let told = String::from_utf8_lossy(&output.stderr);
+            assert!(output.status.success(), "{scenario} {trust}: {told}");
+            let report: Value = serde_json::from_slice(&output.stdout).unwrap();
+            assert!(report.pointer(figure).and_then(Value::as_u64).unwrap() >= 20, "{report}");
+        }
+    }
+    let stranger = folder.path().join("stranger.pem");
+    std::fs::write(&stranger, Authority::new().pem).unwrap();
+    for (words, said) in [
+        ("idle --connections 2".to_owned(), "--ca FILE"),
+        (format!("idle --connections 2 --ca {}", stranger.display()), "invalid peer certificate"),
+        ("rooms --insecure".to_owned(), "only idle, churn and fanout speak TLS"),
+    ] {
+        let output = bench(&server, &words).await;
+        let told = String::from_utf8_lossy(&output.stderr);
+        assert!(!output.status.success() && told.contains(said), "{words}: {told}");
+    }
+}

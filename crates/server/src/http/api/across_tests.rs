@@ -40,7 +40,8 @@ async fn connections_of_all_nodes_are_listed_in_one_order_whichever_is_asked() {
     let mut here = Vec::new();
     for number in 0..20 {
         let at = number % 3;
-        let (client, known) = connect(&nodes.hubs[at], &format!("user-{}", number % 4), "").await;
+        let (client, known) =
+            connect(&nodes.hubs[at], &format!("user-{}", number % 4), &format!("device-{number}")).await;
         here.push((client, known.id().to_string(), format!("node-{}", at + 1)));
     }
     let mut expected: Vec<_> = here.iter().map(|(_, id, node)| (id.clone(), node.clone())).collect();
@@ -66,7 +67,7 @@ async fn more_connections_than_one_answer_carries_come_in_more_pages() {
     let device = "d".repeat(300);
     let mut here = Vec::new();
     for number in 0..2 * EACH {
-        here.push(connect(&nodes.hubs[number % 2], "ana", &device).await);
+        here.push(connect(&nodes.hubs[number % 2], "ana", &format!("{device}{number}")).await);
     }
     let first = nodes.get(0, "/clients?limit=1000").await;
     let count = first["clients"].as_array().unwrap().len();

@@ -12,6 +12,7 @@ mod certificate;
 pub(super) mod challenges;
 mod error;
 mod files;
+mod stream;
 
 use std::io;
 use std::path::PathBuf;
@@ -26,12 +27,11 @@ use rustls::sign::CertifiedKey;
 use rustls::{RootCertStore, ServerConfig};
 use tokio::net::TcpStream;
 use tokio::sync::{Semaphore, watch};
-use tokio_rustls::TlsAcceptor;
-use tokio_rustls::server::TlsStream;
 
 use self::certificate::Pair;
 pub use self::error::TlsError;
 use self::files::Contents;
+use self::stream::TlsStream;
 use crate::config::settings;
 use crate::config::settings::tls::ClientAuth;
 
@@ -39,9 +39,6 @@ use crate::config::settings::tls::ClientAuth;
 const WARNING: SignedDuration = SignedDuration::from_hours(14 * 24);
 /// How often the warning is repeated.
 const REMINDER: SignedDuration = SignedDuration::from_hours(24);
-/// What may wait in the TLS layer for a client that does not read, besides the kernel's buffer. The rest waits in the
-/// outbox, where it is counted.
-const BUFFER_BYTES_MAX: usize = 32 * 1024;
 
 /// What a reload did.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -275,12 +272,10 @@ impl Tls {
         let shaken = tokio::time::timeout(self.timeout, async {
             stream.readable().await?;
             let _permit = self.handshakes.acquire().await.map_err(io::Error::other)?;
-            let acceptor = TlsAcceptor::from(Arc::clone(&self.certificates.now.load().config));
-            acceptor.accept_with(stream, |session| session.set_buffer_limit(Some(BUFFER_BYTES_MAX))).await
+            TlsStream::accept(stream, Arc::clone(&self.certificates.now.load().config)).await
         });
         let stream = shaken.await.map_err(|_| io::Error::from(io::ErrorKind::TimedOut))??;
-        let (_, session) = stream.get_ref();
-        let shown = session.peer_certificates().and_then(|chain| chain.first());
+        let shown = stream.peer_certificates().and_then(|chain| chain.first());
         let client = shown.and_then(certificate::of_client).map(Arc::new);
         Ok(Secured { stream, client })
     }
