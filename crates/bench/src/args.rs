@@ -64,6 +64,10 @@ pub(crate) enum Scenario {
 impl Scenario {
     /// Runs it.
     pub(crate) fn measure(&self) -> Result<Report> {
+        ensure!(
+            self.speaks_tls() || !self.server().url.starts_with("wss://"),
+            "only idle, churn and fanout speak TLS; use a ws:// address"
+        );
         match self {
             Self::Fanout(args) => scenario::relay::fanout(args),
             Self::Rooms(args) => scenario::relay::rooms(args),
@@ -75,6 +79,11 @@ impl Scenario {
             Self::Stored(args) => scenario::echo::stored(args),
             Self::Recover(args) => scenario::recover::run(args),
         }
+    }
+
+    /// The others have sockets of their own, or latencies in which the driver's cryptography would count.
+    fn speaks_tls(&self) -> bool {
+        matches!(self, Self::Idle(_) | Self::Churn(_) | Self::Fanout(_))
     }
 
     /// Which server it drives.
@@ -96,9 +105,15 @@ impl Scenario {
 /// Which server, and how it is observed.
 #[derive(Debug, Clone, clap::Args)]
 pub(crate) struct ServerArgs {
-    /// Address of the running server.
+    /// Address of the running server; `wss://` for `idle`, `churn` and `fanout` over TLS.
     #[arg(long, value_name = "URL", default_value = "ws://127.0.0.1:8080")]
     pub(crate) url: String,
+    /// PEM file with the certificate of the server, or of who issued it: whom to trust over `wss://`.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) ca: Option<PathBuf>,
+    /// Trust whoever answers over `wss://`; only for a server on this machine.
+    #[arg(long)]
+    pub(crate) insecure: bool,
     /// Protocol it speaks.
     #[arg(long, value_enum, default_value_t = PeerKind::Outspoke)]
     pub(crate) peer: PeerKind,

@@ -9,21 +9,24 @@
 
 #[cfg(target_os = "linux")]
 mod alarm;
+mod channel;
 mod connect;
 mod target;
+mod trust;
 
 use std::io::{self, ErrorKind, Read, Write};
-use std::net::Shutdown;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
-use mio::{Events, Interest, Poll, Token, net::TcpStream};
+use mio::{Events, Interest, Poll, Token};
 
 #[cfg(target_os = "linux")]
 use self::alarm::Alarm;
+use self::channel::Channel;
 use crate::frame::{self, FrameError};
 pub(crate) use connect::Sources;
 pub(crate) use target::Target;
+pub(crate) use trust::Trust;
 
 /// Bytes read at once. Large, so that a driver that fell behind catches up with few system calls.
 const SCRATCH: usize = 256 << 10;
@@ -88,9 +91,9 @@ enum Stage {
     Open,
 }
 
-#[derive(Debug, Default)]
+#[derive(Default)]
 struct Conn {
-    stream: Option<TcpStream>,
+    stream: Option<Channel>,
     stage: Stage,
     /// Reads nothing until resumed.
     stalled: bool,
@@ -130,6 +133,7 @@ pub(crate) struct Net {
     scratch: Vec<u8>,
     origin: Instant,
     target: Target,
+    trust: Option<Trust>,
     sources: Sources,
     receive_buffer: Option<usize>,
     /// Ends waits to the nanosecond, if it is wanted.
@@ -141,8 +145,8 @@ pub(crate) struct Net {
 }
 
 impl Net {
-    /// No connection yet; `slots` is how many there may be.
-    pub(crate) fn new(target: Target, slots: usize) -> Result<Self> {
+    /// No connection yet; `slots` is how many there may be. With `trust` they are by TLS.
+    pub(crate) fn new(target: Target, trust: Option<Trust>, slots: usize) -> Result<Self> {
         Ok(Self {
             poll: Poll::new().context("cannot create an event queue")?,
             events: Events::with_capacity(4096),
@@ -151,6 +155,7 @@ impl Net {
             origin: Instant::now(),
             sources: Sources::for_target(target.addr),
             target,
+            trust,
             receive_buffer: None,
             #[cfg(target_os = "linux")]
             alarm: None,
@@ -206,12 +211,15 @@ impl Net {
 
     /// Starts to connect `slot` and to upgrade at `path`; an [`Event::Open`] or [`Event::Closed`] follows.
     pub(crate) fn open(&mut self, slot: usize, path: &str) -> Result<()> {
-        let stream = connect::start(self.target.addr, &mut self.sources, self.receive_buffer)
+        let socket = connect::start(self.target.addr, &mut self.sources, self.receive_buffer)
             .with_context(|| format!("cannot connect to {}", self.target))?;
+        let mut stream = match &self.trust {
+            None => Channel::plain(socket),
+            Some(trust) => Channel::secure(socket, trust.session()?),
+        };
         let request = self.target.upgrade_request(path);
         let conn = &mut self.conns[slot];
         *conn = Conn { stage: Stage::Connecting, unsent: request.into_bytes(), ..Conn::default() };
-        let mut stream = stream;
         // On loopback the connection is usually there already, and this saves one turn of the loop. If it
         // failed already, this call takes the error from the socket, and no event would tell it again.
         match stream.write(&conn.unsent) {
@@ -224,7 +232,7 @@ impl Net {
         }
         self.poll
             .registry()
-            .register(&mut stream, Token(slot), Interest::READABLE | Interest::WRITABLE)
+            .register(&mut stream.socket, Token(slot), Interest::READABLE | Interest::WRITABLE)
             .context("cannot watch a socket")?;
         conn.stream = Some(stream);
         Ok(())
@@ -247,6 +255,8 @@ impl Net {
     pub(crate) fn flush(&mut self, slot: usize) -> Result<()> {
         let conn = &mut self.conns[slot];
         let Some(stream) = &mut conn.stream else { return Ok(()) };
+        // A connection that is just breaking: the event that tells why comes by itself.
+        let _ = stream.push();
         while !conn.unsent.is_empty() {
             match stream.write(&conn.unsent) {
                 Ok(sent) => {
@@ -276,7 +286,7 @@ impl Net {
         let conn = &mut self.conns[slot];
         if let Some(mut stream) = conn.stream.take() {
             // Fails only for a socket that is not registered, which none here is.
-            let _ = self.poll.registry().deregister(&mut stream);
+            let _ = self.poll.registry().deregister(&mut stream.socket);
         }
         *conn = Conn::default();
     }
@@ -332,7 +342,7 @@ impl Net {
         if conn.stage == Stage::Connecting
             && let Some(stream) = &conn.stream
         {
-            match connect::outcome(stream) {
+            match connect::outcome(&stream.socket) {
                 Ok(false) => return Ok(()),
                 Ok(true) => conn.stage = Stage::Upgrading,
                 Err(error) => {
@@ -341,7 +351,7 @@ impl Net {
                 }
             }
         }
-        if event.is_writable() && !conn.unsent.is_empty() {
+        if event.is_writable() {
             self.flush(slot)?;
         }
         if event.is_readable() || event.is_error() {
@@ -364,6 +374,7 @@ impl Net {
             if conn.stalled {
                 return Ok(());
             }
+            let in_records = stream.comes_in_records();
             let kept = conn.carry.len();
             if kept == scratch.len() {
                 scratch.resize(2 * kept, 0);
@@ -380,14 +391,19 @@ impl Net {
                     let filled = kept + count;
                     conn.carry.clear();
                     self.digest(slot, &scratch[..filled], handler)?;
-                    if filled < scratch.len() && !to_the_end {
+                    if filled < scratch.len() && !to_the_end && !in_records {
                         return Ok(());
                     }
                 }
                 Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(()),
                 Err(error) if error.kind() == ErrorKind::Interrupted => {}
                 Err(error) => {
-                    let broken = Closed::Broken(error.kind());
+                    let broken = match error.get_ref() {
+                        Some(why) if why.is::<rustls::Error>() => {
+                            Closed::Refused(format!("TLS with {} failed: {error}", self.target))
+                        }
+                        _ => Closed::Broken(error.kind()),
+                    };
                     let cause = conn.close_frame.take().map_or(broken, |f| Closed::Frame(f.0, f.1));
                     return self.closed(slot, cause, handler);
                 }
@@ -449,9 +465,8 @@ impl Net {
                 if !self.conns[slot].closing {
                     self.queue(slot, frame::CLOSE, payload.get(..2).unwrap_or_default());
                     self.flush(slot)?;
-                    if let Some(stream) = &self.conns[slot].stream {
-                        // Already broken is as good.
-                        let _ = stream.shutdown(Shutdown::Write);
+                    if let Some(stream) = &mut self.conns[slot].stream {
+                        stream.end();
                     }
                 }
                 self.conns[slot].close_frame = Some(Box::new((code, reason)));

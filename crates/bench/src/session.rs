@@ -7,7 +7,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail};
 
 use crate::args::ServerArgs;
-use crate::net::{Event, Handler, Net};
+use crate::net::{Event, Handler, Net, Trust};
 use crate::peer::{Heard, Joined, Peer};
 use crate::process::{self, Cores, Process};
 
@@ -37,8 +37,15 @@ impl Session {
         process::allow_connections(slots)?;
         let server = args.server_pid.map(Process::observe).transpose()?;
         let target: crate::net::Target = args.url.parse().with_context(|| format!("--url {}", args.url))?;
+        let trust = Trust::of(&target, args.ca.as_deref(), args.insecure)?;
         let peer = Peer::new(args.peer, &target.path, nonce());
-        Ok(Self { net: Net::new(target, slots)?, peer, server, timeout: args.timeout, durability: None })
+        Ok(Self {
+            net: Net::new(target, trust, slots)?,
+            peer,
+            server,
+            timeout: args.timeout,
+            durability: None,
+        })
     }
 
     /// Opens slots 0 to `count - 1` at the paths given, `concurrent` at a time; returns how long it took.

@@ -25,6 +25,8 @@ pub(crate) enum Case {
     Echo,
     /// 10,000 quiet connections, a room each.
     Idle,
+    /// The same over TLS (Outspoke only; `openssl` makes its certificate).
+    IdleTls,
     /// One room of 1,000 at a fixed rate, a tenth of it stops reading (Outspoke only).
     Slow,
     /// 200 publishers to 200 stored rooms (Outspoke only, with each store).
@@ -82,8 +84,16 @@ impl Scale {
 
 impl Case {
     /// In the order in which they are run.
-    pub(super) const ALL: [Self; 7] =
-        [Self::Fanout, Self::Fanout16, Self::Rooms, Self::Echo, Self::Idle, Self::Slow, Self::Stored];
+    pub(super) const ALL: [Self; 8] = [
+        Self::Fanout,
+        Self::Fanout16,
+        Self::Rooms,
+        Self::Echo,
+        Self::Idle,
+        Self::IdleTls,
+        Self::Slow,
+        Self::Stored,
+    ];
 
     pub(super) fn name(self) -> &'static str {
         match self {
@@ -92,6 +102,7 @@ impl Case {
             Self::Rooms => "rooms",
             Self::Echo => "echo",
             Self::Idle => "idle",
+            Self::IdleTls => "idle-tls",
             Self::Slow => "slow",
             Self::Stored => "stored",
         }
@@ -112,7 +123,7 @@ impl Case {
                 let connections = scale.count(1000);
                 scenario::echo::run(&Echo { server, load, connections, mode: EchoMode::Ping })
             }
-            Self::Idle => {
+            Self::Idle | Self::IdleTls => {
                 let connections = scale.count(10_000);
                 let settle = Duration::from_secs(1);
                 scenario::idle::run(&Idle {
@@ -155,7 +166,7 @@ impl Case {
             Self::Fanout | Self::Fanout16 | Self::Rooms | Self::Echo | Self::Stored => {
                 &[Figure::Cpu, Figure::PerSecond, Figure::P99, Figure::DriverBusy, Figure::Disturbed]
             }
-            Self::Idle => &[Figure::Memory, Figure::Connects, Figure::ConnectCpu],
+            Self::Idle | Self::IdleTls => &[Figure::Memory, Figure::Connects, Figure::ConnectCpu],
             Self::Slow => &[Figure::P99Ratio, Figure::ClosedWithCode, Figure::PeakMemory],
         }
     }

@@ -16,7 +16,7 @@ use serde::Serialize;
 use super::case::{self, Case, Scale};
 use crate::args::{self, ServerArgs};
 use crate::frame;
-use crate::net::{Event, Handler, Net};
+use crate::net::{Event, Handler, Net, Trust};
 use crate::peer::PeerKind;
 use crate::process::Cores;
 use crate::report::Report;
@@ -28,6 +28,9 @@ const START: Duration = Duration::from_secs(15);
 
 /// How long a measurement waits for a server that does nothing.
 const PATIENCE: Duration = Duration::from_secs(10);
+
+/// The configuration of a server, in its folder, if it has one.
+const CONFIG: &str = "bench.yaml";
 
 /// The rooms of a run, kept as the lobby is by default.
 const STORED_ROOMS: &str = r#"
@@ -129,8 +132,9 @@ impl Launcher {
     /// Who takes part in `case`.
     pub(super) fn contenders(&self, case: Case) -> Vec<Contender> {
         let outspoke = self.outspoke.is_some().then_some(Contender::Outspoke);
-        if case == Case::Slow {
-            // The bare loop drops who does not read at once, and Bun's bound is not ours: nothing to compare.
+        if matches!(case, Case::Slow | Case::IdleTls) {
+            // The bare loop drops who does not read at once and has no TLS, and Bun's bound is not ours: nothing to
+            // compare.
             return outspoke.into_iter().collect();
         }
         if case == Case::Stored {
@@ -176,6 +180,7 @@ impl Launcher {
                 command.arg(script).env("PORT", "0").env("FRAME_BYTES", self.frame_bytes.to_string());
                 self.start_announced(command, PeerKind::Raw)
             }
+            Contender::Outspoke if case == Case::IdleTls => self.start_secure(),
             Contender::Outspoke => self.start_outspoke(&[]),
             Contender::Embedded => self.start_outspoke(&["store.backend=embedded"]),
             Contender::Memory => self.start_outspoke(&["store.backend=memory"]),
@@ -202,8 +207,22 @@ impl Launcher {
 
     /// With `settings`, as for `--set`; given a store, the rooms of the scenarios are kept there.
     pub(crate) fn start_outspoke(&self, settings: &[&str]) -> Result<Running> {
-        let program = self.outspoke.as_ref().context("no Outspoke was given")?;
         let folder = Folder::create()?;
+        if !settings.is_empty() {
+            fs::write(folder.0.join(CONFIG), STORED_ROOMS).context("cannot write a configuration")?;
+        }
+        self.start_in(folder, settings, false)
+    }
+
+    /// With TLS, and a certificate that nobody but a driver with `--insecure` believes.
+    fn start_secure(&self) -> Result<Running> {
+        let folder = Folder::create()?;
+        certify(&folder.0)?;
+        self.start_in(folder, &["tls.certificate=server.pem", "tls.key=server.key"], true)
+    }
+
+    fn start_in(&self, folder: Folder, settings: &[&str], secure: bool) -> Result<Running> {
+        let program = self.outspoke.as_ref().context("no Outspoke was given")?;
         let log = fs::File::create(folder.0.join("log")).context("cannot write a log")?;
         // Free a moment ago; a server that cannot have it any more says so and the run fails.
         let port =
@@ -219,14 +238,13 @@ impl Launcher {
             .stdin(Stdio::null())
             .stdout(log.try_clone().context("cannot write a log")?)
             .stderr(log);
-        if !settings.is_empty() {
-            let config = folder.0.join("bench.yaml");
-            fs::write(&config, STORED_ROOMS).context("cannot write a configuration")?;
+        let config = folder.0.join(CONFIG);
+        if config.exists() {
             command.arg("--config").arg(config);
         }
         let addr = SocketAddr::from(([127, 0, 0, 1], port));
         let child = self.spawn(command)?;
-        let mut running = Running { child, addr, peer: PeerKind::Outspoke, folder: Some(folder) };
+        let mut running = Running { child, addr, peer: PeerKind::Outspoke, secure, folder: Some(folder) };
         running.wait_until_healthy()?;
         Ok(running)
     }
@@ -238,7 +256,8 @@ impl Launcher {
         let line = first_line(&mut child);
         let addr =
             line.as_ref().ok().and_then(|line| line.strip_prefix("listening on ")?.trim().parse().ok());
-        let mut running = Running { child, addr: SocketAddr::from(([127, 0, 0, 1], 0)), peer, folder: None };
+        let nowhere = SocketAddr::from(([127, 0, 0, 1], 0));
+        let mut running = Running { child, addr: nowhere, peer, secure: false, folder: None };
         match addr {
             Some(addr) => running.addr = addr,
             None => bail!("the server did not say where it listens, but {:?}", line?),
@@ -271,6 +290,8 @@ pub(crate) struct Running {
     child: Child,
     addr: SocketAddr,
     peer: PeerKind,
+    /// By TLS.
+    secure: bool,
     folder: Option<Folder>,
 }
 
@@ -278,7 +299,9 @@ impl Running {
     /// How a scenario reaches and observes it.
     pub(crate) fn args(&self) -> ServerArgs {
         ServerArgs {
-            url: format!("ws://{}", self.addr),
+            url: format!("{}://{}", if self.secure { "wss" } else { "ws" }, self.addr),
+            ca: None,
+            insecure: self.secure,
             peer: self.peer,
             server_pid: Some(self.child.id()),
             pin: None,
@@ -290,7 +313,7 @@ impl Running {
     fn wait_until_healthy(&mut self) -> Result<()> {
         let begin = Instant::now();
         loop {
-            if is_healthy(self.addr) {
+            if is_healthy(&self.args(), self.addr) {
                 return Ok(());
             }
             if let Some(status) = self.child.try_wait().context("cannot ask for the server's state")? {
@@ -319,16 +342,47 @@ impl Drop for Running {
     }
 }
 
-fn is_healthy(addr: SocketAddr) -> bool {
-    let answer = || -> std::io::Result<Vec<u8>> {
+fn is_healthy(server: &ServerArgs, addr: SocketAddr) -> bool {
+    let answer = || -> Result<Vec<u8>> {
         let mut stream = TcpStream::connect_timeout(&addr, Duration::from_secs(1))?;
         stream.set_read_timeout(Some(Duration::from_secs(1)))?;
-        write!(stream, "GET /health HTTP/1.1\r\nHost: {addr}\r\nConnection: close\r\n\r\n")?;
-        let mut answer = Vec::new();
-        stream.take(4096).read_to_end(&mut answer)?;
-        Ok(answer)
+        match Trust::of(&server.url.parse()?, None, server.insecure)? {
+            None => ask(&mut stream, addr),
+            Some(trust) => ask(&mut rustls::Stream::new(&mut trust.session()?, &mut stream), addr),
+        }
     };
     answer().is_ok_and(|answer| answer.starts_with(b"HTTP/1.1 200"))
+}
+
+fn ask(stream: &mut (impl Read + Write), addr: SocketAddr) -> Result<Vec<u8>> {
+    write!(stream, "GET /health HTTP/1.1\r\nHost: {addr}\r\nConnection: close\r\n\r\n")?;
+    let mut answer = Vec::new();
+    stream.take(4096).read_to_end(&mut answer)?;
+    Ok(answer)
+}
+
+/// Makes a certificate for this machine, good for a day.
+fn certify(folder: &Path) -> Result<()> {
+    let made = Command::new("openssl")
+        .args([
+            "req",
+            "-x509",
+            "-newkey",
+            "ec",
+            "-pkeyopt",
+            "ec_paramgen_curve:prime256v1",
+            "-nodes",
+            "-days",
+            "1",
+        ])
+        .args(["-subj", "/CN=localhost", "-addext", "subjectAltName=DNS:localhost,IP:127.0.0.1"])
+        .args(["-keyout", "server.key", "-out", "server.pem"])
+        .current_dir(folder)
+        .stdin(Stdio::null())
+        .output()
+        .context("cannot run openssl, which makes the certificate of idle-tls")?;
+    ensure!(made.status.success(), "openssl made no certificate: {}", String::from_utf8_lossy(&made.stderr));
+    Ok(())
 }
 
 /// A folder of its own for a server's data, removed afterwards.

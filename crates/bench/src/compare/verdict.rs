@@ -45,6 +45,7 @@ pub(super) fn judge(figures: &Figures) -> Vec<Verdict> {
         at_most("echo: CPU per reply, outspoke / bun", over(Case::Echo, Bun), EVEN),
         at_most("idle: bytes per connection", plain(Case::Idle, Figure::Memory), 2048.0),
         at_least("idle: connects per second", plain(Case::Idle, Figure::Connects), 20_000.0),
+        at_most("idle-tls: bytes per connection", plain(Case::IdleTls, Figure::Memory), 10_240.0),
         at_most("slow: p99 of the others, during / before", plain(Case::Slow, Figure::P99Ratio), 2.0),
         at_least("slow: share closed with a code", plain(Case::Slow, Figure::ClosedWithCode), 1.0),
         at_least("stored: acknowledged per second, embedded", embedded, 30_000.0),

@@ -77,6 +77,8 @@ fn upgraded(listener: &TcpListener) -> TcpStream {
 fn server(addr: SocketAddr) -> ServerArgs {
     ServerArgs {
         url: format!("ws://{addr}"),
+        ca: None,
+        insecure: false,
         peer: PeerKind::Raw,
         server_pid: None,
         pin: None,
