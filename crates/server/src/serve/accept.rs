@@ -348,6 +348,8 @@ impl Conversation {
         let mut http = http1::Builder::new();
         http.timer(TokioTimer::new())
             .header_read_timeout(self.limits.timeout)
+            // Who says that nothing more follows, right behind a request, still wants its answer.
+            .half_close(true)
             .max_headers(self.limits.fields_max)
             .max_buf_size(self.limits.bytes_max);
         let (progress, moved) = Progress::begin();

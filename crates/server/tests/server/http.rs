@@ -126,6 +126,21 @@ async fn pipelined_requests_are_answered_in_order() {
     assert_eq!(raw.answer().await, Answer::Status(200, r#"{"status":"ok"}"#.to_owned()));
 }
 
+/// As `nc -N` asks: the end of what it sends is there before the answer is.
+#[tokio::test]
+async fn client_that_says_it_sends_no_more_is_answered_all_the_same() {
+    let server = Server::start().await;
+    let with_expectation = "GET /health HTTP/1.1\r\nHost: localhost\r\nExpect: 100-continue\r\n\r\n";
+    for request in ["GET /health HTTP/1.1\r\nHost: localhost\r\n\r\n", with_expectation] {
+        for round in 0..50 {
+            let mut raw = Raw::connect(server.addr).await;
+            raw.send(request.as_bytes()).await;
+            raw.shut_down().await;
+            assert_eq!(raw.answer().await.status(), Some(200), "round {round} of {request:?}");
+        }
+    }
+}
+
 /// Frames in one segment with the request: they are the first that the dialect reads.
 #[tokio::test]
 async fn frames_that_come_with_the_request_are_read_after_the_upgrade() {
