@@ -2,8 +2,9 @@
 //!
 //! Filled from any thread, emptied by the shard once per turn. One wake per batch: while the shard is awake,
 //! pushing wakes nobody. Invariant: `bytes` equals the weight of what is queued, and the queue is never left
-//! non-empty with the shard asleep, unless somebody has promised to [`wake`](Inbox::wake) it (`tests/loom_models.rs`). A mutexed vector was measured to be as fast as
-//! any lock-free list at this batch size, and it gives the one order that rooms need.
+//! non-empty with the shard asleep, unless somebody has promised to [`wake`](Inbox::wake) it
+//! (`tests/loom_models.rs`). A mutexed vector was measured to be as fast as any lock-free list at this batch
+//! size, and it gives the one order that rooms need.
 
 #![cfg_attr(not(loom), allow(unreachable_pub))] // public only to the models
 

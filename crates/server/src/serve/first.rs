@@ -25,6 +25,7 @@ const FIELDS_MAX: usize = 64;
 
 /// What is in a socket.
 #[derive(Debug)]
+#[allow(clippy::large_enum_variant)] // It is taken apart where it arrives; a box would be an allocation for each connect.
 pub(super) enum Seen {
     /// Nothing yet.
     Nothing,

@@ -518,7 +518,7 @@ async fn health_check_believes_the_authority_that_it_is_given_and_no_other() {
 
 /// A connection in one of fifty rooms that says nothing, at the default settings: what the server pays for it.
 #[tokio::test]
-async fn idle_connection_over_tls_takes_at_most_10_kib() {
+async fn idle_connection_over_tls_keeps_no_buffers() {
     const CONNECTIONS: u64 = 2000;
     let (authority, server) = secure().await;
     let dialer = authority.client();
@@ -537,7 +537,8 @@ async fn idle_connection_over_tls_takes_at_most_10_kib() {
     open(500..500 + CONNECTIONS).await;
     let each = server.usage().resident_bytes.saturating_sub(before) / CONNECTIONS;
     println!("{each} bytes of process memory for each idle connection over TLS");
-    assert!(each <= 10 * 1024, "{each} bytes");
+    // With rustls' buffered session it was 9.7 KB.
+    assert!(each <= 8 * 1024, "{each} bytes");
 }
 
 /// Kept for those who need to see bytes: a response over TLS is the response without it.

@@ -1,3 +1,4 @@
+//! The stream between a `rustls` client and in-memory sockets that give and take as little as they like.
 #![allow(clippy::unwrap_used)]
 
 use std::collections::VecDeque;
