@@ -4,11 +4,15 @@
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Weak};
+use std::time::Duration;
 
 use outspoke_store::postgres::{PostgresOptions, PostgresStore};
 use outspoke_store::suite::{Opening, Second, Stage};
 use outspoke_store::{Store, store_suite};
 use outspoke_testkit::services::{Postgres, Shared, Slot};
+
+/// What is asked here is what a store does, not how fast a machine does it that tests everything at once.
+const TIMEOUT: Duration = Duration::from_secs(60);
 
 static SERVER: Slot<Postgres> = Slot::const_new(Weak::new());
 static SCHEMAS: AtomicUsize = AtomicUsize::new(0);
@@ -27,7 +31,12 @@ impl Schemas {
     async fn open(&self) -> Arc<dyn Store> {
         // A name that needs its quotes.
         let schema = format!("The \"{}\"", self.last.load(Ordering::Relaxed));
-        let options = PostgresOptions { schema, readers_max: 2, ..PostgresOptions::new(self.server.url()) };
+        let options = PostgresOptions {
+            schema,
+            readers_max: 2,
+            timeout: TIMEOUT,
+            ..PostgresOptions::new(self.server.url())
+        };
         Arc::new(PostgresStore::open(&options).await.unwrap())
     }
 }

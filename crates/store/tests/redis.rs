@@ -4,11 +4,15 @@
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Weak};
+use std::time::Duration;
 
 use outspoke_store::redis::{RedisOptions, RedisStore};
 use outspoke_store::suite::{Opening, Second, Stage};
 use outspoke_store::{Store, store_suite};
 use outspoke_testkit::services::{Redis, Shared, Slot};
+
+/// What is asked here is what a store does, not how fast a machine does it that tests everything at once.
+const TIMEOUT: Duration = Duration::from_secs(60);
 
 static SERVER: Slot<Redis> = Slot::const_new(Weak::new());
 static PREFIXES: AtomicUsize = AtomicUsize::new(0);
@@ -26,7 +30,7 @@ impl Prefixes {
 
     async fn open(&self) -> Arc<dyn Store> {
         let prefix = format!("hub{}", self.last.load(Ordering::Relaxed));
-        let options = RedisOptions { prefix, ..RedisOptions::new(self.server.url()) };
+        let options = RedisOptions { prefix, timeout: TIMEOUT, ..RedisOptions::new(self.server.url()) };
         Arc::new(RedisStore::open(&options).await.unwrap())
     }
 }

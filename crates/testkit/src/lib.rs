@@ -16,6 +16,7 @@ mod client;
 mod memory;
 #[cfg(target_os = "linux")]
 pub mod netns;
+mod patience;
 mod process;
 #[cfg(feature = "clients")]
 mod received;
@@ -27,6 +28,7 @@ mod tcp;
 pub use client::{ByteStream, WsClient};
 #[cfg(feature = "clients")]
 pub use memory::{ScriptedClient, attach, attach_with, settle};
+pub use patience::within;
 pub use process::{Process, Usage};
 #[cfg(feature = "clients")]
 pub use received::Received;

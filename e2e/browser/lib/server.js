@@ -10,7 +10,7 @@ import { fileURLToPath } from 'node:url';
 
 const ROOT = fileURLToPath(new URL('../../../', import.meta.url));
 const BIN = resolve(process.env.OUTSPOKE_BIN ?? join(ROOT, 'target/release/outspoke'));
-const READY_MS = 15_000;
+const READY_MS = 60_000;
 
 /** A port nobody has at the moment. */
 export async function freePort() {

@@ -94,7 +94,7 @@ export class Person {
     page.on('console', (message) => {
       if (message.type() === 'error' && /Content Security Policy|TrustedHTML|TrustedScript/u.test(message.text())) this.errors.push(message.text());
     });
-    page.setDefaultTimeout(15_000);
+    page.setDefaultTimeout(30_000);
   }
 
   async join(name) {

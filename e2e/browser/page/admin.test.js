@@ -113,7 +113,7 @@ test('a connection is ended, credentials are revoked, and a ruling is lifted', s
   await page.getByRole('button', { name: new RegExp(`^Disconnect ${user} \\(`, 'u') }).click();
   await page.getByRole('dialog').getByRole('button', { name: 'Disconnect' }).click();
   assert.equal(await carla.closed(), 4501);
-  await page.getByText('None to this server.').waitFor();
+  await page.getByText('None to any node.').waitFor();
   await page.getByRole('button', { name: 'Revoke credentials …' }).click();
   await guest.mustBeAccessible('revoke');
   await page.getByRole('dialog').getByRole('button', { name: 'Revoke' }).click();

@@ -58,7 +58,7 @@ fn hub(change: impl FnOnce(&mut HubConfig)) -> Hub {
 #[tokio::test]
 async fn answer_goes_before_the_welcome_and_the_connection_is_like_any_other() {
     let hub = hub(|_| {});
-    let answer = asked(&hub.service(), "/?userId=ann&join=kitchen").await;
+    let answer = asked(&hub.service(), "/?username=ann&userId=ann&join=kitchen").await;
     assert_eq!(hub.client_count(), 1, "its place is taken");
     let mut client = attached(answer).await;
     assert_eq!(client.expect("welcome").await["userId"], "ann");

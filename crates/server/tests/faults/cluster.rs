@@ -265,13 +265,13 @@ async fn bus_is_away(mut bus: Bus, store: Store, how: &str) {
             _ => bus.resume(),
         }
         let begin = Instant::now();
-        let caught_up = tokio::time::timeout(CAUGHT_UP_WITHIN, quiet.hear()).await;
+        let caught_up = outspoke_testkit::within(CAUGHT_UP_WITHIN, quiet.hear()).await;
         println!(
             "{what}: {meanwhile} acknowledged meanwhile; caught up {:.1?} after its return",
             begin.elapsed()
         );
         assert!(
-            caught_up.is_ok(),
+            caught_up.is_some(),
             "{what}: a message said meanwhile was not there {CAUGHT_UP_WITHIN:?} after its return"
         );
     }
@@ -415,8 +415,8 @@ async fn etcd_compacted_while_a_server_stands_still_loses_nothing() {
     }
     crowd.acknowledge(ENOUGH / 4).await;
     servers.hosts[1].process().signal(outspoke_testkit::Signal::CONT).unwrap();
-    let caught_up = tokio::time::timeout(CAUGHT_UP_WITHIN, quiet.hear()).await;
-    assert!(caught_up.is_ok(), "what was said while it stood still is there in {CAUGHT_UP_WITHIN:?}");
+    let caught_up = outspoke_testkit::within(CAUGHT_UP_WITHIN, quiet.hear()).await;
+    assert!(caught_up.is_some(), "what was said while it stood still is there in {CAUGHT_UP_WITHIN:?}");
     crowd.acknowledge(100).await;
     crowd.account().await.judge("etcd compacted behind a server that stood still");
 }

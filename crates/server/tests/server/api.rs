@@ -109,14 +109,7 @@ async fn requests_that_are_wrong_are_refused_precisely() {
         ("GET", "/follow?room=x&user=ana", None, 400, "bad_request", "one of them"),
         ("GET", "/follow?room=x&payload=yes", None, 400, "bad_request", "true or false"),
         ("GET", "/clients/x", None, 404, "client_not_found", "an id like this"),
-        (
-            "GET",
-            "/clients/00000000-0000-0000-0000-000000000000",
-            None,
-            404,
-            "client_not_found",
-            "no such connection",
-        ),
+        ("GET", "/clients/00000000-0000-0000-0000-000000000000", None, 404, "client_not_found", "no node"),
         (
             "POST",
             "/clients/00000000-0000-0000-0000-000000000000/disconnect",

@@ -563,7 +563,7 @@ async fn bench(server: &Server, words: &str) -> std::process::Output {
 /// The driver's figures are only worth something if it is really TLS that it speaks, and with whom it should.
 #[tokio::test]
 async fn load_driver_connects_over_tls_and_trusts_whom_it_is_told_to() {
-    let (authority, server) = secure().await;
+    let (authority, server) = secure_with(|settings| settings.set("rate.enabled", "false")).await;
     let folder = tempfile::tempdir().unwrap();
     let ca = folder.path().join("ca.pem");
     std::fs::write(&ca, &authority.pem).unwrap();
