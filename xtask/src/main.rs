@@ -7,6 +7,7 @@
 // A command-line tool: standard output is where its answers go.
 #![allow(clippy::print_stdout, clippy::print_stderr)]
 
+mod ahead;
 mod book;
 mod by_hand;
 mod checks;

@@ -6,10 +6,12 @@
 
 use std::fmt;
 use std::io::IsTerminal as _;
+use std::process::Command;
 use std::time::{Duration, Instant};
 
 use anyhow::Result;
 
+use crate::ahead::Ahead;
 use crate::context::Context;
 
 /// How many tests ended how.
@@ -56,11 +58,16 @@ pub(crate) type Notes = Vec<String>;
 
 type Run = Box<dyn Fn(&Context, &mut Tally) -> Result<Notes>>;
 
+/// Makes the command by which a job builds what it needs.
+type Build = fn(&Context) -> Result<Command>;
+
 /// A suite or a check.
 pub(crate) struct Job {
     pub(crate) name: &'static str,
     counts_tests: bool,
     run: Run,
+    /// What it begins with, if that can be done while other jobs run.
+    build: Option<Build>,
 }
 
 impl Job {
@@ -69,12 +76,17 @@ impl Job {
         name: &'static str,
         run: impl Fn(&Context, &mut Tally) -> Result<Notes> + 'static,
     ) -> Self {
-        Self { name, counts_tests: true, run: Box::new(run) }
+        Self { name, counts_tests: true, run: Box::new(run), build: None }
     }
 
     /// A check: it holds or it does not.
     pub(crate) fn check(name: &'static str, run: impl Fn(&Context) -> Result<Notes> + 'static) -> Self {
-        Self { name, counts_tests: false, run: Box::new(move |ctx, _| run(ctx)) }
+        Self { name, counts_tests: false, run: Box::new(move |ctx, _| run(ctx)), build: None }
+    }
+
+    /// Begins with this build, which may be made before its turn comes.
+    pub(crate) fn built_by(self, build: Build) -> Self {
+        Self { build: Some(build), ..self }
     }
 
     /// Runs it, prints how it ended, and says whether it passed.
@@ -103,6 +115,7 @@ impl Job {
 
 /// Runs every job, and says whether all passed.
 pub(crate) fn run_all(ctx: &Context, jobs: &[Job]) -> bool {
+    let _ahead = build_ahead(ctx, jobs.get(1..).unwrap_or_default());
     let mut failures = Vec::new();
     let mut durations = Vec::new();
     for job in jobs {
@@ -119,6 +132,12 @@ pub(crate) fn run_all(ctx: &Context, jobs: &[Job]) -> bool {
         println!("failed: {} (logs in {})", failures.join(", "), ctx.shorten(&ctx.logs).display());
     }
     failures.is_empty()
+}
+
+/// Begins to build what jobs need whose turn is not yet.
+fn build_ahead(ctx: &Context, later: &[Job]) -> Ahead {
+    let builds = later.iter().filter_map(|job| Some((job.name, job.build?(ctx).ok()?)));
+    Ahead::start(ctx, builds.collect())
 }
 
 fn durations_line(durations: &[(&str, Duration)]) -> String {

@@ -74,18 +74,26 @@ fn targets(ctx: &Context) -> Result<Vec<String>> {
 /// Builds every target and returns the folder they are in.
 fn build(ctx: &Context) -> Result<PathBuf> {
     packages::cxx().ensure(ctx)?;
-    // Named, so that the flags reach only the targets and not build scripts.
-    let host = ctx.host()?;
-    let target = ctx.target.join("fuzz");
+    Log::new(ctx, "fuzz-build")?.run(&mut command(ctx)?, minutes(20))?;
+    Ok(target(ctx).join(ctx.host()?).join("release"))
+}
+
+/// How the targets are built.
+pub(crate) fn command(ctx: &Context) -> Result<Command> {
     let mut build = ctx.cargo("build");
     build
         .current_dir(ctx.root.join("fuzz"))
-        .args(["--release", "--bins", "--target", &host])
-        .env("CARGO_TARGET_DIR", &target)
+        // Named, so that the flags reach only the targets and not build scripts.
+        .args(["--release", "--bins", "--target", &ctx.host()?])
+        .env("CARGO_TARGET_DIR", target(ctx))
         .env("RUSTFLAGS", FLAGS)
         .env("RUSTC_BOOTSTRAP", "1");
-    Log::new(ctx, "fuzz-build")?.run(&mut build, minutes(20))?;
-    Ok(target.join(host).join("release"))
+    Ok(build)
+}
+
+/// A target directory of their own, for nothing that is built with these flags serves anybody else.
+fn target(ctx: &Context) -> PathBuf {
+    ctx.target.join("fuzz")
 }
 
 fn start(ctx: &Context, target: &str, binaries: &Path, seconds: u64) -> Result<Run> {

@@ -8,6 +8,8 @@ mod deny;
 pub(crate) mod fuzz;
 mod typos;
 
+use std::process::Command;
+
 use anyhow::{Result, bail};
 
 use crate::context::Context;
@@ -31,12 +33,13 @@ pub(crate) fn matching(filter: Option<&str>) -> Result<Vec<Job>> {
 pub(crate) fn all() -> Vec<Job> {
     vec![
         Job::check("fmt", fmt),
-        Job::check("clippy", clippy),
-        Job::check("docs", docs),
+        Job::check("clippy", clippy).built_by(clippy_command),
+        Job::check("docs", docs).built_by(docs_command),
         api(),
         Job::check("deny", deny::run),
         Job::check("typos", typos::run),
-        Job::tests("fuzz", |ctx, tally| fuzz::run(ctx, tally, fuzz::SMOKE_SECONDS, None)),
+        Job::tests("fuzz", |ctx, tally| fuzz::run(ctx, tally, fuzz::SMOKE_SECONDS, None))
+            .built_by(fuzz::command),
     ]
 }
 
@@ -60,13 +63,23 @@ fn fmt(ctx: &Context) -> Result<Notes> {
 }
 
 fn clippy(ctx: &Context) -> Result<Notes> {
-    let mut clippy = ctx.cargo("clippy");
-    clippy.args(["--workspace", "--all-targets", "--keep-going", "--", "-Dwarnings"]);
-    Log::new(ctx, "clippy")?.run(&mut clippy, minutes(30)).map(|_| Notes::new())
+    Log::new(ctx, "clippy")?.run(&mut clippy_command(ctx)?, minutes(30)).map(|_| Notes::new())
 }
 
 fn docs(ctx: &Context) -> Result<Notes> {
+    Log::new(ctx, "docs")?.run(&mut docs_command(ctx)?, minutes(20)).map(|_| Notes::new())
+}
+
+#[expect(clippy::unnecessary_wraps, reason = "the builds of other jobs can fail to be put together")]
+fn clippy_command(ctx: &Context) -> Result<Command> {
+    let mut clippy = ctx.cargo("clippy");
+    clippy.args(["--workspace", "--all-targets", "--keep-going", "--", "-Dwarnings"]);
+    Ok(clippy)
+}
+
+#[expect(clippy::unnecessary_wraps, reason = "the builds of other jobs can fail to be put together")]
+fn docs_command(ctx: &Context) -> Result<Command> {
     let mut doc = ctx.cargo("doc");
     doc.args(["--workspace", "--no-deps"]).env("RUSTDOCFLAGS", "-Dwarnings");
-    Log::new(ctx, "docs")?.run(&mut doc, minutes(20)).map(|_| Notes::new())
+    Ok(doc)
 }

@@ -3,6 +3,8 @@
 //! `--cfg loom` swaps the primitives under the hub's code. Only the hub is compiled with it, and only its `tests/loom_*.rs`
 //! are built; debug assertions are on, which state the invariants that a model is there to break.
 
+use std::process::Command;
+
 use anyhow::{Result, ensure};
 
 use super::rust::count;
@@ -13,13 +15,24 @@ use crate::wrapper;
 
 /// Runs every model.
 pub(super) fn run(ctx: &Context, tally: &mut Tally) -> Result<Notes> {
+    count(&Log::new(ctx, "loom")?, test(ctx)?.arg("--no-fail-fast"), tally)
+}
+
+/// How the models are built.
+pub(super) fn build(ctx: &Context) -> Result<Command> {
+    let mut build = test(ctx)?;
+    build.arg("--no-run");
+    Ok(build)
+}
+
+fn test(ctx: &Context) -> Result<Command> {
     let models = models(ctx)?;
     ensure!(!models.is_empty(), "no loom model under crates/hub/tests");
     let mut test = ctx.cargo("test");
-    test.args(["--package=outspoke-hub", "--no-fail-fast"]);
+    test.arg("--package=outspoke-hub");
     test.args(models.iter().map(|model| format!("--test={model}")));
     wrapper::model(&mut test)?;
-    count(&Log::new(ctx, "loom")?, &mut test, tally)
+    Ok(test)
 }
 
 /// The names of the test files that hold models.

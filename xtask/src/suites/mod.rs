@@ -41,8 +41,8 @@ fn all(coverage: bool) -> Vec<Job> {
     }
     jobs.extend([
         repository(),
-        loom(),
         browser(),
+        loom(),
         sdk(),
         conformance(),
         api(),
@@ -66,12 +66,12 @@ fn repository() -> Job {
 
 /// What threads share, in every order they can meet in.
 pub(crate) fn loom() -> Job {
-    Job::tests("loom", loom::run)
+    Job::tests("loom", loom::run).built_by(loom::build)
 }
 
 /// The web chat, in Chromium.
 pub(crate) fn browser() -> Job {
-    Job::tests("browser", browser::run)
+    Job::tests("browser", browser::run).built_by(release::command)
 }
 
 /// The JavaScript client, on a clock of its own and against the server.

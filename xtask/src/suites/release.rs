@@ -1,6 +1,7 @@
 //! The release binary, as users build it, and a running server of it: what the suites that come in from outside talk to.
 
 use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
@@ -16,10 +17,16 @@ const READY_WITHIN: Duration = Duration::from_secs(20);
 
 /// Builds `outspoke` in release mode, at most once per change, and returns its path.
 pub(crate) fn build(ctx: &Context) -> Result<PathBuf> {
+    Log::new(ctx, "release")?.run(&mut command(ctx)?, minutes(30))?;
+    Ok(ctx.target.join("release/outspoke"))
+}
+
+/// How it is built.
+#[expect(clippy::unnecessary_wraps, reason = "the builds of other jobs can fail to be put together")]
+pub(super) fn command(ctx: &Context) -> Result<Command> {
     let mut build = ctx.cargo("build");
     build.args(["--release", "--package=outspoke"]);
-    Log::new(ctx, "release")?.run(&mut build, minutes(30))?;
-    Ok(ctx.target.join("release/outspoke"))
+    Ok(build)
 }
 
 /// A server with a port and a folder of its own; it ends when this is dropped.
