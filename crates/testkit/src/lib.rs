@@ -28,7 +28,7 @@ mod tcp;
 pub use client::{ByteStream, WsClient};
 #[cfg(feature = "clients")]
 pub use memory::{ScriptedClient, attach, attach_with, settle};
-pub use patience::within;
+pub use patience::{pace, within};
 pub use process::{Process, Usage};
 #[cfg(feature = "clients")]
 pub use received::Received;

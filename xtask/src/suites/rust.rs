@@ -21,7 +21,7 @@ use crate::wrapper;
 
 /// How long all the tests of one `cargo test` may take; far more than they need, far less than a CI machine would wait. A
 /// program that hangs is ended long before (see [`crate::runner`]), so that the others still have their turn.
-const TESTS_LIMIT: Duration = minutes(25);
+const TESTS_LIMIT: Duration = minutes(40);
 /// Where a measured run leaves its profiles, below the target directory.
 pub(crate) const COVERAGE_FOLDER: &str = "coverage";
 /// The programs that wrote the profiles, one path a line, in that folder.

@@ -49,7 +49,14 @@ impl Terminal {
     fn open(folder: &Path) -> Self {
         let programs = Path::new(env!("CARGO_BIN_EXE_outspoke")).parent().unwrap();
         let path = std::env::var("PATH").unwrap();
-        let mut shell = Command::new("bash");
+        // Who starts the tests in the background of a script may have all that they start ignore Ctrl-C, and a shell cannot take that back.
+        let mut shell = if cfg!(target_os = "linux") {
+            let mut env = Command::new("env");
+            env.args(["--default-signal=INT", "bash"]);
+            env
+        } else {
+            Command::new("bash")
+        };
         shell.current_dir(folder).env_clear().env("HOME", folder).env("LC_ALL", "C.UTF-8");
         shell.env("PATH", format!("{}:{path}", programs.display()));
         shell.envs(std::env::var_os("LLVM_PROFILE_FILE").map(|file| ("LLVM_PROFILE_FILE", file)));
@@ -262,20 +269,28 @@ impl Walk {
         });
         let shown = shown.map(|shown| self.with_ports(&shown.text)).unwrap_or_default();
         panic!(
-            "{}: {what}\n{}\n--- shown\n{shown}{printed}\n--- the hub knows\n{known}",
-            block.place, block.text
+            "{}: {} {what}\n{}\n--- shown\n{shown}{printed}\n--- the hub knows\n{known}",
+            block.place,
+            block.mark.as_ref().map(|(word, rest)| format!("({word}: {rest})")).unwrap_or_default(),
+            block.text
         );
     }
 
-    /// What the first chapters' hub says of the room in which people talk.
+    /// What the first chapters' hub says of the room in which people talk, and of its newest message.
     fn known(&self) -> String {
-        let ask = |verb: &str| {
+        let ask = |words: &[&str]| {
             let mut outspoke = std::process::Command::new(env!("CARGO_BIN_EXE_outspoke"));
-            outspoke.args([verb, "lobby"]).current_dir(self.here()).env("HOME", self.folder.path());
+            outspoke.args(words).current_dir(self.here()).env("HOME", self.folder.path());
             let said = outspoke.stdin(Stdio::null()).output().unwrap();
             format!("{}{}", String::from_utf8_lossy(&said.stdout), String::from_utf8_lossy(&said.stderr))
         };
-        ["history", "presence"].map(ask).concat()
+        let messages = ask(&["history", "lobby", "--json"]);
+        let newest = messages.lines().rev().find_map(|line| {
+            let message: serde_json::Value = serde_json::from_str(line).ok()?;
+            message["id"].as_str().map(str::to_owned)
+        });
+        let explained = newest.map(|id| ask(&["explain", &id, "tail"])).unwrap_or_default();
+        format!("{messages}{}{explained}", ask(&["presence", "lobby"]))
     }
 }
 

@@ -3,8 +3,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
+use outspoke_testkit::pace;
 use serde_json::{Value, json};
 use tokio::sync::watch;
 
@@ -49,7 +50,7 @@ impl Progress {
         *refusals.entry((server, reason)).or_default() += 1;
     }
 
-    /// The longest that a publisher was without an acknowledgement, and without a connection.
+    /// The longest that a publisher was without an acknowledgement, and without a connection, of the time in which the machine ran.
     pub(crate) fn waited(&self) -> (Duration, Duration) {
         let of = |longest: &AtomicU64| Duration::from_millis(longest.load(Ordering::Relaxed));
         (of(&self.longest[0]), of(&self.longest[1]))
@@ -110,8 +111,8 @@ struct Open {
     unreceipted: BTreeSet<u64>,
     in_flight: BTreeSet<u64>,
     attempts: u64,
-    /// When it was last acknowledged something.
-    acknowledged: Option<Instant>,
+    /// The [`pace`] at which it was last acknowledged something.
+    acknowledged: Option<Duration>,
 }
 
 impl Publisher {
@@ -120,9 +121,9 @@ impl Publisher {
         let mut account = Account { room: self.room.clone(), publisher: self.number, ..Account::default() };
         let mut open = Open::default();
         loop {
-            let begin = Instant::now();
+            let begin = pace();
             let (mut connection, _) = self.way.join(&self.room, None).await;
-            self.progress.note(1, begin.elapsed());
+            self.progress.note(1, pace().saturating_sub(begin));
             account.connections += 1;
             let done = self.talk(&mut connection, &mut account, &mut open).await;
             for number in std::mem::take(&mut open.in_flight) {
@@ -198,8 +199,9 @@ impl Publisher {
             return;
         }
         open.unreceipted.remove(&number);
-        if let Some(before) = open.acknowledged.replace(Instant::now()) {
-            self.progress.note(0, before.elapsed());
+        let now = pace();
+        if let Some(before) = open.acknowledged.replace(now) {
+            self.progress.note(0, now.saturating_sub(before));
         }
         if event["duplicate"] == true {
             account.duplicates += 1;

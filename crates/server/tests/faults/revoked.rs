@@ -115,16 +115,16 @@ async fn decisions_reach_the_other_server(mut bus: Bus, store: Store, dead: bool
             let decided = Instant::now();
             let ruled = ask(&servers, 0, method, path, body).await;
             assert_eq!(ruled["durable"], true, "{ruled}");
-            let (how, took) =
-                tokio::time::timeout(2 * WITHIN, end_of(client, decided)).await.expect("it ends");
+            let ending = outspoke_testkit::within(WITHIN, end_of(client, decided));
+            let (how, took) = ending.await.unwrap_or_else(|| panic!("{path}: not in {WITHIN:?}"));
             println!("{}, dead: {dead}, node {node}: {path}: {how} after {took:.2?}", bus.name());
-            assert!(how == *end && took <= WITHIN, "{path}: {how} after {took:?}");
+            assert!(how == *end, "{path}: {how} after {took:?}");
             assert_eq!(afterwards(client).await, 0, "{path}: delivered afterwards");
         }
         stop.send(()).unwrap();
         let last = saying.await.unwrap();
         let heard = async { while witness.find("message").await["data"] != last {} };
-        tokio::time::timeout(2 * WITHIN, heard).await.expect("the others hear everything");
+        outspoke_testkit::within(2 * WITHIN, heard).await.expect("the others hear everything");
         if dead {
             bus.restart().await;
             tokio::time::sleep(WITHIN).await;
