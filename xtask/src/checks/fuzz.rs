@@ -17,7 +17,7 @@ use crate::report::{Notes, Tally};
 use crate::step::{Guard, Log, minutes};
 
 /// How long each target runs in CI.
-pub(crate) const SMOKE_SECONDS: u64 = 20;
+pub(crate) const SMOKE_SECONDS: u64 = 10;
 
 /// As cargo-fuzz builds: coverage feedback with comparison tracing, and the address sanitizer.
 const FLAGS: &str = "--cfg fuzzing -Cpasses=sancov-module -Cllvm-args=-sanitizer-coverage-level=4 \
