@@ -28,6 +28,7 @@ use clap::{Parser, Subcommand};
 
 use crate::context::Context;
 use crate::report::{Job, run_all};
+use crate::step::minutes;
 
 /// Outspoke's routine commands.
 #[derive(Debug, Parser)]
@@ -53,7 +54,11 @@ enum Task {
         filter: Option<String>,
     },
     /// Runs all tests (once, measured for coverage), then all checks.
-    Ci,
+    Ci {
+        /// How many minutes all of it may take: a machine that is too slow says what it has not come to, and fails.
+        #[arg(long, default_value_t = 78)]
+        within: u64,
+    },
     /// Runs the Rust tests measured for coverage.
     Coverage,
     /// Runs the loom models.
@@ -117,7 +122,8 @@ fn run(task: Task) -> Result<bool> {
     match task {
         Task::Test { filter, coverage } => Ok(run_all(&ctx, &suites::matching(filter.as_deref(), coverage))),
         Task::Check { filter } => Ok(run_all(&ctx, &checks::matching(filter.as_deref())?)),
-        Task::Ci => {
+        Task::Ci { within } => {
+            step::end_within(minutes(within));
             let mut jobs = suites::matching(None, true);
             jobs.extend(checks::all());
             Ok(run_all(&ctx, &jobs))

@@ -2,7 +2,8 @@
 //!
 //! Every job runs, also after a failure; the failures are listed again at the end. A suite closes with
 //! `name: N passed, N failed`, followed by `, N skipped` where tests were skipped; a check closes with `name: ok` or
-//! `name: failed`. What a job leaves out it says in a note, never in silence.
+//! `name: failed`. What a job leaves out it says in a note, never in silence. A job whose turn comes when the time is over is not
+//! run, says so, and counts as failed.
 
 use std::fmt;
 use std::io::IsTerminal as _;
@@ -13,6 +14,7 @@ use anyhow::Result;
 
 use crate::ahead::Ahead;
 use crate::context::Context;
+use crate::step;
 
 /// How many tests ended how.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
@@ -120,7 +122,11 @@ pub(crate) fn run_all(ctx: &Context, jobs: &[Job]) -> bool {
     let mut durations = Vec::new();
     for job in jobs {
         let start = Instant::now();
-        if !job.report(ctx) {
+        let is_over = step::time_left().is_some_and(|left| left.is_zero());
+        if is_over {
+            println!("{}: not run, because the time is over", job.name);
+        }
+        if is_over || !job.report(ctx) {
             failures.push(job.name);
         }
         durations.push((job.name, start.elapsed()));

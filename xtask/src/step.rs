@@ -7,6 +7,7 @@ use std::fs::{File, OpenOptions};
 use std::io::{Read as _, Seek as _, SeekFrom};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::OnceLock;
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
@@ -15,6 +16,9 @@ use rustix::process::Signal;
 
 use crate::context::Context;
 use crate::family::Family;
+
+/// When everything must have ended, if it must.
+static DEADLINE: OnceLock<Instant> = OnceLock::new();
 
 /// How often a waiting parent looks at its child.
 const LOOK_EVERY: Duration = Duration::from_millis(20);
@@ -132,9 +136,9 @@ impl Guard {
         Self { child }
     }
 
-    /// Waits for the child's end; `None` when the time is over, and the child is then ended.
+    /// Waits for the child's end; `None` when its time, or that of everything, is over, and the child is then ended.
     pub(crate) fn wait(&mut self, limit: Duration) -> Result<Option<ExitStatus>> {
-        let deadline = Instant::now() + limit;
+        let deadline = Instant::now() + time_left().map_or(limit, |left| left.min(limit));
         loop {
             if let Some(status) = self.child.try_wait()? {
                 return Ok(Some(status));
@@ -173,6 +177,16 @@ impl Drop for Guard {
     fn drop(&mut self) {
         self.end();
     }
+}
+
+/// Lets nothing take longer than `limit` from now on, all together. What runs then is ended.
+pub(crate) fn end_within(limit: Duration) {
+    DEADLINE.get_or_init(|| Instant::now() + limit);
+}
+
+/// The time that everything together still has; `None`: as much as it needs.
+pub(crate) fn time_left() -> Option<Duration> {
+    DEADLINE.get().map(|deadline| deadline.saturating_duration_since(Instant::now()))
 }
 
 /// Minutes, as a duration.
