@@ -214,7 +214,11 @@ fn target(api: &Api, from: &NodeInfo, to: &str) -> Result<EcoString, ApiError> {
         }
         return Ok(to.into());
     }
-    let unknown = || ApiError::bad_request(format!("the parameter `to`: no node {to:?} is heard of"));
+    let unknown = || {
+        ApiError::not_found(
+            "the parameter `to`: no node of this name or id is heard of; /nodes lists those that are",
+        )
+    };
     let node = api.hub.node(to).ok_or_else(unknown)?;
     if node.id == from.id {
         return Err(ApiError::bad_request(format!("node {to} cannot send its clients to itself")));
