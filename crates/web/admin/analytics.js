@@ -7,20 +7,25 @@ import { asked, facts, field, heading, number, problemText, section } from './de
 import { linkToRoom } from './rooms.js';
 import { table } from './table.js';
 import { h } from '../shared/dom.js';
-import { computed, signal } from '../shared/reactive.js';
+import { computed } from '../shared/reactive.js';
 
 /** @import { Child } from '../shared/types.js' */
 /** @import { Series, Span } from './types.js' */
 
 /** @returns {Child[]} */
 export function view() {
-  const by = signal('hour');
-  const room = signal('');
-  const figures = asked(() => ask(room.peek() ? `${path`analytics/rooms/${room.peek()}`}?by=${by.peek()}` : `analytics?by=${by.peek()}`));
+  const ofRoom = h('input', { class: 'input', autocomplete: 'off', spellcheck: false });
+  const grains = h('select', { class: 'select' }, h('option', { value: 'hour' }, 'hour'), h('option', { value: 'day' }, 'day'));
+  // The answer knows its room, so that no room's name ever stands above the figures of another one.
+  const figures = asked(async () => {
+    const room = ofRoom.value.trim();
+    return { ...await ask(`${room ? path`analytics/rooms/${room}` : 'analytics'}?by=${grains.value}`), room };
+  });
   const top = asked(() => ask('analytics/rooms?limit=20'));
   const whole = may('GET /analytics');
   const tops = may('GET /analytics/rooms');
   const spans = computed(() => /** @type {Span[]} */ (figures.answer.value?.spans ?? []));
+  const room = computed(() => figures.answer.value?.room ?? '');
   const grain = computed(() => /** @type {string} */ (figures.answer.value?.by ?? 'hour'));
   if (whole) void figures.again();
   if (tops) void top.again();
@@ -33,18 +38,14 @@ export function view() {
   const series = (name, of) => () => [{ name, points: spans.value.map((span) => ({ at: Date.parse(span.begin), value: of(span) ?? null })) }];
   /** @param {(span: Span) => number | undefined} of */
   const most = (of) => number.format(Math.max(0, ...spans.value.map((span) => of(span) ?? 0)));
-  const ofRoom = h('input', { class: 'input', autocomplete: 'off', spellcheck: false });
-  const grains = h('select', { class: 'select' }, h('option', { value: 'hour' }, 'hour'), h('option', { value: 'day' }, 'day'));
-  const ask_ = (/** @type {Event} */ event) => {
+  const show = (/** @type {Event} */ event) => {
     event.preventDefault();
-    by.value = grains.value;
-    room.value = ofRoom.value.trim();
     void figures.again();
   };
   const everywhere = () => spans.value.some((span) => span.connectionsMax !== undefined);
   return [
     heading('Analytics'),
-    h('form', { class: 'line-form', onsubmit: ask_ },
+    h('form', { class: 'line-form', onsubmit: show },
       may('GET /analytics/rooms/{room}') && field('Room', ofRoom, 'Empty: all of them.'), field('By', grains), h('button', { class: 'button', type: 'submit' }, 'Show')),
     problemText(() => figures.problem.value),
     facts(() => [

@@ -90,7 +90,7 @@ test('a node is drained at a pace, what does not fit is said where it is written
   await dialog.getByLabel('Milliseconds between two batches').fill('10');
   await dialog.getByLabel('Send them to').fill('nowhere');
   await verb.click();
-  await dialog.getByRole('alert').filter({ hasText: 'no node "nowhere" is heard of' }).waitFor();
+  await dialog.getByRole('alert').filter({ hasText: 'no node of this name or id is heard of' }).waitFor();
   await guest.mustBeAccessible('refused');
   assert.equal((await api('nodes')).nodes[0].draining, false);
   await dialog.getByLabel('Send them to').fill('');
