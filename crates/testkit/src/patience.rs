@@ -32,18 +32,26 @@ static CLOCK: OnceLock<()> = OnceLock::new();
 pub fn pace() -> Duration {
     CLOCK.get_or_init(|| {
         let mut file = tempfile::tempfile().expect("a folder for temporary files");
+        let mut take = move || {
+            thread::sleep(STEP);
+            sync(&mut file);
+        };
         thread::spawn(move || {
             let mut begun = std::time::Instant::now();
             loop {
-                thread::sleep(STEP);
-                sync(&mut file);
-                let taken = begun.elapsed();
-                begun += taken;
-                COUNTED.fetch_add(taken.min(STEP_MAX).as_micros() as u64, Ordering::Relaxed);
+                begun = step(&COUNTED, begun, &mut take);
             }
         });
     });
     Duration::from_micros(COUNTED.load(Ordering::Relaxed))
+}
+
+/// Takes a step that began at `begun`, counts it, as a short one if it was none, and returns when it ended.
+fn step(counted: &AtomicU64, begun: std::time::Instant, take: impl FnOnce()) -> std::time::Instant {
+    take();
+    let taken = begun.elapsed();
+    counted.fetch_add(taken.min(STEP_MAX).as_micros() as u64, Ordering::Relaxed);
+    begun + taken
 }
 
 /// As a store does after each batch. A disk that is full stands still for nobody.
@@ -83,6 +91,17 @@ mod tests {
         let begun = Instant::now();
         assert_eq!(within(LIMIT, pending::<()>()).await, None);
         assert!(begun.elapsed() >= LIMIT);
+    }
+
+    #[test]
+    fn standstill_counts_as_one_short_step_and_a_step_as_what_it_took() {
+        let counted = AtomicU64::new(0);
+        let begun = std::time::Instant::now();
+        let ended = step(&counted, begun, || thread::sleep(STEP_MAX * 3));
+        assert!(ended - begun >= STEP_MAX * 3);
+        assert_eq!(u128::from(counted.swap(0, Ordering::Relaxed)), STEP_MAX.as_micros());
+        let taken = step(&counted, ended, || ()) - ended;
+        assert_eq!(u128::from(counted.into_inner()), taken.min(STEP_MAX).as_micros());
     }
 
     #[tokio::test]

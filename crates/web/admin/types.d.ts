@@ -26,7 +26,7 @@ export interface Connection {
   queuedBytes: number; oldestQueuedMs?: number; roundTripMs?: number; address?: string; slowed?: boolean; rooms?: readonly Place1[]; moreRooms?: number;
 }
 export interface Place1 { room: string; joined: number; offset?: number; head: number; behind?: number }
-export interface User { userId: string; clients: number }
+export interface User { userId: string; clients: number; nodes: readonly string[] }
 export interface Ruling {
   ruling: string; token?: string; user?: string; device?: string; verdict: string; reconnect?: boolean; room?: string;
   permissions?: Record<string, readonly string[]>; issuedBefore: string; made: string; until: string;

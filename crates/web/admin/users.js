@@ -53,6 +53,7 @@ function one(user) {
 function users() {
   const found = signal(/** @type {readonly User[]} */ ([]));
   const next = signal(/** @type {string | null} */ (null));
+  const missing = signal(/** @type {readonly Silent[]} */ ([]));
   const problem = signal('');
   let pages = 1;
   const look = async () => {
@@ -64,6 +65,7 @@ function users() {
         const said = await ask(`users?limit=${PAGE}${after}`);
         all_.push(...said.users);
         next.value = said.next ?? null;
+        missing.value = said.silent ?? [];
         if (!said.next) break;
         after = path`&after=${said.next}`;
       }
@@ -74,12 +76,14 @@ function users() {
   every(EVERY_MS, look);
   return section('Who is here',
     problemText(() => problem.value),
+    problemText(() => silentText(missing.value)),
     table({
-      caption: () => `Users connected to the server that answers, ${number.format(found.value.length)} shown`, empty: 'Nobody is connected.',
+      caption: () => `Users connected to all nodes, ${number.format(found.value.length)} shown`, empty: 'Nobody is connected.',
       rows: () => found.value, key: ({ userId }) => userId,
       columns: [
         { head: 'User', text: ({ userId }) => userId, order: ({ userId }) => userId, make: (now, text) => h('a', { href: () => linkToUser(now().userId) }, text) },
         { head: 'Connections', figure: true, text: ({ clients }) => number.format(clients), order: ({ clients }) => clients },
+        { head: 'Nodes', text: ({ nodes }) => nodes.join(', '), order: ({ nodes }) => nodes.join(', ') },
       ],
     }),
     h('p', { hidden: () => next.value === null }, button('More users', () => { pages += 1; void look(); })));

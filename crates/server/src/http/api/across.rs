@@ -14,7 +14,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::audit::{self, Audit};
-use super::{Api, clients};
+use super::{Api, clients, users};
 
 /// What a row takes beside what is in it.
 const ROW_BYTES: usize = 32;
@@ -25,6 +25,8 @@ const ROW_BYTES: usize = 32;
 pub(super) enum Question {
     /// A part of its connections: those of a tenant, perhaps of one user, behind a place.
     Clients { tenant: String, user: Option<String>, after: Option<String>, limit: usize },
+    /// A part of its users: those of a tenant, behind one of them.
+    Users { tenant: String, after: Option<String>, limit: usize },
     /// One connection, closely.
     Client { tenant: String, client: String },
     /// What operators did there: to a tenant or anything, before a place.
@@ -34,7 +36,7 @@ pub(super) enum Question {
 /// A row of a list.
 #[derive(Clone, Debug, Deserialize, Serialize)]
 pub(super) struct Row {
-    /// Its place, which is compared as text.
+    /// Its place, which is compared as text. Several nodes may have a row at the same place.
     pub(super) place: String,
     pub(super) row: Value,
 }
@@ -67,10 +69,19 @@ pub(super) struct Silent {
 #[derive(Debug)]
 pub(super) struct Page {
     /// Each with the name of its node.
-    pub(super) rows: Vec<Value>,
+    pub(super) rows: Vec<(String, Row)>,
     /// The place behind which the next page begins.
     pub(super) next: Option<String>,
     pub(super) silent: Vec<Silent>,
+}
+
+/// The rows, each of which says itself which node has it.
+pub(super) fn with_nodes(rows: Vec<(String, Row)>) -> Vec<Value> {
+    let with_node = |(node, mut row): (String, Row)| {
+        row.row["node"] = node.into();
+        row.row
+    };
+    rows.into_iter().map(with_node).collect()
 }
 
 /// Answers the other nodes.
@@ -91,6 +102,10 @@ impl Answers {
                 let part =
                     clients::page_aside(hub, user, after.and_then(|id| id.parse().ok()), limit).await?;
                 encoded(&part.cut(bytes_max))
+            }
+            Question::Users { tenant, after, limit } => {
+                let Some(hub) = of_tenant(hub, &tenant) else { return encoded(&Part::default()) };
+                encoded(&users::page_aside(hub, after, limit).await?.cut(bytes_max))
             }
             Question::Client { tenant, client } => {
                 let close = match (of_tenant(hub, &tenant), client.parse()) {
@@ -143,7 +158,8 @@ impl Part {
 }
 
 impl Api {
-    /// One page of a list: this node's part with those of the others.
+    /// One page of a list: this node's part with those of the others. The rows of one place are all in the same page, and count as
+    /// one of `limit`.
     pub(super) async fn page_of_all(
         &self,
         question: &Question,
@@ -165,11 +181,8 @@ impl Api {
         parts.push((audit::own_id(&self.hub), own));
         silent.sort_unstable_by(|a, b| a.node.cmp(&b.node));
         let (rows, next) = merged(parts, order, limit);
-        let named = |(node, mut row): (NodeId, Row)| {
-            row.row["node"] = names.of(node).into();
-            row.row
-        };
-        Page { rows: rows.into_iter().map(named).collect(), next, silent }
+        let rows = rows.into_iter().map(|(node, row)| (names.of(node), row)).collect();
+        Page { rows, next, silent }
     }
 
     /// What the first node that knows it says of something, and which one that is; or which did not answer.
@@ -231,10 +244,15 @@ fn merged(parts: Vec<(NodeId, Part)>, order: Order, limit: usize) -> (Vec<(NodeI
         Order::Rising => a.place.cmp(&b.place),
         Order::Falling => b.place.cmp(&a.place),
     });
-    rows.truncate(limit);
+    rows.truncate(end_of_places(&rows, limit));
     let more = end.is_some() || rows.len() < all;
     let next = rows.last().filter(|_| more).map(|(_, row)| row.place.clone());
     (rows, next)
+}
+
+/// How many of the rows, which are in order, are at their first `limit` places.
+fn end_of_places(rows: &[(NodeId, Row)], limit: usize) -> usize {
+    rows.chunk_by(|(_, a), (_, b)| a.place == b.place).take(limit).map(<[_]>::len).sum()
 }
 
 #[cfg(test)]
@@ -263,6 +281,17 @@ mod tests {
         let falling = vec![part(&["d", "a"], false), part(&["e", "c"], true)];
         assert_eq!(places(falling, Order::Falling, 5), ("edc".into(), next("c")));
         assert_eq!(places(vec![part(&[], false)], Order::Rising, 5), (String::new(), None));
+    }
+
+    #[test]
+    fn rows_of_one_place_are_in_one_page() {
+        let next = |place: &str| Some(place.to_owned());
+        let all = || vec![part(&["a", "b"], false), part(&["a", "b", "c"], false), part(&["b"], false)];
+        assert_eq!(places(all(), Order::Rising, 1), ("aa".into(), next("a")));
+        assert_eq!(places(all(), Order::Rising, 2), ("aabbb".into(), next("b")));
+        assert_eq!(places(all(), Order::Rising, 3), ("aabbbc".into(), None));
+        let cut = vec![part(&["a", "b"], true), part(&["a", "b", "c"], false)];
+        assert_eq!(places(cut, Order::Rising, 9), ("aabb".into(), next("b")));
     }
 
     #[test]

@@ -59,6 +59,28 @@ async fn connections_of_all_nodes_are_listed_in_one_order_whichever_is_asked() {
     assert!(of_one.get("silent").is_none() && of_one.get("next").is_none(), "{of_one}");
 }
 
+#[tokio::test(start_paused = true)]
+async fn users_of_all_nodes_are_listed_once_each_with_the_nodes_they_are_on() {
+    let nodes = Nodes::start(3).await;
+    let mut here = Vec::new();
+    for number in 0..20 {
+        // The first four users come to all nodes, `user-4` to the second one only.
+        let (at, user) = if number % 5 == 4 { (1, 4) } else { (number % 3, number % 4) };
+        here.push(connect(&nodes.hubs[at], &format!("user-{user}"), &format!("device-{number}")).await);
+    }
+    let all = ["node-1", "node-2", "node-3"];
+    for (at, limit) in [(0, 100), (1, 2), (2, 1)] {
+        let rows = json!(pages(&nodes, at, "/users", ("users", "after"), limit).await);
+        let expected: Vec<_> = (0..5).map(|user| format!("user-{user}")).collect();
+        assert_eq!(texts(&rows, "userId"), expected, "by node-{} in pages of {limit}", at + 1);
+        let clients: u64 = rows.as_array().unwrap().iter().map(|row| row["clients"].as_u64().unwrap()).sum();
+        assert_eq!(clients, 20, "{rows}");
+        assert_eq!((&rows[0]["nodes"], &rows[4]["nodes"]), (&json!(all), &json!(["node-2"])), "{rows}");
+    }
+    let from_the_last = nodes.get(0, "/users?after=user-4").await;
+    assert_eq!(from_the_last, json!({ "users": [] }));
+}
+
 /// What a node answers is bounded in bytes, and a page that it cuts short leaves nothing out.
 #[tokio::test(start_paused = true)]
 async fn more_connections_than_one_answer_carries_come_in_more_pages() {
@@ -130,6 +152,8 @@ async fn node_that_does_not_answer_is_named_and_the_others_are_listed() {
         (vec!["ana".to_owned()], &silent),
         "{list}"
     );
+    let users = nodes.get(0, "/users").await;
+    assert_eq!((texts(&users["users"], "userId"), &users["silent"]), (vec!["ana".to_owned()], &silent));
     let audit = nodes.get(0, "/audit").await;
     assert_eq!((texts(&audit["entries"], "node"), &audit["silent"]), (vec!["node-1".to_owned()], &silent));
     let refused = expect(&nodes.hubs[0], "GET", &format!("/clients/{}", far.id()), None, 503).await;

@@ -17,7 +17,7 @@ use outspoke_hub::{Hub, Timestamp};
 use serde::Serialize;
 use serde_json::{Map, Value};
 
-use super::across::{Order, Part, Question, Row, Silent};
+use super::across::{Order, Part, Question, Row, Silent, with_nodes};
 use super::error::{ApiError, Refused};
 use super::history::timestamp;
 use super::input::Query;
@@ -250,7 +250,7 @@ pub(super) async fn list(
         Question::Audit { tenant: only.map(str::to_owned), before: before.map(str::to_owned), limit };
     let own = std::future::ready(api.audit.page(own_id(&api.hub), only, before, limit));
     let page = api.page_of_all(&question, Order::Falling, limit, own).await;
-    Ok(Json(Done { entries: page.rows, next: page.next, silent: page.silent }))
+    Ok(Json(Done { entries: with_nodes(page.rows), next: page.next, silent: page.silent }))
 }
 
 /// This life of this node, which its entries are known by among those of others.

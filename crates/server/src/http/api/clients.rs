@@ -10,7 +10,7 @@ use outspoke_hub::{Client, ClientId, ConnectionState, ErrorCode, Hub, Listing, R
 use serde::Serialize;
 use serde_json::Value;
 
-use super::across::{Order, Part, Question, Row, Silent};
+use super::across::{Order, Part, Question, Row, Silent, with_nodes};
 use super::audit::own_id;
 use super::error::ApiError;
 use super::input::{Body, Fields, Named, Query};
@@ -138,7 +138,7 @@ pub(super) async fn list(
         part(&hub, listing).await
     };
     let page = api.page_of_all(&question, Order::Rising, limit, own).await;
-    Ok(Json(Connections { clients: page.rows, next: page.next, silent: page.silent }))
+    Ok(Json(Connections { clients: with_nodes(page.rows), next: page.next, silent: page.silent }))
 }
 
 /// A page of this node's connections, for another node. Looking through all of them takes its time where they are many, which

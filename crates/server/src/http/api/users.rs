@@ -11,6 +11,7 @@ use outspoke_hub::protocol::{Event, UserId};
 use outspoke_hub::{ErrorCode, Hub, Listing, UserDataPlace, UserDatum};
 use serde::Serialize;
 
+use super::across::{Order, Part, Question, Row, Silent};
 use super::error::ApiError;
 use super::history::encoded;
 use super::input::{Named, Query};
@@ -21,7 +22,9 @@ use super::{Api, Of};
 #[serde(rename_all = "camelCase")]
 struct User {
     user_id: String,
-    clients: usize,
+    /// On all nodes together.
+    clients: u64,
+    nodes: Vec<String>,
 }
 
 /// A page of users.
@@ -31,14 +34,50 @@ pub(super) struct Users {
     /// What to give as `after` for the next page.
     #[serde(skip_serializing_if = "Option::is_none")]
     next: Option<String>,
+    /// Nodes whose connections are not counted.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    silent: Vec<Silent>,
 }
 
-pub(super) async fn list(Of(hub): Of, query: Query) -> Result<Json<Users>, ApiError> {
+/// Those of all nodes.
+pub(super) async fn list(State(api): State<Api>, Of(hub): Of, query: Query) -> Result<Json<Users>, ApiError> {
     query.only(&["after", "limit"])?;
-    let Listing { items, more } = hub.list_users(query.text("after"), query.limit()?);
-    let next = items.last().filter(|_| more).map(|(user, _)| user.to_string());
-    let users = items.into_iter().map(|(user, clients)| User { user_id: user.to_string(), clients });
-    Ok(Json(Users { users: users.collect(), next }))
+    let (after, limit) = (query.text("after").map(str::to_owned), query.limit()?);
+    let question = Question::Users { tenant: hub.tenant().to_owned(), after: after.clone(), limit };
+    let own = async { part(hub.list_users(after.as_deref(), limit)) };
+    let page = api.page_of_all(&question, Order::Rising, limit, own).await;
+    Ok(Json(Users { users: users(page.rows), next: page.next, silent: page.silent }))
+}
+
+/// A page of the users who are connected to this node, for another node; aside and `None` as with
+/// [connections](super::clients::page_aside).
+pub(super) async fn page_aside(hub: Hub, after: Option<String>, limit: usize) -> Option<Part> {
+    let looking = tokio::task::spawn_blocking(move || hub.list_users(after.as_deref(), limit));
+    looking.await.ok().map(part)
+}
+
+fn part(listing: Listing<(UserId, usize)>) -> Part {
+    let row = |(user, clients): (UserId, usize)| Row { place: user.to_string(), row: clients.into() };
+    Part { rows: listing.items.into_iter().map(row).collect(), more: listing.more }
+}
+
+/// What each node says of a user, put together. The rows are in the order of the users.
+fn users(rows: Vec<(String, Row)>) -> Vec<User> {
+    let mut users: Vec<User> = Vec::new();
+    for (node, Row { place: user_id, row }) in rows {
+        let clients = row.as_u64().unwrap_or_default();
+        match users.last_mut().filter(|user| user.user_id == user_id) {
+            Some(user) => {
+                user.clients += clients;
+                user.nodes.push(node);
+            }
+            None => users.push(User { user_id, clients, nodes: vec![node] }),
+        }
+    }
+    for user in &mut users {
+        user.nodes.sort_unstable();
+    }
+    users
 }
 
 /// What was erased.
