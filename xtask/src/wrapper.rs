@@ -20,6 +20,8 @@ const COVERAGE: &str = "rustc-coverage";
 const COVERAGE_FLAGS: &[&str] =
     &["-Cinstrument-coverage", "--cfg=coverage", "-Cllvm-args=-runtime-counter-relocation"];
 const LOOM: &str = "rustc-loom";
+/// The package that has the models.
+const MODELLED: &str = "XTASK_MODELLED";
 const JSON: &str = "rustdoc-json";
 
 /// Makes `cargo` instrument the workspace's members, and only them.
@@ -28,12 +30,13 @@ pub(crate) fn instrument(cargo: &mut Command) -> Result<()> {
     Ok(())
 }
 
-/// Makes `cargo` compile the packages named on its command line, and only them, with `--cfg loom`. Cargo itself sees the
-/// flag too, so that `[target.'cfg(loom)'.dependencies]` are there: that takes the wrapper of every crate, while the one
-/// of workspace members keeps what they become apart.
-pub(crate) fn model(cargo: &mut Command) -> Result<()> {
+/// Makes `cargo` compile one package, and only that, with `--cfg loom`. Cargo itself sees the flag too, so that
+/// `[target.'cfg(loom)'.dependencies]` are there: that takes the wrapper of every crate, while the one of workspace members
+/// keeps what they become apart.
+pub(crate) fn model(cargo: &mut Command, package: &str) -> Result<()> {
     let this = env::current_exe()?;
-    cargo.env("RUSTC_WRAPPER", &this).env("RUSTC_WORKSPACE_WRAPPER", &this).env(ROLE, LOOM);
+    cargo.env("RUSTC_WRAPPER", &this).env("RUSTC_WORKSPACE_WRAPPER", &this);
+    cargo.env(ROLE, LOOM).env(MODELLED, package);
     Ok(())
 }
 
@@ -69,7 +72,9 @@ fn become_compiler(role: &str) -> Result<std::convert::Infallible> {
     let added: &[&str] = match role {
         JSON if has("--crate-name") => &["-Zunstable-options", "--output-format=json"],
         COVERAGE if has("--crate-name") => COVERAGE_FLAGS,
-        LOOM if has("--print=cfg") || env::var_os("CARGO_PRIMARY_PACKAGE").is_some() => &["--cfg=loom"],
+        LOOM if has("--print=cfg") || env::var_os("CARGO_PKG_NAME") == env::var_os(MODELLED) => {
+            &["--cfg=loom"]
+        }
         _ => &[],
     };
     let mut compiler = Command::new(program);

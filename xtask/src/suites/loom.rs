@@ -29,9 +29,10 @@ fn test(ctx: &Context) -> Result<Command> {
     let models = models(ctx)?;
     ensure!(!models.is_empty(), "no loom model under crates/hub/tests");
     let mut test = ctx.cargo("test");
-    test.arg("--package=outspoke-hub");
+    // As the other Rust tests are built, so that dependencies have the same features and are there already.
+    test.args(["--workspace", "--exclude=xtask"]);
     test.args(models.iter().map(|model| format!("--test={model}")));
-    wrapper::model(&mut test)?;
+    wrapper::model(&mut test, "outspoke-hub")?;
     Ok(test)
 }
 

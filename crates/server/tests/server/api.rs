@@ -374,9 +374,10 @@ async fn messages_outside_rooms_reach_everybody_a_user_or_a_client() {
     let devices: Vec<_> =
         clients["clients"].as_array().unwrap().iter().map(|client| client["device"].clone()).collect();
     assert_eq!(devices, [Value::Null, json!("phone")]);
+    let here = &clients["clients"][0]["node"];
     assert_eq!(
         get(&server, "/users").await["users"],
-        json!([{ "userId": "ann", "clients": 2 }, { "userId": "ben", "clients": 1 }])
+        json!([{ "userId": "ann", "clients": 2, "nodes": [here] }, { "userId": "ben", "clients": 1, "nodes": [here] }])
     );
     let page = get(&server, "/clients?limit=2").await;
     let rest = get(&server, &format!("/clients?limit=2&after={}", page["next"].as_str().unwrap())).await;

@@ -227,7 +227,8 @@ async fn client_loses_and_doubles_nothing_through_a_hundred_cuts() {
     assert_eq!((cuts, heard.position().unwrap().offset), (CUTS, MESSAGES));
     // What was heard last may have been here already when the last cut came.
     let mut state = listener.state();
-    let is_back = |state: &ConnectionState| matches!(state, ConnectionState::Online(session) if session.resumed);
+    let is_back =
+        |state: &ConnectionState| matches!(state, ConnectionState::Online(session) if session.resumed);
     drop(tokio::time::timeout(PATIENCE, state.wait_for(is_back)).await.unwrap().unwrap());
     speaker.close().await.unwrap();
 }
