@@ -108,6 +108,8 @@ test('a connection is ended, credentials are revoked, and a ruling is lifted', s
   const guest = await visit({ url: url(), path: '#users', colorScheme: 'dark' });
   const { page } = guest;
   await signIn(page);
+  await page.getByRole('table', { name: /^Users connected to all nodes/u }).getByRole('row', { name: `${user} 1 hub-1` }).waitFor();
+  await guest.mustBeAccessible('users');
   await page.getByRole('rowheader', { name: user }).getByRole('link').click();
   await page.getByRole('heading', { level: 1, name: user }).waitFor();
   await page.getByRole('button', { name: new RegExp(`^Disconnect ${user} \\(`, 'u') }).click();
