@@ -192,7 +192,7 @@ impl Engine {
         Ok(before.saturating_sub(self.disk_space()))
     }
 
-    fn disk_space(&self) -> u64 {
+    pub(super) fn disk_space(&self) -> u64 {
         self.keyspaces().iter().map(|keyspace| keyspace.disk_space()).sum()
     }
 }

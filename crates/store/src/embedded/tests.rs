@@ -359,7 +359,10 @@ async fn a_dropped_log_leaves_nothing_behind() {
         drop(engine);
         tokio::task::yield_now().await;
     }
-    assert!(store.compact().await.unwrap() > 500_000);
+    // How much is left, not how much this frees: the engine may have compacted by itself before.
+    let freed = store.compact().await.unwrap();
+    let left = store.shared.engine().unwrap().disk_space();
+    assert!(left < 4_096, "{left} bytes left, {freed} given back");
 }
 
 /// A file system of a few megabytes, where the tests may mount one.
