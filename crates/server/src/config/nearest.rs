@@ -25,7 +25,8 @@ pub(crate) fn nearest<'a>(unknown: &str, candidates: impl Iterator<Item = &'a st
     candidates
         .map(|candidate| (closeness(&folded, leaf, candidate, synonym), candidate))
         .filter(|(distance, _)| *distance <= tolerance * 2)
-        .min_by_key(|(distance, _)| *distance)
+        // One slip in the right section is likelier than another section that happens to have the same last part.
+        .min_by_key(|(distance, candidate)| (edits_over_one(&folded, candidate), *distance))
         .map(|(_, candidate)| candidate)
 }
 
@@ -37,6 +38,11 @@ fn closeness(unknown: &str, leaf: &str, candidate: &str, synonym: Option<&str>) 
     let whole = edits(unknown, candidate) * 2;
     let wrong_section = edits(leaf, last_part(candidate)) * 2 + 1;
     whole.min(wrong_section)
+}
+
+/// Whether it takes more than one edit.
+fn edits_over_one(unknown: &str, candidate: &str) -> bool {
+    unknown.chars().count().abs_diff(candidate.chars().count()) > 1 || edits(unknown, candidate) > 1
 }
 
 fn last_part(path: &str) -> &str {
@@ -72,8 +78,15 @@ mod tests {
     use super::*;
 
     fn find(unknown: &str) -> Option<&'static str> {
-        let known =
-            ["server.addr", "server.read_timeout", "server.write_timeout", "log.level", "rooms.default"];
+        let known = [
+            "server.addr",
+            "server.read_timeout",
+            "server.write_timeout",
+            "log.level",
+            "rooms.default",
+            "tls.key",
+            "api.keys",
+        ];
         nearest(unknown, known.into_iter())
     }
 
@@ -85,6 +98,8 @@ mod tests {
         assert_eq!(find("level"), Some("log.level"));
         assert_eq!(find("LOG.LEVEL"), Some("log.level"));
         assert_eq!(find("server.port"), Some("server.addr"));
+        assert_eq!(find("api.key"), Some("api.keys"));
+        assert_eq!(find("key"), Some("tls.key"));
     }
 
     #[test]

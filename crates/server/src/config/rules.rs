@@ -7,6 +7,7 @@
 mod tls;
 
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use super::DEFAULT_STORE;
 use super::blocks::entry_path;
@@ -14,11 +15,14 @@ use super::error::{Fault, Problem, Warning};
 use super::kind::{Backend, Bus, Durability};
 use super::nearest::nearest;
 use super::resolve::Resolver;
-use super::settings::{Config, RoomClass};
+use super::settings::{Config, RoomClass, Rooms};
 use super::source::Source;
 
 /// A shorter key of the HTTP API is worth a warning: it could be guessed.
 const API_KEY_CHARS_COMFORTABLE: usize = 16;
+
+/// The room of the built-in list of classes.
+const LOBBY: &str = "lobby";
 
 /// What the rules found.
 #[derive(Debug, Default)]
@@ -287,6 +291,7 @@ impl Rules<'_> {
             }
         }
         self.unreachable_classes(&rooms.classes);
+        self.forgotten_lobby(rooms);
         self.forgetful_stores(config, &used);
     }
 
@@ -347,6 +352,21 @@ impl Rules<'_> {
             let what = format!("{key} is never asked: {first} matches every room already");
             self.doubtful(&[&key], what, "the first match decides; move the class with * to the end");
         }
+    }
+
+    /// A list of classes replaces the built-in one, which stores the lobby: whoever copies a recipe may not mean that.
+    fn forgotten_lobby(&mut self, rooms: &Rooms) {
+        let is_meant = self.is_written("rooms.durability") || rooms.default != LOBBY;
+        if is_meant || rooms.classes.is_empty() || has_class(rooms, LOBBY) {
+            return;
+        }
+        let what = format!(
+            "rooms.classes replaces the built-in list, which stores {LOBBY}: now it is as other rooms"
+        );
+        let hint = format!(
+            "add {{pattern: {LOBBY}, durability: stored}} to the list, or write there what else it is to be"
+        );
+        self.doubtful(&["rooms.classes"], what, &hint);
     }
 
     /// Back ends in memory, where rooms are to be stored.
@@ -487,4 +507,17 @@ impl Rules<'_> {
             }
         }
     }
+}
+
+/// Whether an entry of the list is for the room.
+fn has_class(rooms: &Rooms, name: &str) -> bool {
+    let pattern = |class: &RoomClass| class.pattern.as_str().into();
+    let class = |class| Arc::new(outspoke_hub::RoomClass { pattern: pattern(class), ..Default::default() });
+    let default = Arc::default();
+    let classes = outspoke_hub::RoomClasses {
+        classes: rooms.classes.iter().map(class).collect(),
+        default: Arc::clone(&default),
+        ..Default::default()
+    };
+    !Arc::ptr_eq(classes.of(name), &default)
 }
