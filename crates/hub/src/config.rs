@@ -147,7 +147,8 @@ pub struct HubConfig {
     pub history_memory_bytes_max: usize,
     /// Messages that may wait for the store. Default 64 MiB; more is refused with `unavailable`.
     pub store_queue_bytes_max: usize,
-    /// How long a publish may wait for the store before it is refused with `unavailable`. Default 5 s.
+    /// How long a publish, or another order to write, may wait for the store before it is refused with `unavailable`.
+    /// Default 5 s.
     pub store_timeout: Duration,
     /// How long a user counts as typing without another word of it. Default 6 s.
     pub typing_timeout: Duration,

@@ -65,12 +65,8 @@ impl From<StoreError> for Failure {
 
 impl Keeper {
     pub(super) async fn amend(&self, hub: &Arc<Inner>, amendment: Amendment) {
-        let Amendment { room, amending, origin, deadline } = amendment;
-        let outcome = if deadline <= self.fence.overdue() {
-            Err(StoreError::Unavailable("the change waited too long for it".to_owned()).into())
-        } else {
-            self.amend_until_done(hub, &room, &amending).await
-        };
+        let Amendment { room, amending, origin, .. } = amendment;
+        let outcome = self.amend_until_done(hub, &room, &amending).await;
         let mut answers = Answers::new(hub);
         match outcome {
             Ok(published) => answers.accepted(&room, origin, published),

@@ -13,11 +13,11 @@ use std::time::Duration;
 
 use outspoke_protocol::{Acknowledgement, Epoch, Event, MessageId, Position, Refusal, Timestamp};
 use outspoke_store::{Append, Appended, Batch, FactWrite, Outcome, StoreError};
-use tokio::sync::oneshot;
 
 use super::fence::Begun;
+use super::job::{Asker, Job};
 use super::seed::epoch_of;
-use super::{Job, Keeper, Origin, Submission, is_empty, refusal_of_store};
+use super::{Keeper, Origin, Submission, is_empty, refusal_of_store};
 use crate::cluster::PlacedRecord;
 use crate::error::PublishError;
 use crate::hub::Inner;
@@ -66,7 +66,7 @@ struct Group {
     /// Messages by append, in the order of its records.
     rooms: Vec<(Arc<Room>, Vec<Box<Submission>>)>,
     by_room: HashMap<RoomId, usize>,
-    writes: Vec<oneshot::Sender<Result<(), StoreError>>>,
+    writes: Vec<Asker<()>>,
 }
 
 impl Group {
@@ -86,40 +86,38 @@ impl Group {
         self.rooms[index].1.push(submission);
     }
 
-    fn write(&mut self, mut facts: Vec<FactWrite>, done: oneshot::Sender<Result<(), StoreError>>) {
+    fn write(&mut self, mut facts: Vec<FactWrite>, asker: Option<Asker<()>>) {
         self.batch.facts.append(&mut facts);
-        self.writes.push(done);
+        self.writes.extend(asker);
     }
 }
 
 impl Keeper {
-    /// Does jobs in their order.
+    /// Does jobs, as the queue gives them, in their order; meanwhile refuses what has waited too long behind them.
     pub(super) async fn work(&self, hub: &Arc<Inner>, jobs: Vec<Job>) {
+        let mut working = std::pin::pin!(self.do_jobs(hub, jobs));
+        while tokio::time::timeout(LOOK, working.as_mut()).await.is_err() {
+            let expired = self.queue.take_expired(self.fence.overdue(), hub.config().store_timeout);
+            self.refuse_late(hub, expired);
+        }
+    }
+
+    async fn do_jobs(&self, hub: &Arc<Inner>, jobs: Vec<Job>) {
         let mut group = Group::default();
-        self.fence.compare(hub.config().store_timeout);
+        let timeout = hub.config().store_timeout;
+        self.fence.compare(timeout);
         let now = self.fence.overdue();
+        let is_late = |job: &mut Job| job.deadline(timeout).is_some_and(|deadline| deadline <= now);
+        let mut jobs = jobs;
+        self.refuse_late(hub, jobs.extract_if(.., is_late));
         for job in jobs {
             match job {
-                Job::Publish(submission) if submission.deadline <= now => self.refuse_late(hub, submission),
                 Job::Publish(submission) => group.add(submission),
-                Job::Amend(amendment) => {
-                    self.commit(hub, std::mem::take(&mut group)).await;
-                    self.amend(hub, *amendment).await;
-                }
-                Job::Erase(erasure) => {
-                    self.commit(hub, std::mem::take(&mut group)).await;
-                    self.do_erasure(hub, *erasure).await;
-                }
-                Job::Seed(done) => {
-                    self.commit(hub, std::mem::take(&mut group)).await;
-                    // Whoever asked may have stopped waiting.
-                    let _ = done.send(self.sow(hub).await);
-                }
-                Job::Write(facts, done) => group.write(facts, done),
-                Job::LastCall(last_call) => {
-                    self.commit(hub, std::mem::take(&mut group)).await;
-                    drop(last_call);
-                }
+                Job::Write(facts, asker) => group.write(facts, asker),
+                Job::Amend(amendment) => self.amend(hub, *amendment).await,
+                Job::Erase(erasure) => self.do_erasure(hub, *erasure).await,
+                Job::Seed(asker) => asker.answer(self.sow(hub).await),
+                Job::LastCall(last_call) => drop(last_call),
             }
         }
         self.commit(hub, group).await;
@@ -128,11 +126,7 @@ impl Keeper {
     async fn commit(&self, hub: &Arc<Inner>, group: Group) {
         let Group { batch, rooms, writes, .. } = group;
         if is_empty(&batch) {
-            for done in writes {
-                // Whoever asked may have stopped waiting.
-                let _ = done.send(Ok(()));
-            }
-            return;
+            return writes.into_iter().for_each(|asker| asker.answer(Ok(())));
         }
         let mut batch = batch;
         self.foretell(hub, &mut batch, &rooms).await;
@@ -142,9 +136,8 @@ impl Keeper {
         self.counters
             .commit_messages
             .record_number(rooms.iter().map(|(_, messages)| messages.len() as u64).sum());
-        for done in writes {
-            // Whoever asked may have stopped waiting.
-            let _ = done.send(match &outcome {
+        for asker in writes {
+            asker.answer(match &outcome {
                 Ok(_) => Ok(()),
                 // Of facts alone nobody can tell whether an earlier try wrote them.
                 Err(undone) if undone.begun.in_doubt => Err(StoreError::InDoubt(undone.told().to_string())),
@@ -176,7 +169,7 @@ impl Keeper {
         if !unread.contains(&true) {
             return;
         }
-        let seed = match self.watching(hub, self.seed_now(hub)).await {
+        let seed = match self.seed_now(hub).await {
             Ok(seed) => seed,
             // It will hardly be written to either. If it is, those members are told that something is missing, which is not so.
             Err(error) => {
@@ -200,7 +193,7 @@ impl Keeper {
         for (append, room) in batch.appends.into_iter().zip(rooms) {
             let part = Batch { appends: vec![append], facts: Vec::new(), not_after: batch.not_after };
             let mut begun = begun;
-            match self.commit_begun(hub, &part, &mut begun).await {
+            match self.commit_begun(&part, &mut begun).await {
                 Ok(appended) => self.hand_back(hub, vec![room], appended).await,
                 Err(undone) => self.give_up(hub, vec![room], &undone),
             }
@@ -233,7 +226,7 @@ impl Keeper {
         batch: &mut Batch,
     ) -> Result<Vec<Appended>, Undone> {
         let timeout = hub.config().store_timeout;
-        let in_time = self.watching(hub, self.is_in_time(timeout)).await;
+        let in_time = self.is_in_time(timeout).await;
         let mut begun = self.fence.begin(timeout);
         if !in_time {
             let stopped = StoreError::Unavailable("the hub was stopped for a while".to_owned());
@@ -242,7 +235,7 @@ impl Keeper {
         let mut corrections = 0;
         loop {
             batch.not_after = Some(begun.not_after);
-            match self.commit_begun(hub, batch, &mut begun).await {
+            match self.commit_begun(batch, &mut begun).await {
                 Err(undone @ Undone { error: StoreError::TooLate { now }, .. }) => {
                     if !self.fence.forgives(&begun, now, timeout) || corrections >= CORRECTIONS_MAX {
                         return Err(undone);
@@ -256,15 +249,10 @@ impl Keeper {
     }
 
     /// Commits as long as it takes, always with the time that it was given first.
-    async fn commit_begun(
-        &self,
-        hub: &Inner,
-        batch: &Batch,
-        begun: &mut Begun,
-    ) -> Result<Vec<Appended>, Undone> {
+    async fn commit_begun(&self, batch: &Batch, begun: &mut Begun) -> Result<Vec<Appended>, Undone> {
         let mut pause = RETRY.0;
         loop {
-            match self.watching(hub, self.store.commit(batch)).await {
+            match self.store.commit(batch).await {
                 Ok(appended) => return Ok(appended),
                 Err(error @ StoreError::InDoubt(_)) => {
                     tracing::warn!(store = %self.name, %error, "trying again until it is known what was written");
@@ -281,30 +269,30 @@ impl Keeper {
                 }
                 Err(error) => return Err(Undone::refused(error, *begun)),
             }
-            self.watching(hub, tokio::time::sleep(pause)).await;
+            tokio::time::sleep(pause).await;
             pause = (pause * 2).min(RETRY.1);
         }
     }
 
-    /// Waits for something, and meanwhile refuses what has waited too long in the queue.
-    async fn watching<T>(&self, hub: &Inner, wanted: impl Future<Output = T>) -> T {
-        let mut wanted = std::pin::pin!(wanted);
-        loop {
-            match tokio::time::timeout(LOOK, wanted.as_mut()).await {
-                Ok(outcome) => return outcome,
-                Err(_) => {
-                    for submission in self.queue.take_expired(self.fence.overdue()) {
-                        self.refuse_late(hub, submission);
-                    }
-                }
-            }
-        }
+    /// Answers that something was not begun in time.
+    fn refuse_late(&self, hub: &Inner, jobs: impl IntoIterator<Item = Job>) {
+        let late = "it was busy for too long with what came before: nothing was written";
+        self.turn_away(hub, jobs, &StoreError::Unavailable(late.to_owned()));
     }
 
-    fn refuse_late(&self, hub: &Inner, submission: Box<Submission>) {
+    /// Answers that something was not begun, and will not be.
+    fn turn_away(&self, hub: &Inner, jobs: impl IntoIterator<Item = Job>, why: &StoreError) {
         let mut answers = Answers::new(hub);
-        let late = StoreError::Unavailable("the message waited too long for it".to_owned());
-        self.refuse(&mut answers, *submission, &late);
+        for job in jobs {
+            match job {
+                Job::Publish(submission) => self.refuse(&mut answers, *submission, why),
+                Job::Amend(amendment) => answers.refused(amendment.origin, why),
+                Job::Erase(erasure) => erasure.asker.answer(Err(why.clone())),
+                Job::Write(_, asker) => asker.into_iter().for_each(|asker| asker.answer(Err(why.clone()))),
+                Job::Seed(asker) => asker.answer(Err(why.clone())),
+                Job::LastCall(last_call) => drop(last_call),
+            }
+        }
         answers.send();
     }
 

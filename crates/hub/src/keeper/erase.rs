@@ -10,9 +10,9 @@ use bytes::Bytes;
 use ecow::EcoString;
 use outspoke_protocol::{Epoch, Message, RoomName};
 use outspoke_store::{Append, Batch, Direction, LogKey, Range, Replace, StoreError};
-use tokio::sync::oneshot;
 
-use super::{Job, Keeper};
+use super::Keeper;
+use super::job::{Asker, Job};
 use crate::admin::NOTHING;
 use crate::erasure::erased;
 use crate::hub::Inner;
@@ -29,7 +29,7 @@ pub(crate) struct Erasure {
     /// The room, if it is in memory.
     pub(crate) room: Option<Arc<Room>>,
     pub(crate) what: Erase,
-    pub(crate) done: oneshot::Sender<Result<(), StoreError>>,
+    pub(super) asker: Asker<()>,
 }
 
 /// What to take out.
@@ -64,15 +64,11 @@ impl Keeper {
         room: Option<Arc<Room>>,
         what: Erase,
     ) -> Result<(), StoreError> {
-        let (done, outcome) = oneshot::channel();
-        let job = Job::Erase(Box::new(Erasure { log, room, what, done }));
-        let full = |_| StoreError::Unavailable("too much is waiting for it".to_owned());
-        self.queue.offer(job, 1024).map_err(full)?;
-        outcome.await.unwrap_or_else(|_| Err(StoreError::Unavailable("the hub has stopped".to_owned())))
+        self.ask(1024, |asker| Job::Erase(Box::new(Erasure { log, room, what, asker }))).await
     }
 
     pub(super) async fn do_erasure(&self, hub: &Arc<Inner>, erasure: Erasure) {
-        let Erasure { log, room, what, done } = erasure;
+        let Erasure { log, room, what, asker } = erasure;
         let of = log.clone();
         let outcome = match what {
             Erase::All => self.forget_all(&log, room.as_deref()).await,
@@ -83,8 +79,7 @@ impl Keeper {
         if let Some(cluster) = hub.cluster.as_ref().filter(|_| outcome.is_ok()) {
             cluster.tell_void(&of);
         }
-        // Whoever asked may have stopped waiting.
-        let _ = done.send(outcome);
+        asker.answer(outcome);
     }
 
     async fn forget_all(&self, log: &LogKey, room: Option<&Room>) -> Result<(), StoreError> {

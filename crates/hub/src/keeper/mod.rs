@@ -5,13 +5,15 @@
 //! a message that a crash could take back. One keeper per store, as a task on a thread of its own; reads run beside the
 //! writing.
 //!
-//! Invariants: jobs are done in the order of the queue. A message is refused only if the store says for sure that it
-//! was not written; until that is known, it stays unanswered, and for ever if nobody can know any more. The queue is bounded in bytes, the wait in it in time.
+//! Invariants: jobs are done in the order of the queue. A message is refused only if it is known for sure that it was
+//! not written; until that is known, it stays unanswered, and for ever if nobody can know any more. The queue is bounded
+//! in bytes, and in time the wait in it of everything that somebody waits for, whatever stands before it.
 
 mod amend;
 mod commit;
 mod erase;
 mod fence;
+mod job;
 mod queue;
 mod seed;
 
@@ -29,8 +31,8 @@ use tokio::sync::oneshot;
 use tokio::time::Instant;
 
 pub(crate) use self::amend::Amendment;
-use self::erase::Erasure;
 use self::fence::Fence;
+use self::job::{Asker, Job};
 use self::queue::Queue;
 pub(crate) use self::seed::key as key_of_epochs;
 use crate::analytics::Analytics;
@@ -85,19 +87,6 @@ impl Default for KeeperCounters {
             acknowledgements: Histogram::of_times(),
         }
     }
-}
-
-/// Something to be done in order.
-#[derive(Debug)]
-pub(super) enum Job {
-    Publish(Box<Submission>),
-    Amend(Box<Amendment>),
-    Erase(Box<Erasure>),
-    Write(Vec<FactWrite>, oneshot::Sender<Result<(), StoreError>>),
-    /// Begin what the epochs of new logs are made of.
-    Seed(oneshot::Sender<Result<u64, StoreError>>),
-    /// Let go of this when everything before is done.
-    LastCall(Arc<LastCall>),
 }
 
 /// A message on its way into a store.
@@ -191,20 +180,23 @@ impl Keeper {
     /// Makes facts durable, in order with the messages before and after.
     pub(crate) async fn write(&self, facts: Vec<FactWrite>) -> Result<(), StoreError> {
         let weight = facts.iter().map(weight_of_fact).sum();
-        let (done, outcome) = oneshot::channel();
-        self.queue
-            .offer(Job::Write(facts, done), weight)
-            .map_err(|_| StoreError::Unavailable("too much is waiting for it".to_owned()))?;
-        outcome.await.unwrap_or_else(|_| Err(StoreError::Unavailable("the hub has stopped".to_owned())))
+        self.ask(weight, |asker| Job::Write(facts, Some(asker))).await
     }
 
     /// Makes facts durable some time soon; whether it came about nobody asks.
     pub(crate) fn write_soon(&self, facts: Vec<FactWrite>) {
         let weight = facts.iter().map(weight_of_fact).sum();
-        let (done, _) = oneshot::channel();
-        if self.queue.offer(Job::Write(facts, done), weight).is_err() {
+        if self.queue.offer(Job::Write(facts, None), weight).is_err() {
             tracing::warn!(store = %self.name, "too much is waiting for the store: facts were not written");
         }
+    }
+
+    /// Queues what is no message, and waits for its end.
+    async fn ask<T>(&self, weight: usize, job: impl FnOnce(Asker<T>) -> Job) -> Result<T, StoreError> {
+        let (asker, outcome) = Asker::new();
+        let full = |_| StoreError::Unavailable("too much is waiting for it".to_owned());
+        self.queue.offer(job(asker), weight).map_err(full)?;
+        outcome.await.unwrap_or_else(|_| Err(StoreError::Unavailable("the hub has stopped".to_owned())))
     }
 
     /// Holds the farewell back until everything that is queued is done.

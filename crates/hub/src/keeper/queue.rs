@@ -1,17 +1,17 @@
 //! What waits for a keeper, in its order.
 //!
 //! Filled from any thread, emptied by the keeper as a batch. Bounded in bytes: what may be refused is, when it is full.
-
-#![allow(clippy::vec_box)] // submissions are large, and move from one vector to another
+//! What is taken is begun; all else stays here, where its time can be over.
 
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
 
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
-use super::{Job, Submission};
+use super::job::Job;
 
 /// Jobs taken at once: a commit of more takes longer without costing less per message.
 const JOBS_MAX: usize = 4096;
@@ -65,7 +65,7 @@ impl Queue {
         self.filled.notify_one();
     }
 
-    /// The next jobs, at least one.
+    /// The next jobs: some that become durable together, or one that is done alone.
     ///
     /// # Cancel safety
     /// Nothing is taken until it is returned.
@@ -84,27 +84,44 @@ impl Queue {
         let mut jobs = Vec::new();
         let mut bytes = 0;
         while jobs.len() < JOBS_MAX && bytes < BYTES_MAX {
+            let alone = state.jobs.front().is_some_and(|(job, _)| job.is_done_alone());
+            if alone && !jobs.is_empty() {
+                break;
+            }
             let Some((job, weight)) = state.jobs.pop_front() else { break };
             bytes += weight;
             jobs.push(job);
+            if alone {
+                break;
+            }
         }
         state.bytes -= bytes;
         jobs
     }
 
-    /// Takes out the messages whose time is over. Those of one publisher have their deadlines in their order, so none
-    /// overtakes another.
-    pub(super) fn take_expired(&self, now: Instant) -> Vec<Box<Submission>> {
+    /// Takes out the jobs whose time is over, in their order. What has no deadline stays, and does not hide what is behind it.
+    ///
+    /// # Cost
+    /// Deadlines grow along the queue but for what several threads offer at once, so the first that is not over ends the search.
+    pub(super) fn take_expired(&self, now: Instant, timeout: Duration) -> Vec<Job> {
         let mut state = self.lock();
         let mut expired = Vec::new();
-        while let Some((Job::Publish(submission), _)) = state.jobs.front() {
-            if submission.deadline > now {
-                break;
+        let mut kept = Vec::new();
+        while let Some((job, weight)) = state.jobs.pop_front() {
+            match job.deadline(timeout) {
+                Some(deadline) if deadline <= now => {
+                    state.bytes -= weight;
+                    expired.push(job);
+                }
+                Some(_) => {
+                    state.jobs.push_front((job, weight));
+                    break;
+                }
+                None => kept.push((job, weight)),
             }
-            if let Some((Job::Publish(submission), weight)) = state.jobs.pop_front() {
-                state.bytes -= weight;
-                expired.push(submission);
-            }
+        }
+        for job in kept.into_iter().rev() {
+            state.jobs.push_front(job);
         }
         expired
     }

@@ -14,9 +14,9 @@ use ecow::EcoString;
 use outspoke_protocol::Epoch;
 use outspoke_store::limits::local_clock;
 use outspoke_store::{Append, Batch, LogKey, Record, StoreError};
-use tokio::sync::oneshot;
 
-use super::{Job, Keeper};
+use super::Keeper;
+use super::job::Job;
 use crate::hub::Inner;
 
 /// Control characters are in no room's name.
@@ -33,10 +33,7 @@ impl Keeper {
         if let Some(log) = self.states(vec![key()]).await?.into_iter().next().flatten() {
             return Ok(log.epoch);
         }
-        let (done, outcome) = oneshot::channel();
-        let full = |_| StoreError::Unavailable("too much is waiting for it".to_owned());
-        self.queue.offer(Job::Seed(done), 256).map_err(full)?;
-        outcome.await.unwrap_or_else(|_| Err(StoreError::Unavailable("the hub has stopped".to_owned())))
+        self.ask(256, Job::Seed).await
     }
 
     /// As [`seed`](Self::seed), for who works off the queue, in which the other one would wait behind itself.

@@ -1,7 +1,9 @@
 //! Rooms whose messages are stored: nothing is acknowledged or seen before it is durable, nothing twice.
 
 use std::sync::Arc;
+use std::time::Duration;
 
+use outspoke_hub::protocol::PageFrom;
 use outspoke_hub::store::StoreError;
 use outspoke_hub::{Durability, Hub, HubConfig, Kind, PublishError, RoomClass};
 use outspoke_testkit::settle;
@@ -106,11 +108,82 @@ async fn message_that_waits_too_long_for_its_store_is_refused_and_never_appears(
     assert_eq!(alice.received(), []);
 }
 
+/// What stands before a message in the queue keeps nobody from refusing it: a receipt (Alice has read what she said, which is
+/// written a second later) or an edit.
+#[tokio::test(start_paused = true)]
+async fn message_behind_other_work_for_the_store_is_refused_in_its_time() {
+    for edits in [false, true] {
+        let shelf = Shelf::new();
+        let hub = storing(&shelf, |_| {});
+        let mut alice = member(&hub, "alice", "s").await;
+        let say = |text: &str, id: u64| json!({ "type": "chat", "room": "s", "content": text, "id": id });
+        alice.send(say("first", 1)).await;
+        alice.expect("ack").await;
+        alice.expect("chat").await;
+        shelf.set(Mood::Holds);
+        alice.send(say("held", 2)).await;
+        settle().await;
+        if edits {
+            alice.send(json!({ "type": "edit", "room": "s", "offset": 1, "content": "x", "id": 3 })).await;
+        } else {
+            tokio::time::sleep(Duration::from_secs(2)).await;
+        }
+        alice.send(say("late", 4)).await;
+        let refused: &[u64] = if edits { &[3, 4] } else { &[4] };
+        for id in refused {
+            let refusal = alice.expect("error").await;
+            assert_eq!((&refusal["error"], &refusal["id"]), (&json!("unavailable"), &json!(id)));
+        }
+        shelf.set(Mood::Works);
+        assert_eq!(alice.expect("ack").await["id"], 2);
+        assert_eq!(alice.expect("chat").await["content"], "held");
+        settle().await;
+        assert_eq!(alice.received(), []);
+    }
+}
+
+/// Both are taken from the queue in one turn; the edit is begun and in doubt for hours, the message behind it is not begun.
+#[tokio::test(start_paused = true)]
+async fn message_behind_an_edit_in_doubt_is_refused_in_its_time() {
+    let shelf = Shelf::new();
+    let hub = storing(&shelf, |_| {});
+    let mut alice = member(&hub, "alice", "s").await;
+    alice.send(json!({ "type": "publish", "room": "s", "data": "first" })).await;
+    alice.expect("message").await;
+    shelf.set(Mood::Holds);
+    alice.send(json!({ "type": "publish", "room": "s", "data": "held", "id": 2 })).await;
+    settle().await;
+    alice.send(json!({ "type": "edit", "room": "s", "offset": 1, "data": "x", "id": 3 })).await;
+    alice.send(json!({ "type": "publish", "room": "s", "data": "late", "id": 4 })).await;
+    settle().await;
+    shelf.set(Mood::Each(vec![Mood::Works, Mood::Doubts { times: 10_000, written: false }]));
+    assert_eq!(alice.find("ack").await["id"], 2);
+    assert_eq!(alice.find("error").await["id"], 4);
+}
+
+/// Who asks for something else than a message is answered in the same time, and what was refused is not done later.
+#[tokio::test(start_paused = true)]
+async fn order_that_waits_too_long_for_its_store_is_refused_and_never_carried_out() {
+    let shelf = Shelf::new();
+    let hub = storing(&shelf, |_| {});
+    hub.publish("s", Kind::Data, number_body(1)).unwrap().await.unwrap();
+    shelf.set(Mood::Holds);
+    let held = hub.publish("s", Kind::Data, number_body(2)).unwrap();
+    settle().await;
+    let cleared = tokio::time::timeout(Duration::from_secs(6), hub.clear_history("s")).await.unwrap();
+    let Err(PublishError::Unavailable(why)) = cleared else { panic!("{cleared:?}") };
+    assert!(why.contains("nothing was written"), "{why}");
+    shelf.set(Mood::Works);
+    held.await.unwrap();
+    settle().await;
+    assert_eq!(hub.history("s", PageFrom::Newest, 10).await.unwrap().messages.len(), 2);
+}
+
 /// Thousands of messages of one client wait for a slow store; the client is held back, and its order is kept.
 #[tokio::test(start_paused = true)]
 async fn publisher_of_many_messages_is_held_back_and_keeps_its_order() {
     let shelf = Shelf::new();
-    let hub = storing(&shelf, |config| config.store_timeout = std::time::Duration::from_secs(3600));
+    let hub = storing(&shelf, |config| config.store_timeout = Duration::from_secs(3600));
     let mut alice = member(&hub, "alice", "s").await;
     shelf.set(Mood::Holds);
     let sending = async {
@@ -150,7 +223,7 @@ async fn what_was_published_under_a_key_is_published_once_across_restarts_and_pe
         bob.send(say("mine", 3)).await;
         bob.expect("ack").await;
         assert_eq!(bob.expect("chat").await["offset"], 2);
-        assert!(hub.shutdown(std::time::Duration::from_secs(10)).await);
+        assert!(hub.shutdown(Duration::from_secs(10)).await);
     }
     let hub = storing(&shelf, |_| {});
     let mut alice = member(&hub, "alice", "s").await;
@@ -172,7 +245,7 @@ async fn shutdown_delivers_and_acknowledges_what_is_on_its_way_into_the_store() 
     settle().await;
     let stopping = tokio::spawn({
         let hub = hub.clone();
-        async move { hub.shutdown(std::time::Duration::from_secs(10)).await }
+        async move { hub.shutdown(Duration::from_secs(10)).await }
     });
     settle().await;
     assert_eq!(alice.received(), []);
