@@ -20,7 +20,7 @@ use crate::amend::Change;
 use crate::direct;
 use crate::error::PublishError;
 use crate::hub::{Hub, Inner};
-use crate::keeper::{Amendment, Origin, QueueFull, Submission};
+use crate::keeper::{Amendment, NotQueued, Origin, Submission};
 use crate::room::amend::Amending;
 use crate::room::load::Need;
 use crate::room::{Draft, Published, Room, facts_of};
@@ -222,7 +222,7 @@ impl Hub {
         let deadline = Instant::now() + self.inner.config().store_timeout;
         let origin = Origin::Api(done);
         let amendment = Amendment { room: Arc::clone(&room), amending, origin, deadline };
-        keeper.submit_amendment(Box::new(amendment)).map_err(|_| PublishError::Overloaded)?;
+        keeper.submit_amendment(Box::new(amendment))?;
         outcome.await.unwrap_or(Err(PublishError::Stopping))
     }
 
@@ -266,7 +266,7 @@ impl Hub {
         }
         let (done, outcome) = oneshot::channel();
         submit(&self.inner, room, draft, Origin::Api(done)).map_err(|error| match error {
-            NotSubmitted::QueueFull => PublishError::Overloaded,
+            NotSubmitted::NotQueued(error) => error.into(),
             NotSubmitted::Quota(refusal) => PublishError::Refused(refusal),
         })?;
         Ok(Publishing(State::Waiting(outcome)))
@@ -285,8 +285,8 @@ fn check_reserved(name: &RoomName) -> Result<(), PublishError> {
 /// Why a message was not given to its keeper: nobody will hear of it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum NotSubmitted {
-    /// The store cannot keep up.
-    QueueFull,
+    /// The store cannot keep up, or nobody writes to it any more.
+    NotQueued(NotQueued),
     /// The tenant has stored what it may.
     Quota(Refusal),
 }
@@ -298,7 +298,7 @@ pub(crate) fn submit(
     draft: Draft,
     origin: Origin,
 ) -> Result<(), NotSubmitted> {
-    let Some(keeper) = &room.keeper else { return Err(NotSubmitted::QueueFull) };
+    let Some(keeper) = &room.keeper else { return Err(NotSubmitted::NotQueued(NotQueued::Closed)) };
     let key = draft.key.clone();
     let message = room.message(draft, hub.now());
     let record = record_of(&message, key);
@@ -317,7 +317,7 @@ pub(crate) fn submit(
     let accepted = std::time::Instant::now();
     let span = tracing::debug_span!(target: TRACE_TARGET, "store append", store = %keeper.name);
     let submission = Submission { room, message, record, origin, facts, charge, accepted, deadline, span };
-    keeper.submit(Box::new(submission)).map_err(|QueueFull| NotSubmitted::QueueFull)
+    keeper.submit(Box::new(submission)).map_err(NotSubmitted::NotQueued)
 }
 
 /// A message as its store gets it.

@@ -281,7 +281,7 @@ impl Keeper {
     }
 
     /// Answers that something was not begun, and will not be.
-    fn turn_away(&self, hub: &Inner, jobs: impl IntoIterator<Item = Job>, why: &StoreError) {
+    pub(super) fn turn_away(&self, hub: &Inner, jobs: impl IntoIterator<Item = Job>, why: &StoreError) {
         let mut answers = Answers::new(hub);
         for job in jobs {
             match job {

@@ -109,9 +109,42 @@ pub(crate) struct Submission {
     pub(crate) span: tracing::Span,
 }
 
-/// The queue of a store holds as much as it may.
+/// Why something will not be done.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct QueueFull;
+pub(crate) enum NotQueued {
+    /// More is waiting for the store than may.
+    Full,
+    /// The keeper has ended.
+    Closed,
+}
+
+impl From<NotQueued> for StoreError {
+    fn from(error: NotQueued) -> Self {
+        match error {
+            NotQueued::Full => Self::Unavailable("too much is waiting for it".to_owned()),
+            NotQueued::Closed => stopped(),
+        }
+    }
+}
+
+impl From<NotQueued> for PublishError {
+    fn from(error: NotQueued) -> Self {
+        match error {
+            NotQueued::Full => Self::Overloaded,
+            NotQueued::Closed => Self::Stopping,
+        }
+    }
+}
+
+impl From<NotQueued> for Refusal {
+    fn from(error: NotQueued) -> Self {
+        let detail = match error {
+            NotQueued::Full => "the storage cannot keep up: nothing was done; send it again later",
+            NotQueued::Closed => "the storage is away: nothing was done; send it again later",
+        };
+        Self::new(ErrorCode::Unavailable, detail)
+    }
+}
 
 /// Who waits for the answer.
 #[derive(Debug)]
@@ -153,18 +186,18 @@ impl Keeper {
     /// Queues a message; its origin is answered in any case but an error here.
     ///
     /// # Errors
-    /// More is waiting for the store than may.
-    pub(crate) fn submit(&self, submission: Box<Submission>) -> Result<(), QueueFull> {
+    /// See [`NotQueued`].
+    pub(crate) fn submit(&self, submission: Box<Submission>) -> Result<(), NotQueued> {
         let weight = submission.weight();
-        self.queue.offer(Job::Publish(submission), weight).map_err(|_| QueueFull)
+        self.queue.offer(Job::Publish(submission), weight)
     }
 
     /// Queues a change to an earlier message; its origin is answered in any case but an error here.
     ///
     /// # Errors
-    /// More is waiting for the store than may.
-    pub(crate) fn submit_amendment(&self, amendment: Box<Amendment>) -> Result<(), QueueFull> {
-        self.queue.offer(Job::Amend(amendment), 1024).map_err(|_| QueueFull)
+    /// See [`NotQueued`].
+    pub(crate) fn submit_amendment(&self, amendment: Box<Amendment>) -> Result<(), NotQueued> {
+        self.queue.offer(Job::Amend(amendment), 1024)
     }
 
     /// Bytes that wait to be written.
@@ -186,17 +219,16 @@ impl Keeper {
     /// Makes facts durable some time soon; whether it came about nobody asks.
     pub(crate) fn write_soon(&self, facts: Vec<FactWrite>) {
         let weight = facts.iter().map(weight_of_fact).sum();
-        if self.queue.offer(Job::Write(facts, None), weight).is_err() {
-            tracing::warn!(store = %self.name, "too much is waiting for the store: facts were not written");
+        if let Err(error) = self.queue.offer(Job::Write(facts, None), weight) {
+            tracing::warn!(store = %self.name, error = %StoreError::from(error), "facts were not written");
         }
     }
 
     /// Queues what is no message, and waits for its end.
     async fn ask<T>(&self, weight: usize, job: impl FnOnce(Asker<T>) -> Job) -> Result<T, StoreError> {
         let (asker, outcome) = Asker::new();
-        let full = |_| StoreError::Unavailable("too much is waiting for it".to_owned());
-        self.queue.offer(job(asker), weight).map_err(full)?;
-        outcome.await.unwrap_or_else(|_| Err(StoreError::Unavailable("the hub has stopped".to_owned())))
+        self.queue.offer(job(asker), weight)?;
+        outcome.await.unwrap_or_else(|_| Err(stopped()))
     }
 
     /// Holds the farewell back until everything that is queued is done.
@@ -219,8 +251,7 @@ impl Keeper {
         let Some(runtime) = self.runtime.get() else {
             return Err(StoreError::Unavailable("the hub is starting".to_owned()));
         };
-        let stopped = |_| StoreError::Unavailable("the hub has stopped".to_owned());
-        runtime.spawn(read.call(Arc::clone(&self.store))).await.map_err(stopped)?
+        runtime.spawn(read.call(Arc::clone(&self.store))).await.map_err(|_| stopped())?
     }
 
     /// Reads a part of a log.
@@ -260,6 +291,7 @@ impl Keeper {
         let first = hub.keepers.first().is_some_and(|first| Arc::ptr_eq(first, &self));
         // Ends with the hub, after the last figures are written.
         let mut counting = tokio::spawn(Analytics::run(Arc::clone(&hub), first));
+        let closing = Closing { keeper: &self, hub: &hub };
         loop {
             let jobs = tokio::select! {
                 // What is queued is done before the end is looked at.
@@ -269,10 +301,30 @@ impl Keeper {
             };
             self.work(&hub, jobs).await;
         }
+        drop(closing);
         if let Err(error) = self.store.close().await {
             tracing::error!(store = %self.name, %error, "the store was not closed in good order");
         }
     }
+}
+
+/// Closes the queue when the keeper ends, however it does: whoever waits for it is told.
+struct Closing<'a> {
+    keeper: &'a Keeper,
+    hub: &'a Inner,
+}
+
+impl Drop for Closing<'_> {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            tracing::error!(store = %self.keeper.name, "the store has panicked: nothing more is written to it");
+        }
+        self.keeper.turn_away(self.hub, self.keeper.queue.close(), &stopped());
+    }
+}
+
+fn stopped() -> StoreError {
+    StoreError::Unavailable("the hub has stopped".to_owned())
 }
 
 /// A read: takes the store, gives a future.

@@ -1,7 +1,8 @@
 //! What waits for a keeper, in its order.
 //!
 //! Filled from any thread, emptied by the keeper as a batch. Bounded in bytes: what may be refused is, when it is full.
-//! What is taken is begun; all else stays here, where its time can be over.
+//! What is taken is begun; all else stays here, where its time can be over. Closed when its keeper ends: nothing waits for
+//! nobody.
 
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -11,6 +12,7 @@ use std::time::Duration;
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
+use super::NotQueued;
 use super::job::Job;
 
 /// Jobs taken at once: a commit of more takes longer without costing less per message.
@@ -29,6 +31,7 @@ pub(super) struct Queue {
 struct State {
     jobs: VecDeque<(Job, usize)>,
     bytes: usize,
+    closed: bool,
 }
 
 impl Queue {
@@ -46,11 +49,14 @@ impl Queue {
         self.bytes_max.store(bytes_max, Ordering::Relaxed);
     }
 
-    /// Queues a job, or gives it back when too much waits already.
-    pub(super) fn offer(&self, job: Job, weight: usize) -> Result<(), Job> {
+    /// Queues a job, unless too much waits already or nobody would do it.
+    pub(super) fn offer(&self, job: Job, weight: usize) -> Result<(), NotQueued> {
         let mut state = self.lock();
+        if state.closed {
+            return Err(NotQueued::Closed);
+        }
         if state.bytes + weight > self.bytes_max.load(Ordering::Relaxed) {
-            return Err(job);
+            return Err(NotQueued::Full);
         }
         state.bytes += weight;
         state.jobs.push_back((job, weight));
@@ -59,10 +65,22 @@ impl Queue {
         Ok(())
     }
 
-    /// Queues what must not be refused.
+    /// Queues what must not be refused. It is let go of at once if nobody would do it.
     pub(super) fn push(&self, job: Job) {
-        self.lock().jobs.push_back((job, 0));
-        self.filled.notify_one();
+        let mut state = self.lock();
+        if !state.closed {
+            state.jobs.push_back((job, 0));
+            drop(state);
+            self.filled.notify_one();
+        }
+    }
+
+    /// Takes nothing more, and gives what waits.
+    pub(super) fn close(&self) -> impl Iterator<Item = Job> + use<> {
+        let mut state = self.lock();
+        state.closed = true;
+        state.bytes = 0;
+        std::mem::take(&mut state.jobs).into_iter().map(|(job, _)| job)
     }
 
     /// The next jobs: some that become durable together, or one that is done alone.

@@ -65,10 +65,7 @@ impl Shard {
         let origin = Origin::Client { shard: self.index, key, request: id.cloned() };
         let deadline = Instant::now() + hub.config().store_timeout;
         let amendment = Amendment { room: Arc::clone(room), amending, origin, deadline };
-        keeper.submit_amendment(Box::new(amendment)).map_err(|_| {
-            let detail = "the storage cannot keep up: nothing was changed; send it again later";
-            Refusal::new(ErrorCode::Unavailable, detail)
-        })?;
+        keeper.submit_amendment(Box::new(amendment))?;
         Ok(self.count_unanswered(key))
     }
 

@@ -142,10 +142,7 @@ impl Shard {
             let origin = Origin::Client { shard: self.index, key, request: id.cloned() };
             submit(&hub, room, draft, origin).map_err(|error| match error {
                 NotSubmitted::Quota(refusal) => refusal,
-                NotSubmitted::QueueFull => {
-                    let detail = "the storage cannot keep up: nobody got this; send it again later";
-                    Refusal::new(ErrorCode::Unavailable, detail)
-                }
+                NotSubmitted::NotQueued(error) => error.into(),
             })?;
             return Ok(self.count_unanswered(key));
         }

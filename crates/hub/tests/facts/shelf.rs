@@ -21,6 +21,8 @@ pub(crate) enum Mood {
     Holds,
     /// Nothing is written.
     Refuses(StoreError),
+    /// They break the contract.
+    Panics,
     /// The answer is lost, this often; `written`: after the writing.
     Doubts {
         times: usize,
@@ -164,6 +166,7 @@ impl Shelf {
                 Err(StoreError::InDoubt("the answer was lost".to_owned()))
             }
             Mood::Refuses(error) => Err(error),
+            Mood::Panics => panic!("no store panics"),
             Mood::Doubts { times, written } => {
                 self.set(match times {
                     0 | 1 => Mood::Works,

@@ -257,6 +257,40 @@ async fn shutdown_delivers_and_acknowledges_what_is_on_its_way_into_the_store() 
     assert!(stopping.await.unwrap());
 }
 
+/// Nobody writes any more when the hub has stopped: who asks is told, and waits for nothing.
+#[tokio::test(start_paused = true)]
+async fn orders_for_the_store_of_a_hub_that_has_stopped_are_refused() {
+    let shelf = Shelf::new();
+    let hub = storing(&shelf, |_| {});
+    hub.publish("s", Kind::Data, number_body(1)).unwrap().await.unwrap();
+    assert!(hub.shutdown(Duration::from_secs(10)).await);
+    let cleared = tokio::time::timeout(Duration::from_secs(60), hub.clear_history("s")).await;
+    assert!(matches!(cleared, Ok(Err(PublishError::Unavailable(_)))), "{cleared:?}");
+}
+
+/// A store that breaks its contract ends its keeper: what waits is answered, what comes is refused, and the hub can be stopped.
+#[tokio::test(start_paused = true)]
+async fn store_that_panics_leaves_nobody_without_an_answer() {
+    let shelf = Shelf::new();
+    let hub = storing(&shelf, |_| {});
+    let mut alice = member(&hub, "alice", "s").await;
+    shelf.set(Mood::Holds);
+    let held = hub.publish("s", Kind::Data, number_body(1)).unwrap();
+    settle().await;
+    let queued = hub.publish("s", Kind::Data, number_body(2)).unwrap();
+    alice.send(json!({ "type": "publish", "room": "s", "data": "queued", "id": 1 })).await;
+    settle().await;
+    shelf.set(Mood::Panics);
+    assert_eq!(held.await, Err(PublishError::Stopping));
+    assert!(matches!(queued.await, Err(PublishError::Unavailable(_))));
+    assert_eq!(alice.expect("error").await["id"], 1);
+    alice.send(json!({ "type": "publish", "room": "s", "data": "late", "id": 2 })).await;
+    assert_eq!(alice.expect("error").await["id"], 2);
+    assert_eq!(hub.publish("s", Kind::Data, number_body(3)).unwrap_err(), PublishError::Stopping);
+    drop(alice);
+    assert!(hub.shutdown(Duration::from_secs(10)).await);
+}
+
 #[tokio::test(start_paused = true)]
 async fn stored_room_without_members_takes_messages_and_gives_them_to_who_comes() {
     let shelf = Shelf::new();
