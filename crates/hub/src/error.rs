@@ -39,7 +39,7 @@ pub enum PublishError {
     /// Shards are too far behind. Nothing was published: retry later.
     #[error("the hub is overloaded")]
     Overloaded,
-    /// The hub is stopping, or has stopped.
+    /// The hub is stopping, or has stopped. Nothing was published.
     #[error("the hub is stopping")]
     Stopping,
     /// The hub has as many rooms as it may have, and the message would be the first of another one.
@@ -57,6 +57,14 @@ pub enum PublishError {
     /// What keeps the room's messages is away. Nothing was published: retry later.
     #[error("the storage is unavailable: {0}")]
     Unavailable(String),
+    /// It may have been published, or not: the store went away in the middle, for longer than it remembers ids, or broke. Look
+    /// at the room's history before you publish it again, and use the same idempotency key: a key that the store still has
+    /// prevents a second one.
+    #[error(
+        "it may have been done or not, the storage went away in the middle: look at the room's history before you send \
+         it again, and send it only with the same idempotency key"
+    )]
+    Unknown,
 }
 
 impl From<&StoreError> for PublishError {

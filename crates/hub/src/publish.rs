@@ -99,7 +99,7 @@ impl Future for Publishing {
                 Poll::Ready(Ok(published.take().expect("a future is not polled after it was ready")))
             }
             State::Waiting(outcome) => {
-                Pin::new(outcome).poll(context).map(|outcome| outcome.unwrap_or(Err(PublishError::Stopping)))
+                Pin::new(outcome).poll(context).map(|outcome| outcome.unwrap_or(Err(PublishError::Unknown)))
             }
         }
     }
@@ -117,7 +117,8 @@ impl Hub {
     ///
     /// # Errors
     /// The name is no room name, or the hub is overloaded or stopping: nobody gets the message. Awaiting it, besides:
-    /// the store is full or away, and the message was not kept and not delivered.
+    /// the store is full or away, and the message was not kept and not delivered; or it is [unknown](PublishError::Unknown)
+    /// whether it was.
     pub fn publish(&self, room: &str, kind: Kind, body: Body) -> Result<Publishing, PublishError> {
         self.publish_once(room, Publication::new(kind, body))
     }
@@ -177,7 +178,8 @@ impl Hub {
     /// Gives an earlier message of a room another body, in the application's name; members are told.
     ///
     /// # Errors
-    /// There is no such message (any more), its body is of another sort, or what keeps the room is full or away.
+    /// There is no such message (any more), its body is of another sort, or what keeps the room is full or away; or it is
+    /// [unknown](PublishError::Unknown) whether it was done, and may be done again.
     ///
     /// # Cancel safety
     /// The change is on its way when this is first polled; dropping the future gives up the news.
@@ -188,7 +190,8 @@ impl Hub {
     /// Takes the body of an earlier message of a room away, in the application's name; members are told.
     ///
     /// # Errors
-    /// There is no such message (any more), or what keeps the room is full or away.
+    /// There is no such message (any more), or what keeps the room is full or away; or unknown, as with
+    /// [`edit`](Self::edit).
     ///
     /// # Cancel safety
     /// As [`edit`](Self::edit).
@@ -223,7 +226,7 @@ impl Hub {
         let origin = Origin::Api(done);
         let amendment = Amendment { room: Arc::clone(&room), amending, origin, deadline };
         keeper.submit_amendment(Box::new(amendment))?;
-        outcome.await.unwrap_or(Err(PublishError::Stopping))
+        outcome.await.unwrap_or(Err(PublishError::Unknown))
     }
 
     /// Sends a private message in a user's name: to every connected device of both, and kept for those that are not

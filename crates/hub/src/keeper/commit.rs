@@ -2,7 +2,7 @@
 //!
 //! Every batch has a time after which the store refuses it ([`fence`](super::fence)). So a batch in doubt does not stay so:
 //! either it is found written, or it is too late for it, also for what is still under way to the store. While the store
-//! still remembers what it was given at first, that is as good as a refusal; later nobody can know, and there is no answer.
+//! still remembers what it was given at first, that is as good as a refusal; later nobody can know, and clients get no answer.
 
 #![allow(clippy::vec_box)] // submissions are large, and move from one vector to another
 
@@ -200,7 +200,7 @@ impl Keeper {
         }
     }
 
-    /// Refuses what was certainly not written, and leaves the rest without an answer.
+    /// Refuses what was certainly not written; of the rest nobody can know.
     fn give_up(&self, hub: &Inner, rooms: Vec<(Arc<Room>, Vec<Box<Submission>>)>, undone: &Undone) {
         let error = undone.told();
         let submissions = rooms.into_iter().flat_map(|(_, submissions)| submissions);
@@ -213,7 +213,7 @@ impl Keeper {
             tracing::warn!(
                 store = %self.name, messages, error = %undone.error,
                 "the store was away for so long that nobody can know whether it has some messages: \
-                 those who sent them get no answer"
+                 clients that sent them get no answer, the application is told so"
             );
         }
         answers.send();
@@ -428,10 +428,14 @@ impl<'a> Answers<'a> {
         }
     }
 
-    /// Nobody can know: the publisher gets no answer, and its shard no longer waits for one.
+    /// Nobody can know. No protocol has words for that: a client gets no answer, and its shard no longer waits for one.
     pub(super) fn unknown(&mut self, origin: Origin) {
-        if let Origin::Client { shard, key, .. } = origin {
-            self.by_shard[shard].push((key, None));
+        match origin {
+            Origin::Client { shard, key, .. } => self.by_shard[shard].push((key, None)),
+            Origin::Api(done) => {
+                // Whoever asked may have stopped waiting.
+                let _ = done.send(Err(PublishError::Unknown));
+            }
         }
     }
 

@@ -6,7 +6,7 @@
 //! writing.
 //!
 //! Invariants: jobs are done in the order of the queue. A message is refused only if it is known for sure that it was
-//! not written; until that is known, it stays unanswered, and for ever if nobody can know any more. The queue is bounded
+//! not written; until that is known, it stays unanswered, and a client's for ever if nobody can know any more. The queue is bounded
 //! in bytes, and in time the wait in it of everything that somebody waits for, whatever stands before it.
 
 mod amend;

@@ -94,12 +94,17 @@ async fn batch_in_doubt_that_is_too_late_is_refused_while_the_store_remembers() 
     assert_eq!(stored(&shelf, "s").await, ["first", "written"]);
 }
 
-/// In doubt for longer than ids are remembered: a refusal might be a lie, so there is no answer.
+/// In doubt for longer than ids are remembered: a refusal might be a lie, so a client gets no answer, and the application is told
+/// that nobody knows.
 #[tokio::test(start_paused = true)]
-async fn batch_in_doubt_for_longer_than_the_store_remembers_is_not_answered() {
+async fn batch_in_doubt_for_longer_than_the_store_remembers_is_neither_accepted_nor_refused() {
     let (shelf, hub) = settled(0).await;
     shelf.set(Mood::Away { facts_written: false, appends_written: 0, ms: 5 * MINUTE });
-    assert!(matches!(say(&hub, "s", "who knows").await, Err(PublishError::Stopping)));
+    assert_eq!(say(&hub, "s", "who knows").await, Err(PublishError::Unknown));
+
+    let (shelf, hub) = settled(0).await;
+    shelf.set(Mood::Away { facts_written: false, appends_written: 0, ms: 5 * MINUTE });
+    assert_eq!(hub.edit("s", 1, Body::Text("who knows".into())).await, Err(PublishError::Unknown));
 
     let (shelf, hub) = settled(0).await;
     let mut alice = member(&hub, "alice", "s").await;

@@ -281,7 +281,7 @@ async fn store_that_panics_leaves_nobody_without_an_answer() {
     alice.send(json!({ "type": "publish", "room": "s", "data": "queued", "id": 1 })).await;
     settle().await;
     shelf.set(Mood::Panics);
-    assert_eq!(held.await, Err(PublishError::Stopping));
+    assert_eq!(held.await, Err(PublishError::Unknown));
     assert!(matches!(queued.await, Err(PublishError::Unavailable(_))));
     assert_eq!(alice.expect("error").await["id"], 1);
     alice.send(json!({ "type": "publish", "room": "s", "data": "late", "id": 2 })).await;

@@ -60,7 +60,7 @@ impl UnknownCode {
 }
 
 /// Refusals of the HTTP API whose reason is HTTP's own: status, name, meaning.
-const HTTP: [(u16, &str, &str); 8] = [
+const HTTP: [(u16, &str, &str); 9] = [
     (404, "not_found", "There is nothing of that name, or no such path."),
     (405, "method_not_allowed", "The path is there, but takes another method."),
     (408, "request_timeout", "The request's body did not come in time."),
@@ -73,6 +73,11 @@ const HTTP: [(u16, &str, &str); 8] = [
     ),
     (429, "too_many_requests", "More requests, or wrong keys, than an address or a key may try."),
     (501, "not_implemented", "This server, or this room's class, does not do that."),
+    (
+        504,
+        "outcome_unknown",
+        "The storage went away in the middle of it, and nobody can know any more whether it was done.",
+    ),
 ];
 
 /// One entry of one of the tables.
@@ -198,6 +203,9 @@ pub(super) fn cure(name: &str) -> Option<&'static str> {
         "invalid_configuration" => "correct the configuration at the place that the message names",
         "too_many_requests" => "wait as long as Retry-After says",
         "not_implemented" => "give the room's class what is missing; see docs/operating/rooms.md",
+        "outcome_unknown" => {
+            "look at the room's history before you send it again, and send it with the same idempotency key"
+        }
         _ => return None,
     })
 }

@@ -87,6 +87,11 @@ impl ApiError {
         Self::http(StatusCode::NOT_FOUND, "not_found", message)
     }
 
+    /// It may be done or not. The same request again could do it twice, so it is not called temporary.
+    fn outcome_unknown(message: String) -> Self {
+        Self::http(StatusCode::GATEWAY_TIMEOUT, "outcome_unknown", message)
+    }
+
     /// The same, said of a part of the request.
     pub(in crate::http) fn within(mut self, part: &str) -> Self {
         self.body.message = format!("{part}: {}", self.body.message);
@@ -153,6 +158,7 @@ impl From<PublishError> for ApiError {
             PublishError::RoomLimit { .. } => ErrorCode::RoomLimit,
             PublishError::StorageFull => ErrorCode::StorageFull,
             PublishError::Refused(refusal) => return Self::from(refusal.clone()),
+            PublishError::Unknown => return Self::outcome_unknown(error.to_string()),
             _ => ErrorCode::Unavailable,
         };
         Self::new(code, error.to_string())
@@ -226,5 +232,28 @@ impl From<AttachError> for ApiError {
             _ => ErrorCode::Unavailable,
         };
         Self::new(code, error.to_string())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use serde_json::json;
+
+    use super::*;
+
+    /// Whoever takes it for a refusal publishes twice: neither the answer nor a batch's entry asks for another try.
+    #[test]
+    fn outcome_that_nobody_knows_is_no_refusal() {
+        let error = ApiError::from(PublishError::Unknown);
+        let entry = serde_json::to_value(error.clone().into_body()).unwrap();
+        assert_eq!(
+            (&entry["code"], &entry["error"], &entry["temporary"]),
+            (&json!(504), &json!("outcome_unknown"), &json!(false))
+        );
+        let response = error.into_response();
+        assert_eq!(response.status(), StatusCode::GATEWAY_TIMEOUT);
+        assert!(!response.headers().contains_key(header::RETRY_AFTER));
+        assert_eq!(ApiError::from(PublishError::Stopping).status, StatusCode::SERVICE_UNAVAILABLE);
     }
 }
