@@ -51,6 +51,10 @@ impl Engine {
         let marked = folder.is_marked()?;
         let journals = if marked {
             folder.check_whole()?;
+            if folder.is_suspect() {
+                journal::write_again(&folder.engine())?;
+                folder.trust();
+            }
             journal::inspect(&folder.engine(), true).map_err(with_cure)?
         } else {
             folder.clear_unfinished()?;
@@ -60,7 +64,8 @@ impl Engine {
             tracing::info!(bytes = journals.cut, "cut what was being written when the store last ended");
         }
         // The engine panics on some damage; that must not end the hub.
-        let opened = std::panic::catch_unwind(|| Self::open_engine(&folder.engine(), options, marked));
+        let path = folder.engine();
+        let opened = std::panic::catch_unwind(|| Self::open_engine(&path, options, marked));
         let engine = opened.unwrap_or_else(|_| Err(damaged(folder.path(), "the engine gave up")))?;
         let turn = engine.turn(&engine.snapshot())?.map(|turn| turn.number);
         if journals.last.is_some_and(|last| turn < Some(last.number)) {
@@ -167,9 +172,8 @@ impl Engine {
         Ok(())
     }
 
-    /// Writes everything into new files, so that nothing depends on pages of a journal whose sync failed: the system
-    /// may believe them clean.
-    pub(super) fn rewrite(&self) -> Result<(), StoreError> {
+    /// Writes everything into new files, so that nothing is in the journals alone.
+    fn rewrite(&self) -> Result<(), StoreError> {
         for keyspace in self.keyspaces() {
             keyspace.rotate_memtable().map_err(|error| from_engine(keyspace.path(), error))?;
         }

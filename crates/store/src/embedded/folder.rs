@@ -2,8 +2,10 @@
 //!
 //! `outspoke.lock` is held as long as the store is open; `outspoke.format` is written last, when everything that a
 //! commit needs is there durably, and says which format it is; `engine/` is fjall's. A folder without the format file
-//! holds nothing that was ever acknowledged.
+//! holds nothing that was ever acknowledged. `outspoke.suspect` is there while the system may take pages of a journal for
+//! clean that are not on the disk; it need not be durable, since a power loss leaves nothing in memory to be wrong about.
 
+use std::cell::Cell;
 use std::fs::{self, File, TryLockError};
 use std::io::{ErrorKind, Write};
 use std::path::{Path, PathBuf};
@@ -14,12 +16,15 @@ use crate::StoreError;
 const FORMAT: u64 = 1;
 const LOCK_FILE: &str = "outspoke.lock";
 const FORMAT_FILE: &str = "outspoke.format";
+const SUSPECT_FILE: &str = "outspoke.suspect";
 const ENGINE_FOLDER: &str = "engine";
 
 /// A folder that nobody else has.
 #[derive(Debug)]
 pub(super) struct Folder {
     path: PathBuf,
+    /// A write or a sync failed, and the journals were not written again since.
+    suspect: Cell<bool>,
     _lock: File,
 }
 
@@ -70,7 +75,31 @@ impl Folder {
             }
             Err(TryLockError::Error(error)) => return Err(trouble(&lock, &error)),
         }
-        Ok(Self { path: path.to_owned(), _lock: file })
+        let suspect = Cell::new(path.join(SUSPECT_FILE).exists());
+        Ok(Self { path: path.to_owned(), suspect, _lock: file })
+    }
+
+    /// A write or a sync failed: the journals are written again before they are believed, also by the next process.
+    pub(super) fn suspect(&self) {
+        self.suspect.set(true);
+        // Where no file can be made, this process knows it all the same.
+        if let Err(error) = File::create(self.path.join(SUSPECT_FILE)) {
+            tracing::debug!(%error, "a restart would not know of the failed write");
+        }
+    }
+
+    pub(super) fn is_suspect(&self) -> bool {
+        self.suspect.get()
+    }
+
+    /// The journals were written again.
+    pub(super) fn trust(&self) {
+        self.suspect.set(false);
+        if let Err(error) = fs::remove_file(self.path.join(SUSPECT_FILE))
+            && error.kind() != ErrorKind::NotFound
+        {
+            tracing::debug!(%error, "the journals will be written again at the next start");
+        }
     }
 
     pub(super) fn path(&self) -> &Path {

@@ -15,10 +15,12 @@
 
 use std::fs::{File, OpenOptions};
 use std::io::{BufReader, Read, Seek, SeekFrom};
+use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
 use xxhash_rust::xxh3::Xxh3;
 
+use super::folder::{sync_folder, trouble};
 use super::layout::{TURN, Turn};
 use crate::StoreError;
 
@@ -73,6 +75,46 @@ pub(super) fn inspect(folder: &Path, cut: bool) -> Result<Journals, StoreError> 
         }
     }
     Ok(found)
+}
+
+/// Writes what the journals of a folder hold once more, where it is, and syncs it. After a failed sync the system may
+/// take pages for clean that are not on the disk: another sync alone would succeed without writing them.
+pub(super) fn write_again(folder: &Path) -> Result<(), StoreError> {
+    for (_, path) in paths(folder)? {
+        write_file_again(&path).map_err(|error| trouble(&path, &error))?;
+    }
+    sync_folder(folder)
+}
+
+fn write_file_again(path: &Path) -> std::io::Result<()> {
+    const CHUNK: u64 = 1 << 16;
+    let file = OpenOptions::new().read(true).write(true).open(path)?;
+    let len = file.metadata()?.len();
+    let mut chunk = vec![0; CHUNK as usize];
+    let mut at = 0;
+    while at < len {
+        let part = &mut chunk[..CHUNK.min(len - at) as usize];
+        file.read_exact_at(part, at)?;
+        write_what_is_there(&file, part, at)?;
+        at += part.len() as u64;
+    }
+    file.sync_all()
+}
+
+/// Leaves out sectors of zeros: they were never written, and take no space, of which there may be none.
+fn write_what_is_there(file: &File, part: &[u8], at: u64) -> std::io::Result<()> {
+    const SECTOR: usize = 512;
+    let is_zero = |begin: usize| part[begin..part.len().min(begin + SECTOR)].iter().all(|&byte| byte == 0);
+    let mut begin = 0;
+    while begin < part.len() {
+        let mut end = begin;
+        while end < part.len() && !is_zero(end) {
+            end = part.len().min(end + SECTOR);
+        }
+        file.write_all_at(&part[begin..end], at + begin as u64)?;
+        begin = end + SECTOR;
+    }
+    Ok(())
 }
 
 fn unreadable(path: &Path, error: &std::io::Error) -> StoreError {

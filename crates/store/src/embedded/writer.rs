@@ -2,7 +2,8 @@
 //!
 //! Jobs come over a bounded queue and are done in their order. A commit is one batch of the engine and one sync.
 //! When a write fails, the engine is thrown away and opened anew, and the journal says whether the batch is there: then
-//! the answer is known, and [`StoreError::InDoubt`] is left for when it cannot be opened. While there is nothing else
+//! the answer is known, and [`StoreError::InDoubt`] is left for when it cannot be opened. Before the journal is
+//! believed it is written again, since what is read from it may never have reached the disk. While there is nothing else
 //! to do, records of dropped logs are removed.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -125,7 +126,7 @@ impl Writer {
         };
         drop(view);
         self.heads.clear();
-        // Opening synced the journal.
+        // Opening synced the journal, and wrote it again where a sync may have failed.
         self.turn = Turn { number, durable: number };
         self.next_log = next_log;
         self.sweeping = true;
@@ -198,6 +199,7 @@ impl Writer {
     /// The engine panics on some damage. What was being done is in doubt then, and the engine is not used again.
     fn guarded<T>(&mut self, work: impl FnOnce(&mut Self) -> Result<T, StoreError>) -> Result<T, StoreError> {
         catch_unwind(AssertUnwindSafe(|| work(self))).unwrap_or_else(|_| {
+            self.folder.suspect();
             let path = self.folder.path().display();
             let text = format!("{path}: the engine gave up; see the log, and run `outspoke store verify`");
             self.heads.clear();
@@ -219,6 +221,7 @@ impl Writer {
     }
 
     fn reopen(&mut self) -> Result<Arc<Engine>, StoreError> {
+        self.folder.suspect();
         self.let_go();
         self.tried = Some(Instant::now());
         let opened = self.open_again().and_then(|engine| self.take(engine));
@@ -310,7 +313,10 @@ impl Writer {
         if self.turn.durable == self.turn.number {
             return Ok(());
         }
-        engine.sync().map_err(|error| StoreError::InDoubt(error.to_string()))?;
+        if let Err(error) = engine.sync() {
+            self.folder.suspect();
+            return Err(StoreError::InDoubt(error.to_string()));
+        }
         self.turn.durable = self.turn.number;
         Ok(())
     }
@@ -348,6 +354,7 @@ impl Writer {
         let again = matches!(error, fjall::Error::Poisoned);
         let error = from_engine(self.folder.path(), error);
         tracing::warn!(%error, "a write failed");
+        self.folder.suspect();
         self.heads.clear();
         self.shared.set_trouble(Some(error.clone()));
         if self.check_space(0, 0).is_err() {
@@ -357,11 +364,8 @@ impl Writer {
         match self.reopen() {
             Err(reopening) => Written::Unknown(format!("{error}; {reopening}")),
             Ok(_) if self.turn.number < turn.number => Written::No { error, again },
-            // The batch is in the journal, but perhaps only in the system's memory.
-            Ok(engine) => match engine.rewrite() {
-                Ok(()) => Written::Yes,
-                Err(rewriting) => Written::Unknown(format!("{error}; {rewriting}")),
-            },
+            // The batch is in the journal, which was written again.
+            Ok(_) => Written::Yes,
         }
     }
 

@@ -15,6 +15,9 @@
  * Small files are copied whole at each sync. Of large ones only what was written since is, which is known from write,
  * pwrite, writev, pwritev, ftruncate and their 64-bit names; other ways to write (a shared mapping, copy_file_range,
  * sendfile) make a file be copied whole. The real sync is left out: the kernel's cache outlives a killed program.
+ *
+ * As many syncs fail as the file POWERLOSS_FAIL has bytes, one byte each. What such a sync was to make durable counts as
+ * clean from then on, as the kernel has it: only what is written again is made durable by a later one.
  */
 #define _GNU_SOURCE
 #include <dirent.h>
@@ -40,6 +43,7 @@
 static char watch[PATH_MAX];
 static size_t watch_len;
 static char mirror[PATH_MAX];
+static char fail[PATH_MAX];
 static int active;
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
 
@@ -51,6 +55,7 @@ struct file {
     uint64_t birth;
     int64_t low, high; /* what was written since the last sync; none if low >= high */
     int whole;
+    int spoilt; /* A sync of it failed: never copied whole again. */
 };
 static struct file files[FILES];
 
@@ -172,7 +177,7 @@ static void sync_file(int fd, struct file *file, const struct statx *stat) {
     int to = (int)syscall(SYS_openat, AT_FDCWD, name, O_RDWR | O_CREAT | O_CLOEXEC, 0600);
     if (from < 0 || to < 0) die("cannot copy a file");
     int64_t size = (int64_t)stat->stx_size;
-    if (file->whole || size <= SMALL) {
+    if (!file->spoilt && (file->whole || size <= SMALL)) {
         copy(from, to, 0, size);
     } else if (file->low < file->high) {
         copy(from, to, file->low, file->high < size ? file->high : size);
@@ -211,16 +216,38 @@ static void sync_list(int fd, uint64_t inode, uint64_t birth) {
     if (syscall(SYS_renameat, AT_FDCWD, draft, AT_FDCWD, name) != 0) die("cannot note a folder");
 }
 
+/* Whether this sync is one of those that are to fail. Called with the lock held. */
+static int fails(void) {
+    if (!active || !fail[0]) return 0;
+    int to = (int)syscall(SYS_openat, AT_FDCWD, fail, O_RDWR | O_CLOEXEC);
+    if (to < 0) return 0;
+    off_t left = (off_t)syscall(SYS_lseek, to, 0, SEEK_END);
+    if (left > 0 && syscall(SYS_ftruncate, to, left - 1) != 0) die("POWERLOSS_FAIL");
+    syscall(SYS_close, to);
+    return left > 0;
+}
+
+static void spoil(struct file *file) {
+    file->low = INT64_MAX;
+    file->high = 0;
+    file->spoilt = 1;
+}
+
+/* 0: not in the watched folder; 1: done; -1: failed. */
 static int synced(int fd) {
     struct statx stat;
+    int done = 0;
     pthread_mutex_lock(&lock);
     struct file *file = lookup(fd, &stat);
     if (file && identify(fd, "", AT_EMPTY_PATH, &stat) == 0) {
-        if (S_ISDIR(stat.stx_mode)) sync_list(fd, file->inode, file->birth);
+        done = fails() ? -1 : 1;
+        if (done < 0) spoil(file);
+        else if (S_ISDIR(stat.stx_mode)) sync_list(fd, file->inode, file->birth);
         else sync_file(fd, file, &stat);
     }
     pthread_mutex_unlock(&lock);
-    return file != NULL;
+    if (done < 0) errno = EIO;
+    return done;
 }
 
 /* What is there at the start is on the disk. */
@@ -256,6 +283,7 @@ __attribute__((constructor)) static void begin(void) {
     /* Programs that this one starts are not watched: two could not share a mirror. */
     unsetenv("POWERLOSS_WATCH");
     watch_len = strlen(watch);
+    if (getenv("POWERLOSS_FAIL")) snprintf(fail, sizeof fail, "%s", getenv("POWERLOSS_FAIL"));
     char path[PATH_MAX + 16];
     snprintf(path, sizeof path, "%s/files", mirror);
     mkdir(path, 0700);
@@ -283,12 +311,14 @@ __attribute__((constructor)) static void begin(void) {
 
 int fsync(int fd) {
     REAL(fsync);
-    return active && synced(fd) ? 0 : real(fd);
+    int done = active ? synced(fd) : 0;
+    return done == 0 ? real(fd) : done < 0 ? -1 : 0;
 }
 
 int fdatasync(int fd) {
     REAL(fdatasync);
-    return active && synced(fd) ? 0 : real(fd);
+    int done = active ? synced(fd) : 0;
+    return done == 0 ? real(fd) : done < 0 ? -1 : 0;
 }
 
 int close(int fd) {

@@ -5,6 +5,8 @@
 //! [`lose_power`] then makes the folder that a disk would come back with: exactly what was synced, or that and an
 //! arbitrary part of the rest, since a disk may also have written what nobody waited for.
 //!
+//! A sync can be made to fail, too: see [`Shim::fail_syncs`].
+//!
 //! Linux with glibc only. One program per mirror; a new mirror for each run.
 
 use std::collections::BTreeMap;
@@ -50,6 +52,13 @@ impl Shim {
     pub fn watch(&self, program: &mut Command, watched: &Path, mirror: &Path) {
         program.env("LD_PRELOAD", &self.library);
         program.env("POWERLOSS_WATCH", watched).env("POWERLOSS_MIRROR", mirror);
+    }
+
+    /// Has as many syncs of a watched program fail as the file `fail` has bytes, from when it has them; each takes one off.
+    /// What a sync that failed was to make durable counts as clean afterwards. The program finds the file's name in its
+    /// environment, as `POWERLOSS_FAIL`.
+    pub fn fail_syncs(&self, program: &mut Command, fail: &Path) {
+        program.env("POWERLOSS_FAIL", fail);
     }
 }
 
