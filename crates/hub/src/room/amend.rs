@@ -109,6 +109,7 @@ impl Room {
 
     pub(super) fn put_back(&self, hub: &Inner, state: &mut State, message: Message) {
         let Some(Position { offset, .. }) = message.position else { return };
+        state.note_change(offset);
         let head = state.head;
         state.tail.replace(offset, head, Arc::new(Publication::message(message, hub.dialects.len())));
     }

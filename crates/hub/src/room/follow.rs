@@ -12,6 +12,7 @@ use std::time::Duration;
 use outspoke_protocol::{Epoch, Event, Gap, Message, Position};
 use outspoke_store::{Direction, LogState, Page, Range, StoreError};
 
+use super::load::offsets_of;
 use super::receipts::Receipts;
 use super::{Room, State};
 use crate::hub::Inner;
@@ -184,7 +185,7 @@ impl Room {
             Some(amended) => self.put_back(hub, state, *amended),
             // What it changed is in the store.
             None if message.details.as_ref().is_some_and(|details| details.target.is_some()) => {
-                state.tail.clear();
+                state.forget_log();
             }
             None => {}
         }
@@ -220,11 +221,10 @@ impl Room {
         state.head = head;
         state.first = head + 1;
         state.ordinal = 0;
-        state.tail.clear();
+        state.forget_log();
         // Who has read how much of this one is asked of the store as it is needed.
         state.receipts = state.receipts.take().map(|_| Box::new(Receipts::unread()));
         state.ahead = None;
-        state.not_exhausted();
         if news {
             self.tell_gap(hub, state, 0);
         }
@@ -271,11 +271,7 @@ impl Room {
         if self.keeper.is_none() {
             return;
         }
-        {
-            let mut state = self.lock();
-            state.tail.clear();
-            state.not_exhausted();
-        }
+        self.lock().forget_log();
         self.doubt(hub);
     }
 
@@ -348,18 +344,22 @@ impl Room {
     /// The store cannot be read.
     pub(super) async fn look(self: &Arc<Self>, hub: &Inner) -> Result<(), StoreError> {
         let Some(keeper) = &self.keeper else { return Ok(()) };
-        let head = {
+        let (head, before) = {
             let mut state = self.lock();
             if let Some(ahead) = &mut state.ahead {
                 // What comes to be in doubt during the read is looked for again.
                 ahead.doubt = false;
             }
-            state.head
+            (state.head, state.changes())
         };
         let range = Range { direction: Direction::After(head), records_max: PAGE.0, bytes_max: PAGE.1 };
         let read = async {
             let page = keeper.range(&self.log_key(), range).await?;
             let to_come = self.epoch_to_come(keeper, page.state.epoch).await?;
+            if self.lock().is_changed(before, &offsets_of(&page.records)) {
+                self.doubt(hub);
+                return Ok(());
+            }
             self.take_page(hub, head, page, to_come)
         };
         let taken = read.await;
@@ -405,7 +405,7 @@ impl Room {
             if log.first > state.head + 1 {
                 let missed = log.first - 1 - state.head;
                 state.head = log.first - 1;
-                state.tail.clear();
+                state.forget_log();
                 self.tell_gap(hub, &state, missed);
             }
             state.first = state.first.max(log.first);

@@ -67,7 +67,7 @@ impl Room {
             PageFrom::After(offset) => Direction::After(offset),
         };
         let range = Range { direction, records_max: limit, bytes_max: hub.config().replay_bytes() };
-        let mut read = keeper.range(&self.log_key(), range).await?;
+        let mut read = self.range_unchanged(keeper, range).await?;
         if matches!(direction, Direction::Before(_)) {
             read.records.reverse();
         }

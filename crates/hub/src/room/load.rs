@@ -3,7 +3,12 @@
 //! Clients that come back at the same moment share a read: the first one starts it, the others wait for it. After
 //! one that did not suffice the next reads as much as anybody can be given, so that a storm costs at most two reads of a
 //! room's log, however many clients and places there are in it.
+//!
+//! A read answers with the log as it was at some moment of it. What was changed meanwhile is noted ([`Changes`]), and what
+//! has the former state of it is neither kept nor answered, but read again.
 
+use std::collections::VecDeque;
+use std::ops::RangeInclusive;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
@@ -23,6 +28,10 @@ const CACHED_MAX: u64 = 4096;
 const FIRST_READ: usize = 64;
 /// After a read its messages stay this long, however scarce memory is: whoever waited for them comes to them.
 const PINNED: Duration = Duration::from_secs(10);
+/// How often a part of a log is read that is changed during each read.
+const READS_MAX: usize = 5;
+/// Changes of single messages that are remembered: of a read that has missed more, everything counts as changed.
+const CHANGES_MAX: usize = 32;
 
 /// What must be in memory before a client can come in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -61,9 +70,68 @@ pub(super) struct Loading {
     waiting: Vec<oneshot::Sender<Result<(), StoreError>>>,
     /// Until when the messages in memory are not dropped.
     pinned: Option<tokio::time::Instant>,
+    changes: Changes,
+}
+
+/// What was changed in the log that a read under way may have as it was before.
+#[derive(Debug, Default)]
+struct Changes {
+    /// So many so far.
+    count: u64,
+    /// Of the last ones, each for one message: at which offset.
+    offsets: VecDeque<u64>,
+}
+
+impl Changes {
+    fn note(&mut self, offset: u64) {
+        self.count += 1;
+        if self.offsets.len() >= CHANGES_MAX {
+            self.offsets.pop_front();
+        }
+        self.offsets.push_back(offset);
+    }
+
+    /// Nobody knows at which offsets.
+    fn note_all(&mut self) {
+        self.count += 1;
+        self.offsets = VecDeque::new();
+    }
+
+    /// Whether one of these was changed since there were `before` changes.
+    fn concern(&self, before: u64, offsets: &RangeInclusive<u64>) -> bool {
+        let news = usize::try_from(self.count - before).unwrap_or(usize::MAX);
+        news > self.offsets.len()
+            || self.offsets.iter().rev().take(news).any(|offset| offsets.contains(offset))
+    }
 }
 
 impl State {
+    /// How many changes there were so far, for [`is_changed`](Self::is_changed).
+    pub(super) fn changes(&self) -> u64 {
+        self.loading.as_ref().map_or(0, |loading| loading.changes.count)
+    }
+
+    /// Whether what was read at these offsets may not be what they are now. `before`: the changes when the read began.
+    pub(super) fn is_changed(&self, before: u64, offsets: &RangeInclusive<u64>) -> bool {
+        self.loading.as_ref().is_some_and(|loading| loading.changes.concern(before, offsets))
+    }
+
+    /// The message at this offset is another one now.
+    pub(super) fn note_change(&mut self, offset: u64) {
+        if let Some(loading) = &mut self.loading {
+            loading.changes.note(offset);
+        }
+    }
+
+    /// Drops what is in memory of the log, and what is being read of it.
+    pub(super) fn forget_log(&mut self) {
+        self.tail.clear();
+        if let Some(loading) = &mut self.loading {
+            loading.changes.note_all();
+        }
+        self.not_exhausted();
+    }
+
     /// Whether it is known where the log is.
     pub(super) fn is_known(&self) -> bool {
         self.loading.as_ref().is_none_or(|loading| loading.known)
@@ -160,19 +228,48 @@ impl Room {
             Need::Last(count) => newest((count as usize).clamp(FIRST_READ, records_max)),
             Need::After(offset) => Range { direction: Direction::After(offset), records_max, bytes_max },
         };
-        let log = self.log_key();
-        let (mut page, ()) = tokio::try_join!(keeper.range(&log, range), self.read_topic(keeper))?;
-        if matches!(range.direction, Direction::Before(_)) {
-            page.records.reverse();
-        }
-        let log = page.state.epoch;
-        let to_come = self.epoch_to_come(keeper, log).await?;
-        self.take_in(hub, page, to_come)?;
+        let log = self.read_log(hub, keeper, range).await?;
         if self.is_read() && !self.wants_cursors() {
             return Ok(());
         }
         // A log that does not exist has nobody who has read it.
         self.read_cursors(hub, keeper, (log != 0).then(|| self.epoch())).await
+    }
+
+    /// Reads a part of the log and takes it in. Returns the log's epoch; 0: there is none.
+    async fn read_log(
+        self: &Arc<Self>,
+        hub: &Inner,
+        keeper: &Keeper,
+        range: Range,
+    ) -> Result<u64, StoreError> {
+        let log = self.log_key();
+        for _ in 0..READS_MAX {
+            let before = self.lock().changes();
+            let (mut page, ()) = tokio::try_join!(keeper.range(&log, range), self.read_topic(keeper))?;
+            if matches!(range.direction, Direction::Before(_)) {
+                page.records.reverse();
+            }
+            let epoch = page.state.epoch;
+            let to_come = self.epoch_to_come(keeper, epoch).await?;
+            if self.take_in(hub, page, to_come, before)? {
+                return Ok(epoch);
+            }
+        }
+        Err(changes_too_fast())
+    }
+
+    /// Reads a part of the log that nobody changes meanwhile.
+    pub(super) async fn range_unchanged(&self, keeper: &Keeper, range: Range) -> Result<Page, StoreError> {
+        let log = self.log_key();
+        for _ in 0..READS_MAX {
+            let before = self.lock().changes();
+            let page = keeper.range(&log, range).await?;
+            if !self.lock().is_changed(before, &offsets_of(&page.records)) {
+                return Ok(page);
+            }
+        }
+        Err(changes_too_fast())
     }
 
     /// The epoch of the log: `log`, or the one that it will have if it is 0.
@@ -184,8 +281,15 @@ impl Room {
         }
     }
 
-    /// Puts what was read before what is in memory. `to_come`: the epoch of a log that does not exist yet.
-    fn take_in(self: &Arc<Self>, hub: &Inner, page: Page, to_come: Epoch) -> Result<(), StoreError> {
+    /// Puts what was read before what is in memory. `to_come`: the epoch of a log that does not exist yet. `before`: the
+    /// changes when the read began. Returns whether nothing of it was changed meanwhile; else it must be read again.
+    fn take_in(
+        self: &Arc<Self>,
+        hub: &Inner,
+        page: Page,
+        to_come: Epoch,
+        before: u64,
+    ) -> Result<bool, StoreError> {
         let Page { state: log, records } = page;
         let mut state = self.lock();
         if !state.is_known() {
@@ -195,11 +299,18 @@ impl Room {
             state.ordinal = log.ordinal;
             self.found(hub, &mut state);
         }
-        state.first = state.first.max(log.first.max(1));
-        let begin = state.head + 1 - state.tail.len() as u64;
         let epoch = self.epoch();
-        let older = records.into_iter().filter(|record| record.offset < begin);
-        let older: Result<Vec<_>, StoreError> = older.map(|record| self.message_of(record, epoch)).collect();
+        if log.epoch == epoch.as_u64() {
+            state.first = state.first.max(log.first.max(1));
+        }
+        let begin = state.head + 1 - state.tail.len() as u64;
+        let older: Vec<_> = records.into_iter().filter(|record| record.offset < begin).collect();
+        // What is in memory follows every change, and is not dropped during a read.
+        if state.is_changed(before, &offsets_of(&older)) {
+            return Ok(false);
+        }
+        let older = older.into_iter().map(|record| self.message_of(record, epoch));
+        let older: Result<Vec<_>, StoreError> = older.collect();
         let older: Vec<_> = older?
             .into_iter()
             .map(|message| Arc::new(Publication::message(message, hub.dialects.len())))
@@ -210,7 +321,7 @@ impl Room {
         if ends_at == Some(begin - 1) {
             state.tail.prepend(older);
         }
-        Ok(())
+        Ok(true)
     }
 
     /// A stored record as the message it was.
@@ -242,6 +353,19 @@ impl Room {
             state.tail.trim(&keep, 0);
         }
     }
+}
+
+/// From the first to the last.
+pub(super) fn offsets_of(records: &[Stored]) -> RangeInclusive<u64> {
+    match records {
+        [one] => one.offset..=one.offset,
+        [first, .., last] => first.offset.min(last.offset)..=first.offset.max(last.offset),
+        [] => 1..=0,
+    }
+}
+
+fn changes_too_fast() -> StoreError {
+    StoreError::Unavailable("the room changes faster than it can be read".to_owned())
 }
 
 /// A stored record of the room of that name as the message it was.

@@ -243,7 +243,7 @@ impl Room {
     /// Forgets the messages in memory.
     pub(crate) fn clear_memory(&self) {
         let mut state = self.lock();
-        state.tail.clear();
+        state.forget_log();
         if self.keeper.is_none() {
             state.first = state.head + 1;
         }

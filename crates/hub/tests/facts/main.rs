@@ -33,6 +33,7 @@ mod shared;
 mod shelf;
 mod shutdown;
 mod slow;
+mod stale;
 mod stored;
 mod streams;
 mod support;

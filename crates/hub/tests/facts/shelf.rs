@@ -54,6 +54,9 @@ pub(crate) struct Shelf {
     ahead: AtomicI64,
     /// The last time that a batch with records was given.
     not_after: Mutex<Option<i64>>,
+    /// So many more reads of logs do not answer before they are let go.
+    to_hold: AtomicUsize,
+    let_go: watch::Sender<()>,
     /// How often each log was read.
     by_log: Mutex<std::collections::HashMap<EcoString, usize>>,
 }
@@ -85,6 +88,8 @@ impl Shelf {
             is_shared: AtomicBool::new(is_shared),
             ahead: AtomicI64::new(ahead_ms),
             not_after: Mutex::default(),
+            to_hold: AtomicUsize::new(0),
+            let_go: watch::Sender::new(()),
             by_log: Mutex::default(),
         }
     }
@@ -140,6 +145,17 @@ impl Shelf {
     /// How often the log of a room was read.
     pub(crate) fn reads_of(&self, room: &str) -> usize {
         self.by_log.lock().unwrap().get(room).copied().unwrap_or(0)
+    }
+
+    /// The next reads of logs, so many, find what there is now, and answer with it when they are let go.
+    pub(crate) fn hold_answers(&self, count: usize) {
+        self.to_hold.store(count, Ordering::SeqCst);
+    }
+
+    /// Lets the answers go that are held.
+    pub(crate) fn let_go(&self) {
+        self.to_hold.store(0, Ordering::SeqCst);
+        self.let_go.send_replace(());
     }
 
     async fn commit_in_mood(&self, batch: &Batch) -> Result<Vec<Appended>, StoreError> {
@@ -203,7 +219,12 @@ impl Store for Shelf {
             }
             // As a real store, it gives others a turn.
             tokio::task::yield_now().await;
-            self.inner.range(log, range).await
+            let page = self.inner.range(log, range).await;
+            let one_less = |count: usize| count.checked_sub(1);
+            if self.to_hold.fetch_update(Ordering::SeqCst, Ordering::SeqCst, one_less).is_ok() {
+                self.let_go.subscribe().changed().await.unwrap();
+            }
+            page
         })
     }
 
