@@ -78,6 +78,7 @@ fn hear_beat(hub: &Arc<Inner>, cluster: &Cluster, origin: NodeId, sent: i64, wor
             tracing::info!(node = %origin, name = word.name, "a node has left");
             // Its clients are on their way to other nodes.
             everywhere(hub, |room| room.node_gone(hub, origin, true));
+            cluster.repairs.miss_last_words();
         }
         return;
     }
@@ -92,6 +93,8 @@ fn hear_beat(hub: &Arc<Inner>, cluster: &Cluster, origin: NodeId, sent: i64, wor
     // It learns of this one without waiting, and of what was decided.
     cluster.beat(hub, false);
     hub.rulings.doubt();
+    // It may have been cut off for longer than its beats tell of.
+    cluster.repairs.miss_last_words();
     if clients > 0 {
         // It was there before: who is with it is not known any more.
         meet_soon(hub, all_rooms(hub));

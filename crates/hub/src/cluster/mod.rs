@@ -39,6 +39,7 @@ pub use self::nodes::NodeInfo;
 use self::nodes::Nodes;
 use self::program::Answering;
 pub use self::program::{NodeAnswer, NodeAnswers, NodeSaid};
+use self::repair::Repairs;
 pub(crate) use self::run::run;
 pub(crate) use self::tell::PlacedRecord;
 use self::topics::Topics;
@@ -91,6 +92,7 @@ pub(crate) struct Cluster {
     follows: Follows,
     /// Questions of other nodes' programs.
     answering: Answering,
+    repairs: Repairs,
     /// Envelopes that made no sense.
     garbage: AtomicU64,
     everybody: Topic,
@@ -128,6 +130,7 @@ impl Cluster {
             asks: Asks::default(),
             follows: Follows::default(),
             answering: Answering::default(),
+            repairs: Repairs::default(),
             garbage: AtomicU64::new(0),
             everybody: Topic::new("broadcast").expect("it is a topic"),
             direct: Topic::new("direct").expect("it is a topic"),

@@ -9,7 +9,9 @@ use std::time::Duration;
 use ecow::EcoString;
 use outspoke_protocol::UserId;
 use outspoke_store::LogKey;
+use tokio::sync::Notify;
 
+use super::Cluster;
 use crate::direct;
 use crate::hub::Inner;
 use crate::keeper::Keeper;
@@ -20,6 +22,31 @@ use crate::room::load::Need;
 const COMPARED: usize = 256;
 /// Rooms of which the members are exchanged at once, and the pause after them.
 const MET: (usize, Duration) = (256, Duration::from_millis(20));
+/// How long it is waited for other nodes that go, or are heard again, at about the same time: one look is for all of them.
+const TOGETHER: Duration = Duration::from_secs(1);
+
+/// What is to be looked for.
+#[derive(Debug, Default)]
+pub(super) struct Repairs {
+    last_words: Notify,
+}
+
+impl Repairs {
+    /// A node is gone, or is heard for the first time: its beats will not show what of its last words was lost.
+    pub(super) fn miss_last_words(&self) {
+        self.last_words.notify_one();
+    }
+}
+
+/// Looks for what nodes may have said last, once for all that go or come together: what they stored is in the stores.
+pub(super) async fn find_last_words(hub: &Arc<Inner>, cluster: &Cluster) {
+    loop {
+        cluster.repairs.last_words.notified().await;
+        tokio::time::sleep(TOGETHER).await;
+        compare(hub, all_rooms(hub));
+        look_for_news(hub);
+    }
+}
 
 /// Exchanges with the other nodes who is in these rooms, not all at the same moment.
 pub(super) fn meet_soon(hub: &Arc<Inner>, rooms: Vec<Arc<Room>>) {

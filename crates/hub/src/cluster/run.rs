@@ -10,7 +10,7 @@ use tokio::time::{Instant, MissedTickBehavior};
 
 use super::Cluster;
 use super::hear::{hear, room_of};
-use super::repair::{all_rooms, compare, everywhere};
+use super::repair::{all_rooms, compare, everywhere, find_last_words};
 use crate::hub::Inner;
 use crate::room::Room;
 
@@ -34,6 +34,7 @@ pub(crate) async fn run(hub: Arc<Inner>) {
             subscribe(&hub, cluster),
             beat(&hub, cluster),
             watch_stores(&hub, cluster),
+            find_last_words(&hub, cluster),
             hub.gossip(cluster)
         );
     };
@@ -75,6 +76,7 @@ async fn beat(hub: &Inner, cluster: &Cluster) {
         for (node, name) in cluster.nodes.take_silent(now) {
             tracing::warn!(%node, name, "a node is not heard of any more: its clients are in no room now");
             everywhere(hub, |room| room.node_gone(hub, node, false));
+            cluster.repairs.miss_last_words();
         }
     }
 }

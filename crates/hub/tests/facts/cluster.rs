@@ -334,6 +334,56 @@ async fn last_message_that_the_bus_has_lost_arrives_with_the_beats() {
     assert_eq!(nodes.hubs[0].metrics().stores[0].repairs, 0, "it has stored them itself");
 }
 
+/// Rooms that nobody is told of who is in them: a list of members that is asked for again repairs nothing there.
+fn without_presence(config: &mut HubConfig) {
+    for class in &mut config.rooms.classes {
+        let class = Arc::make_mut(class);
+        (class.presence, class.announce) = (false, false);
+    }
+}
+
+/// It is back only after its beats have ceased to tell of the room.
+#[tokio::test(start_paused = true)]
+async fn what_a_node_said_before_and_after_it_was_cut_off_arrives_without_another_word() {
+    let nodes = Nodes::start_with(2, without_presence);
+    let mut ben = member(&nodes.hubs[1], "ben", "s").await;
+    publish(&nodes.hubs[0], "s", 1);
+    moment().await;
+    assert_eq!(offsets(&ben.received()), [1]);
+    nodes.bus.lose(true);
+    publish(&nodes.hubs[0], "s", 2);
+    beats(4).await;
+    assert_eq!(offsets(&ben.received()), [2], "the node was missed");
+    publish(&nodes.hubs[0], "s", 3);
+    beats(4).await;
+    assert!(offsets(&ben.received()).is_empty());
+    nodes.bus.lose(false);
+    beats(3).await;
+    assert_eq!(offsets(&ben.received()), [3], "the node is heard again");
+}
+
+/// As when it is killed, and when it ends and the bus does not take its last words in time.
+#[tokio::test(start_paused = true)]
+async fn last_message_of_a_node_that_is_gone_arrives_without_another_word() {
+    for farewell_is_heard in [false, true] {
+        let nodes = Nodes::start_with(2, without_presence);
+        let mut ben = member(&nodes.hubs[1], "ben", "s").await;
+        publish(&nodes.hubs[0], "s", 1);
+        beats(1).await;
+        assert_eq!(offsets(&ben.received()), [1]);
+        nodes.bus.lose(true);
+        publish(&nodes.hubs[0], "s", 2);
+        moment().await;
+        nodes.bus.lose(!farewell_is_heard);
+        assert!(nodes.hubs[0].shutdown(Duration::from_secs(1)).await);
+        moment().await;
+        nodes.bus.lose(false);
+        assert!(offsets(&ben.received()).is_empty());
+        beats(if farewell_is_heard { 1 } else { 3 }).await;
+        assert_eq!(offsets(&ben.received()), [2], "{farewell_is_heard}");
+    }
+}
+
 #[tokio::test(start_paused = true)]
 async fn who_comes_back_to_another_node_gets_exactly_what_it_missed() {
     let nodes = Nodes::start(2);
@@ -555,8 +605,10 @@ async fn private_message_that_the_bus_has_lost_arrives_when_it_is_back() {
     let (mut ana, mut ben) = (welcomed(&nodes.hubs[0], "ana").await, welcomed(&nodes.hubs[1], "ben").await);
     moment().await;
     nodes.bus.go_away();
-    ana.send(json!({ "type": "direct", "to": "ben", "content": "psst" })).await;
+    // The nodes have missed each other, and have looked for each other's last words.
     beats(4).await;
+    ana.send(json!({ "type": "direct", "to": "ben", "content": "psst" })).await;
+    beats(2).await;
     assert!(texts(&ben.received()).is_empty());
     nodes.bus.come_back().await;
     moment().await;
