@@ -49,7 +49,7 @@ pub(super) async fn hear(hub: &Arc<Inner>, cluster: &Cluster, mut events: LinkEv
                 let rooms = all_rooms(hub);
                 meet_soon(hub, rooms.clone());
                 compare(hub, rooms);
-                look_for_news(hub);
+                look_for_news(cluster);
                 hub.rulings.doubt();
             }
             _ => {}
@@ -105,7 +105,7 @@ fn hear_beat(hub: &Arc<Inner>, cluster: &Cluster, origin: NodeId, sent: i64, wor
 fn missed(hub: &Arc<Inner>, cluster: &Cluster, topic: &Topic) {
     if *topic == cluster.direct {
         compare(hub, all_rooms(hub).into_iter().filter(|room| room.pair.is_some()).collect());
-        look_for_news(hub);
+        look_for_news(cluster);
     } else if *topic == cluster.everybody || *topic == cluster.own {
         hub.rulings.doubt();
     } else if let Some(room) = room_of(hub, topic) {

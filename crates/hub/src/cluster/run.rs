@@ -10,7 +10,7 @@ use tokio::time::{Instant, MissedTickBehavior};
 
 use super::Cluster;
 use super::hear::{hear, room_of};
-use super::repair::{all_rooms, compare, everywhere, find_last_words};
+use super::repair::{all_rooms, bring_news, compare, everywhere, find_last_words, look_for_news};
 use crate::hub::Inner;
 use crate::room::Room;
 
@@ -35,6 +35,7 @@ pub(crate) async fn run(hub: Arc<Inner>) {
             beat(&hub, cluster),
             watch_stores(&hub, cluster),
             find_last_words(&hub, cluster),
+            bring_news(&hub, cluster),
             hub.gossip(cluster)
         );
     };
@@ -97,6 +98,7 @@ async fn watch_stores(hub: &Arc<Inner>, cluster: &Cluster) {
                 let of_keeper =
                     |room: &Arc<Room>| room.keeper.as_ref().is_some_and(|held| Arc::ptr_eq(held, keeper));
                 compare(hub, all_rooms(hub).into_iter().filter(of_keeper).collect());
+                look_for_news(cluster);
             }
             *known = Some(seed);
         }

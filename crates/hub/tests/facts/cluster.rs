@@ -12,12 +12,13 @@ use outspoke_hub::{
 use outspoke_testkit::{Received, ScriptedClient, attach_with};
 use serde_json::{Value, json};
 
+use crate::shelf::Shelf;
 use crate::support::{gaps, hub_of, member, offset, offsets, publish, user, welcomed};
 
 /// Nodes that share a bus and a store. Rooms whose names begin with `s` are stored.
 pub(crate) struct Nodes {
     pub(crate) bus: MemoryHub,
-    store: Arc<MemoryStore>,
+    store: Arc<dyn Store>,
     pub(crate) hubs: Vec<Hub>,
 }
 
@@ -27,8 +28,11 @@ impl Nodes {
     }
 
     fn start_with(count: usize, change: impl Fn(&mut HubConfig)) -> Self {
-        let mut nodes =
-            Self { bus: MemoryHub::new(), store: Arc::new(MemoryStore::shared()), hubs: Vec::new() };
+        Self::start_on(Arc::new(MemoryStore::shared()), count, change)
+    }
+
+    fn start_on(store: Arc<dyn Store>, count: usize, change: impl Fn(&mut HubConfig)) -> Self {
+        let mut nodes = Self { bus: MemoryHub::new(), store, hubs: Vec::new() };
         for _ in 0..count {
             nodes.add(&change);
         }
@@ -45,7 +49,7 @@ impl Nodes {
 
     fn add(&mut self, change: impl Fn(&mut HubConfig)) -> Hub {
         let name = format!("node-{}", self.hubs.len() + 1);
-        let store: Arc<dyn Store> = Arc::<MemoryStore>::clone(&self.store);
+        let store = Arc::clone(&self.store);
         let mut options = ClusterOptions::new(&name);
         options.advertise = format!("wss://{name}.example.com/ws").into();
         let builder = Hub::builder().store("shared", store).cluster(Arc::new(self.bus.connect()), options);
@@ -615,6 +619,66 @@ async fn private_message_that_the_bus_has_lost_arrives_when_it_is_back() {
     assert_eq!(texts(&ben.received()), ["psst"]);
 }
 
+/// The bus heals first: what then cannot be read is read when the store heals, without another word.
+#[tokio::test(start_paused = true)]
+async fn private_message_that_the_bus_has_lost_arrives_when_the_store_can_be_read() {
+    let shelf = Shelf::shared(0);
+    let nodes = Nodes::start_on(Arc::<Shelf>::clone(&shelf), 2, |_| {});
+    let (mut ana, mut ben) = (welcomed(&nodes.hubs[0], "ana").await, welcomed(&nodes.hubs[1], "ben").await);
+    moment().await;
+    nodes.bus.go_away();
+    // The nodes have missed each other, and have looked for each other's last words.
+    beats(4).await;
+    ana.send(json!({ "type": "direct", "to": "ben", "content": "psst" })).await;
+    beats(2).await;
+    shelf.fail_reads(true);
+    nodes.bus.come_back().await;
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    assert!(texts(&ben.received()).is_empty());
+    shelf.fail_reads(false);
+    beats(1).await;
+    assert_eq!(texts(&ben.received()), ["psst"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn private_messages_that_are_told_while_the_store_cannot_be_read_arrive_once_and_in_order() {
+    let shelf = Shelf::shared(0);
+    let nodes = Nodes::start_on(Arc::<Shelf>::clone(&shelf), 2, |_| {});
+    let (mut ana, mut ben) = (welcomed(&nodes.hubs[0], "ana").await, welcomed(&nodes.hubs[1], "ben").await);
+    moment().await;
+    // The conversation is open where it is written, and not yet where it is read.
+    ana.send(json!({ "type": "subscribe", "room": "@ana~ben" })).await;
+    ana.find("subscribed").await;
+    shelf.fail_reads(true);
+    for text in ["one", "two", "three"] {
+        ana.send(json!({ "type": "direct", "to": "ben", "content": text })).await;
+        moment().await;
+    }
+    assert!(texts(&ben.received()).is_empty());
+    shelf.fail_reads(false);
+    beats(1).await;
+    assert_eq!(texts(&ben.received()), ["one", "two", "three"]);
+}
+
+/// More conversations than are on one page of them.
+#[tokio::test(start_paused = true)]
+async fn every_conversation_that_the_bus_has_lost_a_message_of_is_found() {
+    let nodes = Nodes::start(2);
+    let mut ben = welcomed(&nodes.hubs[1], "ben").await;
+    moment().await;
+    nodes.bus.go_away();
+    beats(4).await;
+    for number in 0..60 {
+        let mut other = welcomed(&nodes.hubs[0], &format!("user-{number}")).await;
+        other.send(json!({ "type": "direct", "to": "ben", "content": "psst" })).await;
+        other.find("chat").await;
+    }
+    assert!(texts(&ben.received()).is_empty());
+    nodes.bus.come_back().await;
+    beats(1).await;
+    assert_eq!(texts(&ben.received()).len(), 60);
+}
+
 #[tokio::test(start_paused = true)]
 async fn receipts_typing_and_amendments_cross_nodes() {
     let nodes = Nodes::start(2);
@@ -645,7 +709,7 @@ async fn receipts_typing_and_amendments_cross_nodes() {
 #[tokio::test(start_paused = true)]
 async fn garbage_foreign_and_forged_bytes_are_counted_and_do_nothing() {
     let mut nodes = Nodes::start(0);
-    let store: Arc<dyn Store> = Arc::<MemoryStore>::clone(&nodes.store);
+    let store = Arc::clone(&nodes.store);
     let mut options = ClusterOptions::new("guarded");
     options.secret = Some(Secret::new("correct horse"));
     let hub =

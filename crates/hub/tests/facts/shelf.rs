@@ -49,6 +49,8 @@ pub(crate) struct Shelf {
     scans: Mutex<std::collections::HashMap<Space, usize>>,
     /// Facts without a message are lost, as in a crash before they are written.
     drops_facts: AtomicBool,
+    /// Reads of logs and of families of facts are refused.
+    fails_reads: AtomicBool,
     is_shared: AtomicBool,
     /// How far its clock is ahead of the local one, in milliseconds.
     ahead: AtomicI64,
@@ -85,6 +87,7 @@ impl Shelf {
             commits: AtomicUsize::new(0),
             scans: Mutex::default(),
             drops_facts: AtomicBool::new(false),
+            fails_reads: AtomicBool::new(false),
             is_shared: AtomicBool::new(is_shared),
             ahead: AtomicI64::new(ahead_ms),
             not_after: Mutex::default(),
@@ -140,6 +143,18 @@ impl Shelf {
     /// Loses facts that come without a message.
     pub(crate) fn drop_fact_writes(&self, drop: bool) {
         self.drops_facts.store(drop, Ordering::SeqCst);
+    }
+
+    /// Refuses reads of logs and of families of facts; what logs there are it still says.
+    pub(crate) fn fail_reads(&self, fail: bool) {
+        self.fails_reads.store(fail, Ordering::SeqCst);
+    }
+
+    fn check_reads(&self) -> Result<(), StoreError> {
+        if self.fails_reads.load(Ordering::SeqCst) {
+            return Err(StoreError::Unavailable("it does not read".to_owned()));
+        }
+        Ok(())
     }
 
     /// How often the log of a room was read.
@@ -217,6 +232,7 @@ impl Store for Shelf {
             if let Mood::Refuses(error) = self.mood.borrow().clone() {
                 return Err(error);
             }
+            self.check_reads()?;
             // As a real store, it gives others a turn.
             tokio::task::yield_now().await;
             let page = self.inner.range(log, range).await;
@@ -262,7 +278,10 @@ impl Store for Shelf {
         max: usize,
     ) -> Answer<'a, FactPage> {
         *self.scans.lock().unwrap().entry(space).or_default() += 1;
-        self.inner.scan(tenant, space, prefix, after, max)
+        Box::pin(async move {
+            self.check_reads()?;
+            self.inner.scan(tenant, space, prefix, after, max).await
+        })
     }
 
     fn authored<'a>(
