@@ -1,6 +1,7 @@
 //! One identity, one connection: also when the newer one comes to another node.
-
-use std::time::Duration;
+//!
+//! Which one is newer is told by the two ids alone, which begin with the time: so both nodes say the same, however late they
+//! hear of it, and one stays. How far the other node's clock is from ours each node knows only roughly, and not alike.
 
 use ecow::EcoString;
 use outspoke_protocol::{ClientId, Disconnect, UserId};
@@ -10,10 +11,6 @@ use super::envelope::Envelope;
 use crate::client::Client;
 use crate::hub::Inner;
 use crate::shard::command::Command;
-
-/// Connections that came within so short a time of each other are told apart by their ids, on both nodes alike: their
-/// order is nobody's to know, and one must stay.
-const AT_ONCE: Duration = Duration::from_secs(1);
 
 impl Cluster {
     /// A client has taken its identity here.
@@ -31,7 +28,7 @@ impl Cluster {
     pub(super) fn hear_claim(&self, hub: &Inner, tenant: &str, user: &str, device: &str, newer: u128) {
         let user = UserId::new(user);
         for client in hub.registry.devices(&EcoString::from(tenant), &user) {
-            let older = client.id() < ClientId::from_u128(newer) || client.connected().elapsed() > AT_ONCE;
+            let older = client.id() < ClientId::from_u128(newer);
             if *client.identity().device != *device || !older {
                 continue;
             }

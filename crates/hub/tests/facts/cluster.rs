@@ -498,6 +498,25 @@ async fn of_two_that_connect_at_once_on_two_nodes_one_stays() {
     assert_eq!(nodes.hubs[0].client_count() + nodes.hubs[1].client_count(), 1);
 }
 
+/// Each is told of the other one late, when both are old.
+#[tokio::test(start_paused = true)]
+async fn of_two_that_connect_while_the_bus_is_away_the_newer_one_stays() {
+    let nodes = Nodes::start(2);
+    moment().await;
+    nodes.bus.go_away();
+    let mut older = welcomed(&nodes.hubs[0], "ana").await;
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    let mut newer = welcomed(&nodes.hubs[1], "ana").await;
+    // How old connections are is told by a clock that does not stand still for tests.
+    std::thread::sleep(Duration::from_millis(1100));
+    tokio::time::sleep(Duration::from_secs(3)).await;
+    nodes.bus.come_back().await;
+    assert_eq!(older.closed().await, Some(Disconnect::Replaced.code()));
+    beats(1).await;
+    assert!(newer.received().is_empty());
+    assert_eq!((nodes.hubs[0].client_count(), nodes.hubs[1].client_count()), (0, 1));
+}
+
 #[tokio::test(start_paused = true)]
 async fn presence_is_of_all_nodes_and_a_user_comes_and_goes_once() {
     let nodes = Nodes::start_with(2, announcing);
