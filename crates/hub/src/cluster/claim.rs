@@ -1,7 +1,8 @@
 //! One identity, one connection: also when the newer one comes to another node.
 //!
-//! Which one is newer is told by the two ids alone, which begin with the time: so both nodes say the same, however late they
-//! hear of it, and one stays. How far the other node's clock is from ours each node knows only roughly, and not alike.
+//! Which one is newer is told by the two ids alone, which begin with the time: so both nodes say the same, however late
+//! they hear of it, and one stays. How far the other node's clock is from ours each node knows only roughly, and not
+//! alike.
 
 use ecow::EcoString;
 use outspoke_protocol::{ClientId, Disconnect, UserId};

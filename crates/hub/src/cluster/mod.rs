@@ -178,7 +178,11 @@ impl Cluster {
 
     /// Says something. What does not fit into the queue is lost, which the others notice.
     fn say(&self, topic: &Topic, envelope: &Envelope<'_>) {
-        if self.link.send(topic, &envelope.encode()).is_err() {
+        self.say_encoded(topic, &envelope.encode());
+    }
+
+    fn say_encoded(&self, topic: &Topic, envelope: &[u8]) {
+        if self.link.send(topic, envelope).is_err() {
             tracing::debug!(%topic, "the queue for the bus is full");
         }
     }

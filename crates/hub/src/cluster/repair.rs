@@ -108,8 +108,8 @@ pub(super) fn meet_soon(hub: &Arc<Inner>, rooms: Vec<Arc<Room>>) {
     }));
 }
 
-/// Looks for private messages that nobody has told of, for everybody who is connected: at once, or again when it is done
-/// for those who wanted it before.
+/// Looks for private messages that nobody has told of, for everybody who is connected: at once, or again when it is
+/// done for those who wanted it before.
 pub(super) fn look_for_news(cluster: &Cluster) {
     cluster.repairs.news.notify_one();
 }

@@ -1,8 +1,13 @@
 //! What this node tells the others of its rooms.
 
+use std::borrow::Cow;
+use std::collections::HashSet;
+
 use bytes::Bytes;
 use outspoke_bus::NodeId;
-use outspoke_protocol::{Body, Epoch, FrameKind, Message, RoomName, Typing, UserId, encode_record};
+use outspoke_protocol::{
+    Body, ClientId, Epoch, FrameKind, Message, RoomName, Timestamp, Typing, UserId, encode_record,
+};
 use outspoke_store::{LogKey, Outcome};
 
 use super::envelope::{Envelope, ExitWord, PlacedRef, SeatRef};
@@ -11,6 +16,7 @@ use crate::client::Client;
 use crate::hub::Frame;
 use crate::room::Room;
 use crate::spans::TRACE_TARGET;
+use crate::sync::Arc;
 
 /// Bytes of records told together at most; a larger record is not told but pointed to.
 const TOGETHER_BYTES: usize = 48 * 1024;
@@ -114,26 +120,26 @@ impl Cluster {
         self.say(topic, &Envelope::Parted { client, exit, members });
     }
 
-    /// Everybody of this node that is in a room.
+    /// Everybody of this node that is in a room. It is queued under the room's lock, as comings and goings are: told
+    /// after one of them, it would say what was before. The most of a long list is encoded before that.
     pub(crate) fn tell_seats(&self, room: &Room) {
         let Some(topic) = &room.bus_topic else { return };
-        let (members, seats) = room.seats_here();
-        let texts: Vec<_> = seats.iter().map(|(client, _)| (client.name(), info_of(client))).collect();
-        let words: Vec<SeatRef<'_>> = seats
-            .iter()
-            .zip(&texts)
-            .map(|((client, since), (name, info))| seat_of(client, name, info, since.as_millis()))
-            .collect();
-        let parts = words.chunks(SEATS_TOGETHER).map(<[_]>::to_vec);
-        let mut parts: Vec<Vec<SeatRef<'_>>> = parts.collect();
-        if parts.is_empty() {
-            parts.push(Vec::new());
-        }
-        let last = parts.len() - 1;
-        for (index, seats) in parts.into_iter().enumerate() {
-            let (begin, end) = (index == 0, index == last);
-            self.say(topic, &Envelope::Seats { begin, end, members: number(members), seats });
-        }
+        let early = EarlyParts::of(room);
+        room.with_seats_here(|members, seats| {
+            let here: HashSet<ClientId> = early.ids_if_any(seats);
+            for (index, part) in early.parts.iter().enumerate() {
+                self.say_encoded(topic, &part.as_of_now(index == 0, members, &here));
+            }
+            let late: Vec<&Seat> =
+                seats.iter().filter(|(client, _)| !early.ids.contains(&client.id())).collect();
+            // The last part says that it is, also where nobody is in it.
+            let last = late.len().div_ceil(SEATS_TOGETHER).max(1) - 1;
+            for index in 0..=last {
+                let part = late.iter().skip(index * SEATS_TOGETHER).take(SEATS_TOGETHER);
+                let (begin, end) = (index == 0 && early.parts.is_empty(), index == last);
+                self.say_encoded(topic, &encode_seats((begin, end), members, part.copied()));
+            }
+        });
     }
 
     /// Asks who is in a room elsewhere.
@@ -178,19 +184,13 @@ impl Cluster {
     }
 
     /// A frame for a client that is not here.
-    pub(crate) fn push(&self, client: outspoke_protocol::ClientId, frame: &Frame, ask: u64) {
+    pub(crate) fn push(&self, client: ClientId, frame: &Frame, ask: u64) {
         let (binary, bytes) = (frame.kind == FrameKind::Binary, &frame.bytes[..]);
         self.say(&topic_of_client(client), &Envelope::Push { binary, bytes, ask });
     }
 
     /// A message for a client that is not here.
-    pub(crate) fn tell_client(
-        &self,
-        client: outspoke_protocol::ClientId,
-        tenant: &str,
-        message: &Message,
-        ask: u64,
-    ) {
+    pub(crate) fn tell_client(&self, client: ClientId, tenant: &str, message: &Message, ask: u64) {
         self.say(&topic_of_client(client), &Envelope::Tell { tenant, record: &record(message), ask });
     }
 
@@ -241,6 +241,70 @@ pub(super) fn record(message: &Message) -> Vec<u8> {
     );
     encode_record(message, &mut record);
     record
+}
+
+/// A named client in a room, and since when.
+type Seat = (Arc<Client>, Timestamp);
+
+/// The most of a long list of a room's members here, as it was a moment ago. Of a short one nothing.
+#[derive(Default)]
+struct EarlyParts {
+    parts: Vec<EarlyPart>,
+    ids: HashSet<ClientId>,
+}
+
+struct EarlyPart {
+    seats: Vec<Seat>,
+    encoded: Vec<u8>,
+}
+
+impl EarlyParts {
+    fn of(room: &Room) -> Self {
+        if room.members() <= SEATS_TOGETHER {
+            return Self::default();
+        }
+        let (members, seats) = room.with_seats_here(|members, seats| (members, seats.to_vec()));
+        let encoded = |(index, seats): (usize, &[Seat])| EarlyPart {
+            seats: seats.to_vec(),
+            encoded: encode_seats((index == 0, false), members, seats),
+        };
+        Self {
+            parts: seats.chunks(SEATS_TOGETHER).enumerate().map(encoded).collect(),
+            ids: seats.iter().map(|(client, _)| client.id()).collect(),
+        }
+    }
+
+    /// Who is here now, where there is anything to be compared with that.
+    fn ids_if_any(&self, seats: &[Seat]) -> HashSet<ClientId> {
+        if self.parts.is_empty() {
+            return HashSet::new();
+        }
+        seats.iter().map(|(client, _)| client.id()).collect()
+    }
+}
+
+impl EarlyPart {
+    /// Without those that have gone since.
+    fn as_of_now(&self, begin: bool, members: usize, here: &HashSet<ClientId>) -> Cow<'_, [u8]> {
+        let is_here = |seat: &&Seat| here.contains(&seat.0.id());
+        if self.seats.iter().all(|seat| is_here(&seat)) {
+            return Cow::Borrowed(&self.encoded);
+        }
+        Cow::Owned(encode_seats((begin, false), members, self.seats.iter().filter(is_here)))
+    }
+}
+
+/// A part of the list of a room's members here: whether it is the first, and the last.
+fn encode_seats<'a>(
+    (begin, end): (bool, bool),
+    members: usize,
+    seats: impl IntoIterator<Item = &'a Seat>,
+) -> Vec<u8> {
+    let texts = |seat: &'a Seat| (seat, seat.0.name(), info_of(&seat.0));
+    let seats: Vec<_> = seats.into_iter().map(texts).collect();
+    let seats =
+        seats.iter().map(|((client, since), name, info)| seat_of(client, name, info, since.as_millis()));
+    Envelope::Seats { begin, end, members: number(members), seats: seats.collect() }.encode()
 }
 
 fn seat_of<'a>(client: &'a Client, name: &'a str, info: &'a [u8], since: i64) -> SeatRef<'a> {

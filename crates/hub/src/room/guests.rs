@@ -9,6 +9,7 @@ use outspoke_bus::NodeId;
 use outspoke_protocol::{ClientId, Timestamp};
 
 use super::presence::Exit;
+use super::roster::Seat;
 use super::{Room, State};
 use crate::auth::Identity;
 use crate::client::Client;
@@ -89,11 +90,12 @@ impl Room {
         cluster.ask_who(self);
     }
 
-    /// Members of this node, and those of them that have a name, with the time since when they are here.
-    pub(crate) fn seats_here(&self) -> (usize, Vec<(Arc<Client>, Timestamp)>) {
+    /// Looks at the number of members of this node, and at those of them that have a name, with the time since when
+    /// they are here. Nobody comes or goes meanwhile.
+    pub(crate) fn with_seats_here<T>(&self, look: impl FnOnce(usize, &[Seat]) -> T) -> T {
         let state = self.lock();
         let seats = state.roster.as_ref().map(|roster| roster.seats_where(|client| client.is_here()));
-        (state.total, seats.unwrap_or_default())
+        look(state.total, &seats.unwrap_or_default())
     }
 
     /// A client has come on another node.

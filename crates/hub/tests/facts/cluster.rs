@@ -13,7 +13,7 @@ use outspoke_testkit::{Received, ScriptedClient, attach_with};
 use serde_json::{Value, json};
 
 use crate::shelf::Shelf;
-use crate::support::{gaps, hub_of, member, offset, offsets, publish, user, welcomed};
+use crate::support::{eventually, gaps, hub_of, member, offset, offsets, publish, user, welcomed};
 
 /// Nodes that share a bus and a store. Rooms whose names begin with `s` are stored.
 pub(crate) struct Nodes {
@@ -553,6 +553,55 @@ async fn presence_is_of_all_nodes_and_a_user_comes_and_goes_once() {
     moment().await;
     assert_eq!(of_kind(&ana.received(), "leave").len(), 1);
     assert_eq!(nodes.hubs[1].presence("s", None, 10).map(|presence| presence.users), Some(1));
+}
+
+/// The list is made on one thread while somebody goes, or comes, on another. It is long, so that making it takes time.
+#[tokio::test]
+async fn list_of_members_says_nothing_that_was_said_to_have_changed() {
+    let (bus, store) = (MemoryHub::new(), Arc::new(MemoryStore::shared()));
+    let start = |name: &str| {
+        let mut config = HubConfig { shards: 1, ..HubConfig::default() };
+        config.rooms.default_mut().announce = false;
+        let store: Arc<dyn Store> = Arc::<MemoryStore>::clone(&store);
+        let builder = Hub::builder().store("shared", store).config(config);
+        builder.cluster(Arc::new(bus.connect()), ClusterOptions::new(name)).start().unwrap()
+    };
+    let (one, other) = (start("one"), start("other"));
+    let mut crowd = Vec::new();
+    for number in 0..600 {
+        crowd.push(member(&one, &format!("user-{number:03}"), "r").await);
+    }
+    let mut ben = member(&other, "ben", "r").await;
+    let users = |hub: &Hub| hub.presence("r", None, 10).map_or(0, |presence| presence.users);
+    let alike = |wanted: usize| users(&one) == wanted && users(&other) == wanted;
+    eventually("everybody is seen", || alike(601)).await;
+    let leaver = crowd.last_mut().unwrap();
+    for round in 0..60 {
+        // Both nodes list their members, and ask for the other's.
+        bus.come_back().await;
+        tokio::time::sleep(Duration::from_micros(500 * (round % 20))).await;
+        leaver.send(json!({ "type": "unsubscribe", "room": "r" })).await;
+        leaver.find("unsubscribed").await;
+        soon("who has left is seen nowhere", || alike(600)).await;
+        bus.come_back().await;
+        tokio::time::sleep(Duration::from_micros(500 * (round % 20))).await;
+        leaver.join("r").await;
+        soon("who has come is seen everywhere", || alike(601)).await;
+        ben.received();
+    }
+}
+
+/// Waits for some seconds of real time.
+async fn soon(what: &str, holds: impl Fn() -> bool) {
+    // Until what is on its way has arrived.
+    tokio::time::sleep(Duration::from_millis(30)).await;
+    for _ in 0..300 {
+        if holds() {
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    panic!("did not come true: {what}");
 }
 
 #[tokio::test(start_paused = true)]
