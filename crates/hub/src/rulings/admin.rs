@@ -49,7 +49,8 @@ impl Hub {
     /// Decides something about credentials that are out, in the place of what was decided about the same before.
     ///
     /// # Errors
-    /// See [`RulingError`]: nothing is decided; if the store is away, perhaps: ask again.
+    /// See [`RulingError`]: nothing is decided. If the store takes too long, perhaps: then it counts on every node,
+    /// this one too, as soon as the store has it. Ask again.
     ///
     /// # Cancel safety
     /// Deciding begins when this is first polled, and goes on if the future is dropped.
@@ -214,15 +215,31 @@ impl Hub {
         Ok(Verdict::Barred { room })
     }
 
-    /// Decides in a task of its own: what is begun is brought to its end, whether or not anybody waits for it.
+    /// Decides in a task of its own: what is begun is brought to its end, whether or not anybody waits for it, and also
+    /// when it is too late for an answer.
     async fn decide(&self, entry: Entry) -> Result<Ruled, RulingError> {
         let Some(keeper) = self.inner.keepers.first() else { return self.inner.decide(entry).await };
         let (hub, (decided, outcome)) = (Arc::clone(&self.inner), oneshot::channel());
         keeper.spawn(async move {
-            // Whoever asked may have stopped waiting.
-            let _ = decided.send(hub.decide(entry).await);
+            let mut keeping = hub.keeping.subscribe();
+            tokio::select! {
+                outcome = hub.decide(entry) => {
+                    // Whoever asked may have stopped waiting.
+                    let _ = decided.send(outcome);
+                }
+                // Nothing is written any more.
+                _ = keeping.wait_for(|count| *count == 0) => {}
+            }
         });
-        outcome.await.unwrap_or_else(|_| Err(RulingError::Unavailable("the hub has stopped".to_owned())))
+        let patience = self.inner.config().store_timeout;
+        match tokio::time::timeout(patience, outcome).await {
+            Ok(Ok(outcome)) => outcome,
+            Ok(Err(_)) => Err(RulingError::Unavailable("the hub has stopped".to_owned())),
+            Err(_) => {
+                let late = "it takes too long; the decision may count all the same, once it is stored";
+                Err(RulingError::Unavailable(late.to_owned()))
+            }
+        }
     }
 
     /// What is read at start must not come behind what is decided now.

@@ -73,22 +73,37 @@ impl Journal {
 }
 
 impl Inner {
-    /// Makes a ruling durable. Returns whether there is where.
+    /// Makes a ruling durable, however long that takes: what a store was given may be in it at any time, for all nodes
+    /// to see, and then it must count here, too. Returns whether there is where.
+    ///
+    /// # Errors
+    /// It is not in the store, and never will be.
     pub(super) async fn write_ruling(&self, entry: &Entry) -> Result<bool, RulingError> {
         let Some(keeper) = self.keepers.first() else { return Ok(false) };
+        let patience = self.config().store_timeout;
         // One after the other: a journal must not tell of a ruling that is not there yet.
-        let mut journal = self.rulings.journal.lock().await;
+        let Ok(mut journal) = tokio::time::timeout(patience, self.rulings.journal.lock()).await else {
+            return Err(RulingError::Unavailable("an earlier decision waits for it".to_owned()));
+        };
         journal.note(&entry.name);
         let facts = vec![
             FactWrite::Max(entry.key(), entry.encode()),
             FactWrite::Set(self.own_journal(), journal.encode(self.now().as_millis())),
         ];
-        let written = tokio::time::timeout(self.config().store_timeout, keeper.write(facts)).await;
-        let late = |_| {
-            RulingError::Unavailable("it took too long; whether it is decided shows in a moment".to_owned())
-        };
-        written.map_err(late)??;
-        Ok(true)
+        let mut doubted = false;
+        loop {
+            match keeper.write(facts.clone()).await {
+                Ok(()) => return Ok(true),
+                // Only a write that succeeds settles it: an earlier one may be stored, or still be on its way. Other
+                // nodes may see it, so to leave it at that is not safe here; to store the same twice is.
+                Err(error) if doubted || matches!(error, StoreError::InDoubt(_)) => {
+                    doubted = true;
+                    tracing::warn!(%error, "a ruling may be stored or not: it is stored again");
+                    tokio::time::sleep(RETRY).await;
+                }
+                Err(error) => return Err(error.into()),
+            }
+        }
     }
 
     fn own_journal(&self) -> FactKey {

@@ -132,7 +132,8 @@ pub enum RulingError {
         /// The limit.
         max: usize,
     },
-    /// The store cannot be written or read: nothing is decided that a restart would forget. Ask again.
+    /// The store cannot be written or read: nothing is decided that a restart would forget. If it only takes too long,
+    /// what was to be decided counts when the store has it. Ask again.
     #[error("the storage is unavailable: {0}")]
     Unavailable(String),
 }

@@ -12,6 +12,7 @@ use outspoke_hub::{
 use outspoke_testkit::{Received, ScriptedClient, attach_with};
 use serde_json::json;
 
+use crate::shelf::{Mood, Shelf};
 use crate::support::{PATIENCE, hub, hub_of, publish, welcomed};
 
 /// What everybody is promised.
@@ -566,4 +567,48 @@ async fn what_is_begun_is_decided_although_nobody_waits_for_it() {
     assert_eq!(client.closed().await, Some(Disconnect::Revoked.code()));
     tokio::time::sleep(WITHIN).await;
     assert_eq!(nodes.hubs[1].rulings(None, 10).items.len(), 1);
+}
+
+fn keeping(shelf: &Arc<Shelf>) -> Hub {
+    let store: Arc<Shelf> = Arc::clone(shelf);
+    hub_of(Hub::builder().store("shelf", store), |_| ())
+}
+
+/// The store takes longer than whoever asked waits, and has it all the same.
+#[tokio::test(start_paused = true)]
+async fn ruling_that_the_store_took_late_counts_where_it_was_made() {
+    for shelf in [Shelf::new(), Shelf::shared(0)] {
+        let hub = keeping(&shelf);
+        let mut client = connected(&hub, credential()).await;
+        moment().await;
+        shelf.set(Mood::Holds);
+        let told = hub.revoke_user(&ana(), false).await;
+        assert!(matches!(told, Err(RulingError::Unavailable(_))), "{told:?}");
+        // What waits behind it is not begun, and is not decided later either.
+        let behind = hub.revoke_token("t-9", None).await;
+        assert!(matches!(behind, Err(RulingError::Unavailable(_))), "{behind:?}");
+        assert!(client.received().is_empty(), "it is not known yet");
+        shelf.set(Mood::Works);
+        tokio::time::sleep(WITHIN).await;
+        assert_eq!(closed_with(&client.received()), Some(Disconnect::Revoked.code()));
+        assert_eq!(outcome(&hub, credential()).await, Err(Disconnect::Revoked.code()));
+        assert_eq!(hub.rulings(None, 10).items.len(), 1);
+    }
+}
+
+/// The store went away in the middle, and when it was back it was too late to ask it whether it has the ruling.
+#[tokio::test(start_paused = true)]
+async fn ruling_in_doubt_is_made_sure_of() {
+    for facts_written in [true, false] {
+        let shelf = Shelf::new();
+        let hub = keeping(&shelf);
+        let mut client = connected(&hub, credential()).await;
+        moment().await;
+        shelf.set(Mood::Away { appends_written: 0, facts_written, ms: 60_000 });
+        let ruled = hub.revoke_user(&ana(), false).await;
+        assert_eq!(ruled.map(|ruled| (ruled.durable, ruled.clients)), Ok((true, 1)), "{facts_written}");
+        assert_eq!(client.closed().await, Some(Disconnect::Revoked.code()));
+        let next = keeping(&shelf);
+        assert_eq!(outcome(&next, credential()).await, Err(Disconnect::Revoked.code()));
+    }
 }
