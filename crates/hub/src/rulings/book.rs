@@ -16,6 +16,7 @@ use outspoke_protocol::{Timestamp, UserId};
 use tokio::sync::{Notify, watch};
 use tokio::time::Instant;
 
+use super::clock::CarefulClock;
 use super::record::Entry;
 use super::{Subject, Verdict};
 use crate::admin::{First, Listing};
@@ -24,8 +25,6 @@ use crate::auth::Identity;
 use crate::policy::Permissions;
 
 const SHELVES: usize = 64;
-/// How long a ruling is kept in the store after its end, for nodes whose clocks are behind.
-const GRACE_MILLIS: i64 = 60_000;
 /// How often it is looked for rulings that have ended.
 const SWEEP: Duration = Duration::from_secs(30);
 
@@ -77,6 +76,7 @@ pub(crate) struct Book {
     pub(super) doubt: Notify,
     pub(super) journal: tokio::sync::Mutex<super::keep::Journal>,
     pub(super) sent: super::gossip::Sent,
+    pub(super) clock: CarefulClock,
     swept: Mutex<Option<Instant>>,
 }
 
@@ -94,6 +94,7 @@ impl Default for Book {
             doubt: Notify::new(),
             journal: tokio::sync::Mutex::default(),
             sent: super::gossip::Sent::default(),
+            clock: CarefulClock::default(),
             swept: Mutex::default(),
         }
     }
@@ -278,24 +279,25 @@ impl Book {
         all
     }
 
-    /// Whether it is time to [forget](Self::take_ended) again.
+    /// Whether it is time to [forget](Self::take_ended) again; also where there is nothing to forget, for the clock is
+    /// then asked.
     pub(super) fn is_time_to_sweep(&self, now: Instant) -> bool {
         let mut swept = self.swept.lock().unwrap_or_else(PoisonError::into_inner);
-        let due = self.count() > 0 && swept.is_none_or(|last| now.duration_since(last) >= SWEEP);
+        let due = swept.is_none_or(|last| now.duration_since(last) >= SWEEP);
         if due {
             *swept = Some(now);
         }
         due
     }
 
-    /// Forgets those that have ended. Returns them by their names.
+    /// Forgets those that nobody needs to remember any more. Returns them by their names.
     pub(super) fn take_ended(&self, now: Timestamp) -> BTreeMap<Bytes, Arc<Entry>> {
         let mut ended = BTreeMap::new();
         for shelf in &self.shelves {
             let mut shelf = shelf.write().unwrap_or_else(PoisonError::into_inner);
             shelf.retain(|_, entries| {
                 entries.retain(|entry| {
-                    let over = entry.ruling.until.as_millis().saturating_add(GRACE_MILLIS) <= now.as_millis();
+                    let over = entry.remembered_until() <= now;
                     if over {
                         self.count.fetch_sub(1, Ordering::Relaxed);
                         self.uncount(entry);
@@ -455,7 +457,7 @@ mod tests {
         assert_eq!(book.merge(entry(user("other"), STAY_AWAY, 5000), 3), Err(Full));
         assert_eq!(book.merge(entry(user("u1"), COME_BACK, 5001), 3), Ok(true));
         assert!(book.take_ended(at(6000)).is_empty(), "others' clocks may be behind");
-        assert_eq!(book.take_ended(at(6001 + GRACE_MILLIS)).len(), 3);
+        assert_eq!(book.take_ended(at(66_001)).len(), 3);
         assert_eq!((book.count(), book.digest()), (0, 0));
     }
 

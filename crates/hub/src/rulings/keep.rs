@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use ecow::EcoString;
+use outspoke_protocol::Timestamp;
 use outspoke_store::{FactKey, FactWrite, StoreError};
 use serde::{Deserialize, Serialize};
 use tokio::time::Instant;
@@ -137,12 +138,16 @@ impl Inner {
         news.len()
     }
 
-    /// Forgets what has ended, here and in the store.
+    /// Forgets what has ended, here and in the store, when it is time to.
     pub(crate) fn sweep_rulings(self: &Arc<Self>, now: Instant) {
-        if !self.rulings.is_time_to_sweep(now) {
-            return;
+        if self.rulings.is_time_to_sweep(now) {
+            self.forget_ended(now, self.now());
         }
-        let ended = self.rulings.take_ended(self.now());
+    }
+
+    /// Forgets what has ended if the wall clock, which may be wrong, says `wall`.
+    fn forget_ended(self: &Arc<Self>, now: Instant, wall: Timestamp) {
+        let ended = self.rulings.take_ended(self.rulings.clock.follow(now, wall));
         let Some(keeper) = self.keepers.first().filter(|_| !ended.is_empty()) else { return };
         let (hub, keeper_of) = (Arc::downgrade(self), Arc::clone(keeper));
         keeper.spawn(async move {
@@ -258,6 +263,7 @@ impl Reader {
     ) -> Result<Vec<News>, StoreError> {
         let (own, mut after, mut news) = (hub.own_journal().name, None, Vec::new());
         let (mut old, mut there) = (Vec::new(), HashMap::new());
+        let now = hub.rulings.clock.follow(Instant::now(), hub.now());
         loop {
             let prefix = facts::prefix(&[JOURNAL]);
             let page = self.keeper.scan(EcoString::new(), RULINGS, prefix, after, PAGE).await?;
@@ -276,7 +282,7 @@ impl Reader {
                     news.push(News { names });
                 }
                 there.insert(fact.name.clone(), word.count.max(before));
-                if word.at.saturating_add(JOURNAL_LASTS_MILLIS) < hub.now().as_millis() {
+                if word.at.saturating_add(JOURNAL_LASTS_MILLIS) < now.as_millis() {
                     old.push(FactWrite::Delete(key_of(fact.name.clone())));
                 }
             }
@@ -333,7 +339,31 @@ impl Book {
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
+    use outspoke_store::{MemoryStore, Store};
+
     use super::*;
+    use crate::{Hub, Identity};
+
+    /// The store is everybody's, the clock only this node's.
+    #[tokio::test(start_paused = true)]
+    async fn clock_that_leaps_ahead_and_back_makes_nobody_forget_what_holds() {
+        let store: Arc<dyn Store> = Arc::new(MemoryStore::shared());
+        let start = || Hub::builder().store("shared", Arc::clone(&store)).start_on_this_runtime().unwrap();
+        let first = start();
+        let after = |minutes: i64| Timestamp::from_millis(first.inner.now().as_millis() + minutes * 60_000);
+        first.revoke_token("t-1", Some(after(60))).await.unwrap();
+        for wall in [after(125), after(126), after(0)] {
+            tokio::time::sleep(Duration::from_secs(30)).await;
+            first.inner.forget_ended(Instant::now(), wall);
+        }
+        let second = start();
+        let mut identity = Identity::user("ana");
+        identity.credential = "t-1".into();
+        for hub in [&first, &second] {
+            assert!(hub.check_credential(&identity).await.is_err());
+            assert_eq!(hub.rulings(None, 10).items.len(), 1);
+        }
+    }
 
     #[test]
     fn journal_tells_of_the_newest_and_stays_small() {

@@ -25,6 +25,8 @@ const NAME_BYTES_MAX: usize = 1024;
 const RECORD_BYTES_MAX: usize = 32 * 1024;
 /// How far other nodes' clocks may be ahead.
 const AHEAD_MAX: i64 = 24 * 3600 * 1000;
+/// How long rulings are remembered after their end, at least and at most.
+const REMEMBERED: (i64, i64) = (60_000, 24 * 3600 * 1000);
 /// What names of rulings begin with; those of journals begin with [`JOURNAL`].
 pub(super) const RULING: &str = "r";
 pub(super) const JOURNAL: &str = "j";
@@ -168,6 +170,14 @@ impl Entry {
         self.made > other.made || (self.made == other.made && self.encode() > other.encode())
     }
 
+    /// Until when it is remembered: after its end for as long again as it held, a minute at least and a day at most.
+    /// Other nodes' clocks may be behind, and this one's ahead.
+    pub(super) fn remembered_until(&self) -> Timestamp {
+        let until = self.ruling.until.as_millis();
+        let held = until.saturating_sub(self.made).clamp(REMEMBERED.0, REMEMBERED.1);
+        Timestamp::from_millis(until.saturating_add(held))
+    }
+
     /// Whether it holds at that time.
     pub(super) fn holds(&self, now: Timestamp) -> bool {
         !self.lifted && self.ruling.until > now
@@ -239,6 +249,16 @@ mod tests {
 
     fn entry(subject: Subject, verdict: Verdict) -> Entry {
         Entry::new(&"acme".into(), Ruling::new(subject, verdict), now(), None).unwrap()
+    }
+
+    #[test]
+    fn rulings_are_remembered_for_a_while_after_their_end() {
+        const DAY: i64 = 24 * 3600 * 1000;
+        for (held, more) in [(10_000, 60_000), (600_000, 600_000), (DAY, DAY), (30 * DAY, DAY)] {
+            let mut entry = entry(Subject::Token("t".into()), Verdict::Revoked { reconnect: false });
+            entry.ruling.until = Timestamp::from_millis(entry.made + held);
+            assert_eq!(entry.remembered_until().as_millis(), entry.made + held + more);
+        }
     }
 
     fn all() -> Vec<Entry> {
