@@ -11,7 +11,7 @@ use axum::routing::{get, post};
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use outspoke_auth::{Algorithm, SigningKey, new_key};
-use outspoke_testkit::{Connect, Refused, Signal, TcpClient};
+use outspoke_testkit::{Connect, Refused, Signal, TcpClient, exchange};
 use serde_json::{Map, Value, json};
 use tokio::process::Command;
 
@@ -520,4 +520,71 @@ async fn another_secret_counts_after_a_reload() {
     server.process().wait_for(told).await;
     let nobody = server.try_open("/ws?join=none&userId=x&username=x").await.unwrap_err();
     assert_eq!(nobody.status, 401);
+}
+
+/// One request with a credential; `headers` each with its line end.
+async fn request(
+    addr: SocketAddr,
+    credential: &str,
+    (method, target): (&str, &str),
+    headers: &str,
+    body: &str,
+) -> Refused {
+    let request = format!(
+        "{method} {target} HTTP/1.1\r\nHost: {addr}\r\nConnection: close\r\nAuthorization: Bearer {credential}\r\n\
+         Content-Length: {}\r\n{headers}\r\n{body}",
+        body.len()
+    );
+    exchange(addr, request.as_bytes()).await
+}
+
+#[tokio::test]
+async fn room_that_the_application_refuses_is_refused_on_every_road() {
+    const KEY: &str = "a-key-for-tests-0123456789";
+    let application = |Json(question): Json<Value>| {
+        let refused = question["user"] == "mallory" && question["room"] == "secret";
+        std::future::ready(Json(json!({ "allow": !refused })))
+    };
+    let url = serve(axum::Router::new().route("/subscribe", post(application))).await;
+    let server = Settings::default()
+        .set("auth.jwt.secret", SECRET)
+        .set("auth.hook.subscribe", &format!("{url}/subscribe"))
+        .set("api.keys", KEY)
+        .start()
+        .await;
+    let (anna, mallory) = (token(json!({})), token(json!({ "sub": "mallory", "name": "Mallory" })));
+    let tus = "Tus-Resumable: 1.0.0\r\nUpload-Length: 5\r\n";
+    let part = format!("{tus}Content-Type: application/offset+octet-stream\r\n");
+    let uploaded = request(server.addr, &anna, ("POST", "/files"), &part, "hello").await;
+    assert_eq!(uploaded.status, 201, "{uploaded:?}");
+    let id = uploaded.headers["location"].to_str().unwrap().strip_prefix("files/").unwrap().to_owned();
+    let json = "Content-Type: application/json\r\n";
+    let said = json!({ "room": "secret", "type": "file", "data": { "files": [{ "id": id }] }, "user": { "id": "anna" } });
+    let published = request(server.addr, KEY, ("POST", "/api/v1/publish"), json, &said.to_string()).await;
+    assert_eq!(published.status, 200, "{published:?}");
+
+    let mut client = show(server.addr, &mallory).await.unwrap();
+    client.send(json!({ "type": "subscribe", "room": "secret" })).await;
+    assert_eq!(client.find("error").await["error"], "forbidden");
+    let (facts, link) = (format!("/files/{id}"), format!("/files/{id}/link"));
+    let room = format!(
+        "{tus}Upload-Metadata: room {}\r\n",
+        base64::engine::general_purpose::STANDARD.encode("secret")
+    );
+    let chat = r#"{"room":"secret","type":"chat","content":"x"}"#;
+    for (what, headers, body, refused, done) in [
+        (("GET", "/api/v1/rooms/secret"), "", "", 403, 200),
+        (("GET", "/api/v1/rooms/secret/history"), "", "", 403, 200),
+        (("GET", "/api/v1/rooms/secret/presence"), "", "", 403, 200),
+        (("POST", "/api/v1/publish"), json, chat, 403, 200),
+        (("GET", facts.as_str()), "", "", 404, 200),
+        (("POST", link.as_str()), "", "", 404, 200),
+        (("DELETE", facts.as_str()), "", "", 404, 204),
+        (("POST", "/files"), room.as_str(), "", 403, 201),
+    ] {
+        let answer = request(server.addr, &mallory, what, headers, body).await;
+        assert_eq!(answer.status, refused, "{what:?}: {answer:?}");
+        let answer = request(server.addr, &anna, what, headers, body).await;
+        assert_eq!(answer.status, done, "{what:?}: {answer:?}");
+    }
 }

@@ -155,7 +155,7 @@ pub(super) async fn explain(
     let which = which(&query, room.as_ref())?;
     let user = query.text("user").map(|user| users::checked_id(hub, user).map(UserId::new)).transpose()?;
     match &room {
-        Some(room) => asked.check(Action::Moderate, room.as_str())?,
+        Some(room) => asked.check(Action::Moderate, room.as_str()).await?,
         // Whoever may look into every room need not say which.
         None if asked.caller.is_application() => {}
         None => {

@@ -24,7 +24,7 @@ pub(super) async fn page(asked: For, Named(room): Named, query: Query) -> Result
         (_, Some(after)) => PageFrom::After(after),
     };
     let limit = query.limit()?;
-    asked.check(Action::History, &room)?;
+    asked.check(Action::History, &room).await?;
     let hub = asked.hub;
     rooms::exists(&hub, &room).await?;
     let mut history = hub.history(&room, from, limit).await?;

@@ -64,7 +64,7 @@ pub(super) async fn follow(
         (None, Some(user)) => Following::User(UserId::new(users::checked_id(hub, user)?)),
         _ => return Err(ApiError::bad_request("say what to follow: `room` or `user`, one of them")),
     };
-    check(hub, &asked.caller, &of, payload)?;
+    check(&asked, &of, payload).await?;
     let follower = hub.follow_everywhere(of.clone(), payload).await;
     let follower = follower.map_err(|full| ApiError::new(ErrorCode::Unavailable, full.to_string()))?;
     let until = Instant::now() + LASTING_MAX;
@@ -83,13 +83,22 @@ pub(super) async fn follow(
     Ok(response)
 }
 
-/// Whether somebody may follow that.
-fn check(hub: &Hub, caller: &Caller, of: &Following, payload: bool) -> Result<(), ApiError> {
+/// Whether somebody may begin to follow that.
+async fn check(asked: &For, of: &Following, payload: bool) -> Result<(), ApiError> {
+    check_permitted(&asked.hub, &asked.caller, of, payload)?;
+    match of {
+        Following::Room(room) => asked.check(Action::Moderate, room.as_str()).await,
+        Following::User(_) => Ok(()),
+    }
+}
+
+/// Whether somebody is permitted to follow that, and to go on with it.
+fn check_permitted(hub: &Hub, caller: &Caller, of: &Following, payload: bool) -> Result<(), ApiError> {
     match of {
         _ if caller.is_application() => Ok(()),
         Following::Room(room) => {
-            caller.check(hub, Action::Moderate, room.as_str())?;
-            if payload { caller.check(hub, Action::History, room.as_str()) } else { Ok(()) }
+            caller.check_permitted(hub, Action::Moderate, room.as_str())?;
+            if payload { caller.check_permitted(hub, Action::History, room.as_str()) } else { Ok(()) }
         }
         Following::User(_) => {
             Err(ApiError::new(ErrorCode::Forbidden, "this credential is for some rooms: follow a `room`"))
@@ -117,7 +126,7 @@ impl Watching {
             },
             () = quiet(self.progress.as_ref()) => {
                 let over = Instant::now() >= self.until;
-                let allowed = check(&self.hub, &self.caller, &self.of, self.payload).is_ok() && self.is_valid().await;
+                let allowed = check_permitted(&self.hub, &self.caller, &self.of, self.payload).is_ok() && self.is_valid().await;
                 (!over && allowed).then(|| b": still there\n\n".to_vec())
             }
         }

@@ -132,12 +132,28 @@ impl Caller {
         }
     }
 
+    /// What the caller's credential says, where it says anything.
+    pub(super) fn identity(&self) -> Option<&Identity> {
+        match self {
+            Self::Application { .. } => None,
+            Self::Limited { identity, .. } | Self::User(identity) => Some(identity),
+        }
+    }
+
     /// Whether the caller may do something to a room of the tenant, or, for [`Action::Direct`], to a user.
-    pub(super) fn check(&self, hub: &Hub, action: Action, name: &str) -> Result<(), ApiError> {
+    pub(super) async fn check(&self, hub: &Hub, action: Action, name: &str) -> Result<(), ApiError> {
+        match self {
+            Self::User(identity) => Ok(hub.check_as_user(identity, action, name).await?),
+            _ => self.check_permitted(hub, action, name),
+        }
+    }
+
+    /// The same without asking anybody: of what the application has allowed, whether it is permitted still.
+    pub(super) fn check_permitted(&self, hub: &Hub, action: Action, name: &str) -> Result<(), ApiError> {
         match self {
             Self::Application { .. } => Ok(()),
             Self::Limited { identity, .. } => Ok(hub.check(identity, action, name)?),
-            Self::User(identity) => Ok(hub.check_as_user(identity, action, name)?),
+            Self::User(identity) => Ok(hub.check_permitted_as_user(identity, action, name)?),
         }
     }
 
@@ -169,10 +185,7 @@ impl Caller {
 
     /// What the caller is permitted, where that is limited.
     pub(super) fn permissions(&self) -> Option<&Permissions> {
-        match self {
-            Self::Application { .. } => None,
-            Self::Limited { identity, .. } | Self::User(identity) => Some(&identity.permissions),
-        }
+        self.identity().map(|identity| &identity.permissions)
     }
 
     /// The only tenant that the caller may name.
@@ -190,10 +203,7 @@ impl Caller {
 
     /// Whose rooms the caller may see: every tenant's, or this one's.
     fn tenant(&self) -> Option<&str> {
-        match self {
-            Self::Application { .. } => None,
-            Self::Limited { identity, .. } | Self::User(identity) => Some(&identity.tenant),
-        }
+        self.identity().map(|identity| identity.tenant.as_str())
     }
 }
 
@@ -206,8 +216,8 @@ pub(super) struct For {
 
 impl For {
     /// Whether the caller may do something; see [`Caller::check`].
-    pub(super) fn check(&self, action: Action, name: &str) -> Result<(), ApiError> {
-        self.caller.check(&self.hub, action, name)
+    pub(super) async fn check(&self, action: Action, name: &str) -> Result<(), ApiError> {
+        self.caller.check(&self.hub, action, name).await
     }
 }
 

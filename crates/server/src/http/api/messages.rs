@@ -58,7 +58,7 @@ pub(super) async fn to_client(Of(hub): Of, Named(client): Named, body: Body) -> 
 pub(super) async fn to_user(asked: For, Named(user): Named, body: Body) -> Result<Response, ApiError> {
     let hub = &asked.hub;
     let user = users::checked_id(hub, &user)?;
-    asked.check(Action::Direct, &user)?;
+    asked.check(Action::Direct, &user).await?;
     match asked.caller.user() {
         Some(from) => Ok(privately(hub, from, &user, &body).await?.into_response()),
         None => Ok(from_application(hub, user, &body).await?.into_response()),
@@ -95,7 +95,7 @@ pub(super) async fn delete(
     let published = match asked.caller.user() {
         Some(user) => hub.delete_as_user(&room, offset, user).await?,
         None => {
-            asked.check(Action::Moderate, &room)?;
+            asked.check(Action::Moderate, &room).await?;
             hub.delete(&room, offset).await?
         }
     };

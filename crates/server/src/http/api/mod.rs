@@ -33,6 +33,8 @@ mod rulings;
 mod said;
 mod tenants;
 mod throttle;
+#[cfg(test)]
+mod user_tests;
 mod users;
 mod whoami;
 

@@ -70,7 +70,7 @@ impl Order {
             let message = format!("the message has {len} bytes; this room takes at most {max}");
             return Err(ApiError::new(ErrorCode::ContentTooLong, message));
         }
-        asked.check(Action::Publish, &room)?;
+        asked.caller.check_permitted(hub, Action::Publish, &room)?;
         let mut publication = Publication::new(kind, body);
         if let Some(key) = idempotency_key(fields)? {
             publication = publication.once(match asked.caller.user() {

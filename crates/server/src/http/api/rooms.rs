@@ -62,7 +62,7 @@ pub(super) async fn list(Of(hub): Of, query: Query) -> Result<Json<Rooms>, ApiEr
 
 pub(super) async fn one(asked: For, Named(name): Named, query: Query) -> Result<Json<Room>, ApiError> {
     query.only(&[])?;
-    asked.check(Action::Join, &name)?;
+    asked.check(Action::Join, &name).await?;
     let hub = asked.hub;
     hub.look_for_members(&name).await?;
     let info = hub.room(&name).await?.ok_or_else(unknown)?;
@@ -72,7 +72,7 @@ pub(super) async fn one(asked: For, Named(name): Named, query: Query) -> Result<
 /// Who is in a room, in the form that clients of the native dialect get.
 pub(super) async fn presence(asked: For, Named(name): Named, query: Query) -> Result<Response, ApiError> {
     query.only(&["after", "limit"])?;
-    asked.check(Action::Presence, &name)?;
+    asked.check(Action::Presence, &name).await?;
     let hub = asked.hub;
     hub.look_for_members(&name).await?;
     exists(&hub, &name).await?;
@@ -96,7 +96,7 @@ pub(super) async fn presence(asked: For, Named(name): Named, query: Query) -> Re
 /// How far users have received and read a room, in the form that clients of the native dialect get.
 pub(super) async fn receipts(asked: For, Named(name): Named, query: Query) -> Result<Response, ApiError> {
     query.only(&["after", "limit"])?;
-    asked.check(Action::Presence, &name)?;
+    asked.check(Action::Presence, &name).await?;
     let hub = asked.hub;
     exists(&hub, &name).await?;
     let receipts = hub.receipts(&name, query.text("after"), query.limit()?).await?;

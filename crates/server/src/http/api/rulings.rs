@@ -201,7 +201,7 @@ pub(super) async fn remove(
     body: Body,
 ) -> Result<Json<Made>, ApiError> {
     let fields = body.fields(&["seconds"])?;
-    let user = may_remove(&asked, &room, &user)?;
+    let user = may_remove(&asked, &room, &user).await?;
     let seconds = fields.optional::<Whole>("seconds")?;
     let time = seconds.map_or(BARRED, |seconds| Duration::from_secs(seconds.0));
     let made = asked.hub.remove_from_room(&room, &UserId::new(user.as_str()), time).await?;
@@ -216,15 +216,15 @@ pub(super) async fn readmit(
     query: Query,
 ) -> Result<Json<Lifted>, ApiError> {
     query.only(&[])?;
-    let user = may_remove(&asked, &room, &user)?;
+    let user = may_remove(&asked, &room, &user).await?;
     let lifted = asked.hub.readmit(&room, &UserId::new(user.as_str())).await?;
     audit(&asked, "a user was readmitted to a room", &user, &room);
     Ok(Json(Lifted { lifted }))
 }
 
-fn may_remove(asked: &For, room: &str, user: &str) -> Result<String, ApiError> {
+async fn may_remove(asked: &For, room: &str, user: &str) -> Result<String, ApiError> {
     room_name(&asked.hub, room)?;
-    asked.check(Action::Moderate, room)?;
+    asked.check(Action::Moderate, room).await?;
     users::checked_id(&asked.hub, user)
 }
 

@@ -83,7 +83,8 @@ pub(super) async fn link(
 
 /// The file, with its preview if it is to have one.
 async fn readable(api: &Api, visitor: Visitor, id: FileId) -> Result<Record, ApiError> {
-    api.door.run(move |files| visitor.readable(files.record(id)?)).await?;
+    let record = api.door.run(move |files| files.record(id)).await?;
+    visitor.readable(record).await?;
     let records = api.door.with_previews(vec![id], PREVIEW_PATIENCE).await?;
     records.into_iter().next().ok_or_else(|| FilesError::NotFound.into())
 }

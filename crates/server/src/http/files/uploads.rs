@@ -32,7 +32,7 @@ pub(super) async fn create(State(api): State<Api>, visitor: Visitor, request: Re
     let checksum = if with_bytes { headers::checksum(&parts.headers)? } else { None };
     if let Some(room) = &metadata.room {
         // Told before anything is sent for nothing.
-        visitor.hub.check_as_user(&visitor.identity, Action::Publish, room)?;
+        visitor.hub.check_as_user(&visitor.identity, Action::Publish, room).await?;
     }
     let draft =
         Draft { name: metadata.name, metadata: metadata.text, length, ..Draft::of(visitor.owner.clone()) };
@@ -133,10 +133,14 @@ pub(super) async fn remove(
         headers::check_version(&headers)?;
     }
     let id = Named::id(path)?;
+    let record = api.door.run(move |files| files.record(id)).await?;
+    // Before its turn: somebody may have to be asked, and nobody is to wait for that.
+    visitor.check_removable(&record).await?;
     let turn = turn(&api.door, id).await?;
     let removed = api.door.run(move |files| {
-        visitor.removable(files.record(id)?)?;
-        files.remove(id)
+        // Sent to another room while it was judged: then it was judged by too little.
+        let same = record.owner == visitor.owner || files.record(id)?.attachments == record.attachments;
+        if same { files.remove(id) } else { Err(FilesError::Busy) }
     });
     removed.await?;
     drop(turn);

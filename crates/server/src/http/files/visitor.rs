@@ -42,29 +42,42 @@ impl Visitor {
     }
 
     /// A whole file that the visitor may have: an own one, or one that was sent to a room whose history the visitor may read.
-    pub(super) fn readable(&self, record: Record) -> Result<Record, FilesError> {
-        let reads = |room: &str| self.may(Action::History, room);
-        let may = record.owner == self.owner
-            || record.owner.tenant == self.owner.tenant
-                && record.attachments.iter().any(|attachment| reads(&attachment.room));
+    pub(super) async fn readable(&self, record: Record) -> Result<Record, ApiError> {
+        let mut may = record.owner == self.owner;
+        for room in self.rooms_of(&record) {
+            may = may || self.may(Action::History, room).await?;
+        }
         match may {
-            false => Err(FilesError::NotFound),
-            true if record.facts().is_none() => Err(FilesError::Unfinished),
+            false => Err(FilesError::NotFound.into()),
+            true if record.facts().is_none() => Err(FilesError::Unfinished.into()),
             true => Ok(record),
         }
     }
 
-    /// A file that the visitor may take away: an own one, or one in rooms all of which the visitor moderates.
-    pub(super) fn removable(&self, record: Record) -> Result<Record, FilesError> {
-        let moderates = |room: &str| self.may(Action::Moderate, room);
-        let may = record.owner == self.owner
-            || record.owner.tenant == self.owner.tenant
-                && !record.attachments.is_empty()
-                && record.attachments.iter().all(|attachment| moderates(&attachment.room));
-        if may { Ok(record) } else { Err(FilesError::NotFound) }
+    /// Whether the visitor may take a file away: an own one, or one in rooms all of which the visitor moderates.
+    pub(super) async fn check_removable(&self, record: &Record) -> Result<(), ApiError> {
+        if record.owner == self.owner {
+            return Ok(());
+        }
+        let mut may = self.rooms_of(record).next().is_some();
+        for room in self.rooms_of(record) {
+            may = may && self.may(Action::Moderate, room).await?;
+        }
+        if may { Ok(()) } else { Err(FilesError::NotFound.into()) }
     }
 
-    fn may(&self, action: Action, room: &str) -> bool {
-        self.hub.check_as_user(&self.identity, action, room).is_ok()
+    /// The rooms to which a file of the visitor's tenant was sent.
+    fn rooms_of<'a>(&self, record: &'a Record) -> impl Iterator<Item = &'a str> + use<'a> {
+        let here = record.owner.tenant == self.owner.tenant;
+        record.attachments.iter().filter(move |_| here).map(|attachment| attachment.room.as_str())
+    }
+
+    /// Whether the visitor may do this; an error where who decides it does not answer.
+    async fn may(&self, action: Action, room: &str) -> Result<bool, ApiError> {
+        match self.hub.check_as_user(&self.identity, action, room).await {
+            Ok(()) => Ok(true),
+            Err(refusal) if refusal.code.is_temporary() => Err(refusal.into()),
+            Err(_) => Ok(false),
+        }
     }
 }

@@ -1,0 +1,191 @@
+//! Users over HTTP, with their tokens: judged by the same people, held by the same limits and cut off as soon as over a connection.
+#![allow(clippy::unwrap_used)]
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::{Duration, SystemTime};
+
+use axum::body::{Body, BodyDataStream, to_bytes};
+use axum::extract::Request;
+use axum::http::request::Parts;
+use axum::response::Response;
+use futures_util::StreamExt as _;
+use outspoke_hub::{
+    Action, Ask, Asks, AuthError, Authentication, Authenticator, Authorization, Authorizer, Durability,
+    ErrorCode, Grant, Hub, HubConfig, Identity, Kind, Permissions, Rate, RateConfig, Refusal, Ruling,
+    Subject, Timestamp, UserId, Verdict,
+};
+use serde_json::{Value, json};
+use tower::ServiceExt as _;
+
+use super::{Api, Kept, routes};
+use crate::config::{FileChoice, FlagValue, Sources, load};
+
+const KEY: &str = "a-key-for-tests-0123456789";
+
+/// Accepts the token `of-USER`, which permits everything, and `soon-USER`, which ends in two seconds.
+#[derive(Debug)]
+struct Tokens;
+
+impl Authenticator for Tokens {
+    fn authenticate<'a>(&'a self, _: &'a Parts) -> Authentication<'a> {
+        Box::pin(async { Err(AuthError::unauthorized("no")) })
+    }
+
+    fn authenticate_token<'a>(&'a self, token: &'a str) -> Authentication<'a> {
+        Box::pin(async move {
+            let (sort, user) =
+                token.split_once('-').ok_or_else(|| AuthError::unauthorized("this is no token"))?;
+            let mut identity = Identity::user(user).named(user);
+            identity.permissions = Permissions::everything();
+            let soon = SystemTime::now() + Duration::from_secs(2);
+            identity.expires = (sort == "soon").then(|| Timestamp::from_system_time(soon));
+            Ok(identity)
+        })
+    }
+}
+
+/// Lets nobody into the room `secret`.
+#[derive(Clone, Debug, Default)]
+struct Doorkeeper(Arc<AtomicUsize>);
+
+impl Authorizer for Doorkeeper {
+    fn asks(&self) -> Asks {
+        let mut asks = Asks::default();
+        asks.join = true;
+        asks
+    }
+
+    fn authorize(&self, ask: Ask) -> Authorization<'_> {
+        self.0.fetch_add(1, Ordering::Relaxed);
+        let refused = ask.action == Action::Join && ask.room.as_str() == "secret";
+        let refusal = || Refusal::new(ErrorCode::Forbidden, "not in there");
+        Box::pin(std::future::ready(if refused { Err(refusal()) } else { Ok(Grant::default()) }))
+    }
+}
+
+/// Rooms that remember what was said, and by whom it was read.
+fn config() -> HubConfig {
+    let mut config = HubConfig::default();
+    let class = config.rooms.default_mut();
+    (class.durability, class.presence, class.receipts) = (Durability::Memory, true, true);
+    config
+}
+
+/// A hub and its API.
+struct Stage {
+    hub: Hub,
+    kept: Kept,
+}
+
+impl Stage {
+    fn new(hub: Hub) -> Self {
+        Self { hub, kept: Kept::default() }
+    }
+
+    fn limited(limit: impl FnOnce(&mut RateConfig)) -> Self {
+        let mut config = config();
+        limit(&mut config.rate);
+        Self::new(Hub::builder().config(config).authenticator(Tokens).start_on_this_runtime().unwrap())
+    }
+
+    /// What is answered; `tenant` is the header's.
+    async fn answer(
+        &self,
+        credential: &str,
+        tenant: Option<&str>,
+        (method, path): (&str, &str),
+        body: &Value,
+    ) -> Response {
+        let flags = [("api.keys", KEY), ("tenants.enabled", "true")];
+        let flags = flags.map(|(key, value)| FlagValue {
+            flag: "--set".into(),
+            key: key.into(),
+            value: value.into(),
+        });
+        let sources = Sources { file: FileChoice::None, flags: flags.into(), ..Sources::default() };
+        let config = load(&sources).unwrap().config;
+        let mut request = Request::builder()
+            .method(method)
+            .uri(path)
+            .header("authorization", format!("Bearer {credential}"))
+            .header("content-type", "application/json");
+        if let Some(tenant) = tenant {
+            request = request.header("x-tenant", tenant);
+        }
+        let body = if body.is_null() { Body::empty() } else { Body::from(body.to_string()) };
+        let api = Api::new(&self.hub, &config.api, &config.tenants, "machine:8080", &self.kept);
+        routes(api).oneshot(request.body(body).unwrap()).await.unwrap()
+    }
+
+    /// The status, and the answer.
+    async fn ask(&self, credential: &str, what: (&str, &str), body: Value) -> (u16, Value) {
+        let answer = self.answer(credential, None, what, &body).await;
+        let status = answer.status().as_u16();
+        let bytes = to_bytes(answer.into_body(), usize::MAX).await.unwrap();
+        (status, serde_json::from_slice(&bytes).unwrap_or_default())
+    }
+
+    /// A stream of events, of which the first has been read.
+    async fn follow(&self, credential: &str) -> BodyDataStream {
+        let path = "/follow?room=room&payload=true";
+        let answer = self.answer(credential, None, ("GET", path), &Value::Null).await;
+        assert_eq!(answer.status(), 200);
+        let mut events = answer.into_body().into_data_stream();
+        assert!(next(&mut events).await.unwrap().contains("event: following"));
+        events
+    }
+
+    async fn say(&self, room: &str, what: &str) {
+        let said = outspoke_hub::Body::Text(what.into());
+        self.hub.publish(room, Kind::Chat, said).unwrap().await.unwrap();
+    }
+}
+
+async fn next(events: &mut BodyDataStream) -> Option<String> {
+    events.next().await.map(|event| String::from_utf8_lossy(&event.unwrap()).into_owned())
+}
+
+fn chat(room: &str) -> Value {
+    json!({ "room": room, "type": "chat", "content": "hello" })
+}
+
+#[tokio::test(start_paused = true)]
+async fn room_that_the_application_refuses_is_closed_over_http_too() {
+    let doorkeeper = Doorkeeper::default();
+    let asked = Arc::clone(&doorkeeper.0);
+    let hub = Hub::builder().config(config()).authenticator(Tokens).authorizer(doorkeeper);
+    let stage = Stage::new(hub.start_on_this_runtime().unwrap());
+    stage.say("secret", "psst").await;
+    stage.say("open", "hello").await;
+    let requests = |room: &str| {
+        [
+            ("GET", format!("/rooms/{room}"), Value::Null),
+            ("GET", format!("/rooms/{room}/history"), Value::Null),
+            ("GET", format!("/rooms/{room}/presence"), Value::Null),
+            ("GET", format!("/rooms/{room}/receipts"), Value::Null),
+            ("GET", format!("/explain?room={room}&offset=1"), Value::Null),
+            ("GET", format!("/follow?room={room}"), Value::Null),
+            ("POST", "/publish".to_owned(), chat(room)),
+            ("POST", "/publish/batch".to_owned(), json!({ "messages": [chat(room)] })),
+            ("POST", format!("/rooms/{room}/members/bob/remove"), json!({})),
+            ("POST", format!("/rooms/{room}/members/bob/readmit"), Value::Null),
+            ("DELETE", format!("/rooms/{room}/messages/1"), Value::Null),
+        ]
+    };
+    for (method, path, body) in requests("secret") {
+        let before = asked.load(Ordering::Relaxed);
+        let answer = stage.answer("of-mallory", None, (method, &path), &body).await;
+        assert_eq!(answer.status(), 403, "{method} {path}");
+        assert_eq!(asked.load(Ordering::Relaxed), before + 1, "{method} {path}");
+    }
+    for (method, path, body) in requests("open") {
+        let answer = stage.answer("of-mallory", None, (method, &path), &body).await;
+        assert!(answer.status().is_success(), "{method} {path}: {answer:?}");
+    }
+    let before = asked.load(Ordering::Relaxed);
+    let (status, answer) =
+        stage.ask("of-mallory", ("POST", "/users/bob/messages"), json!({ "content": "x" })).await;
+    assert_eq!(status, 200, "{answer}");
+    assert_eq!(asked.load(Ordering::Relaxed), before, "a conversation is its two users' own");
+}
