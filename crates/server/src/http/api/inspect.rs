@@ -1,8 +1,8 @@
 //! The live inspector: what happens to a room or a user as it happens, and one connection looked at closely.
 //!
-//! Sightings of all nodes go out as Server-Sent Events, for as long as whoever asked may see them: that is asked again with every
-//! sign of life, and a stream is begun anew at the latest after an hour. Which nodes tell, the first event says, and another
-//! one when that changes.
+//! Sightings of all nodes go out as Server-Sent Events, for as long as whoever asked may see them: that is asked again before each
+//! of them, and every second while there are none; a stream is begun anew at the latest after an hour. Which nodes tell, the
+//! first event says, and another one when that changes.
 
 use std::convert::Infallible;
 use std::time::Duration;
@@ -31,6 +31,8 @@ use crate::http::Progress;
 
 /// How often something is sent at least.
 const SIGN_OF_LIFE: Duration = Duration::from_secs(15);
+/// How often it is asked whether a stream that has nothing to say may go on.
+const LOOK_AGAIN: Duration = Duration::from_secs(1);
 /// How long a stream may last.
 const LASTING_MAX: Duration = Duration::from_secs(60 * 60);
 /// Longest time for which a connection is slowed down.
@@ -117,29 +119,40 @@ impl Watching {
             }
             return Some(event("following", &data));
         }
-        tokio::select! {
-            told = self.follower.next() => match told? {
-                Told::Seen(node, sighting) => Some(self.told(&self.api.node_name(node), &sighting)),
-                Told::Coverage(coverage) => Some(event("nodes", &self.covered(&coverage))),
-                // Of a later version of the hub.
-                _ => Some(b": something else\n\n".to_vec()),
-            },
-            () = quiet(self.progress.as_ref()) => {
-                let over = Instant::now() >= self.until;
-                let allowed = check_permitted(&self.hub, &self.caller, &self.of, self.payload).is_ok() && self.is_valid().await;
-                (!over && allowed).then(|| b": still there\n\n".to_vec())
+        let silent = Instant::now() + SIGN_OF_LIFE;
+        loop {
+            // Who takes what is sent may have nothing to wait for as long as it likes; who does not is not asked for more, and is
+            // late as with any answer.
+            self.progress.iter().for_each(Progress::moved);
+            let told = tokio::select! {
+                told = self.follower.next() => Some(told?),
+                () = tokio::time::sleep(LOOK_AGAIN) => None,
+            };
+            // Behind the wait: nothing is told that happened after the credential had ended.
+            if !self.may_go_on().await {
+                return None;
             }
+            return Some(match told {
+                Some(Told::Seen(node, sighting)) => self.told(&self.api.node_name(node), &sighting),
+                Some(Told::Coverage(coverage)) => event("nodes", &self.covered(&coverage)),
+                // Of a later version of the hub.
+                Some(_) => b": something else\n\n".to_vec(),
+                None if Instant::now() < silent => continue,
+                None => b": still there\n\n".to_vec(),
+            });
         }
     }
 
-    /// Whether the credential still counts.
-    async fn is_valid(&self) -> bool {
-        match &self.caller {
-            Caller::Application { .. } => true,
-            Caller::Limited { identity, .. } | Caller::User(identity) => {
-                self.hub.check_credential(identity).await.is_ok()
-            }
+    /// Whether the stream is not over, its credential still counts, and this is still permitted.
+    async fn may_go_on(&self) -> bool {
+        if Instant::now() >= self.until {
+            return false;
         }
+        let Some(identity) = self.caller.identity() else { return true };
+        let now = outspoke_hub::Timestamp::from_system_time(std::time::SystemTime::now());
+        identity.expires.is_none_or(|expires| now < expires)
+            && self.hub.check_credential(identity).await.is_ok()
+            && check_permitted(&self.hub, &self.caller, &self.of, self.payload).is_ok()
     }
 
     /// Which nodes tell, and which do not and why.
@@ -185,15 +198,6 @@ impl Watching {
             (None, _) => put("count", sighting.count.map(Value::from)),
         }
         event(sighting.sight.name(), &Value::Object(data))
-    }
-}
-
-/// Waits until something should be sent again. Who takes what is sent may have nothing to wait for as long as it likes; who does
-/// not is not asked for more, and is late as with any answer.
-async fn quiet(progress: Option<&Progress>) {
-    for _ in 0..SIGN_OF_LIFE.as_secs() {
-        progress.into_iter().for_each(Progress::moved);
-        tokio::time::sleep(Duration::from_secs(1)).await;
     }
 }
 

@@ -189,3 +189,57 @@ async fn room_that_the_application_refuses_is_closed_over_http_too() {
     assert_eq!(status, 200, "{answer}");
     assert_eq!(asked.load(Ordering::Relaxed), before, "a conversation is its two users' own");
 }
+
+#[tokio::test(start_paused = true)]
+async fn follower_is_told_nothing_that_happens_after_the_credential_was_taken_back() {
+    for lowered in [false, true] {
+        let stage = Stage::limited(|_| ());
+        stage.say("room", "first").await;
+        let mut events = stage.follow("of-mia").await;
+        stage.say("room", "before").await;
+        assert!(next(&mut events).await.unwrap().contains("before"));
+        let mia = UserId::new("mia");
+        match lowered {
+            false => stage.hub.revoke_user(&mia, false).await.unwrap(),
+            true => {
+                let nothing = Verdict::Permissions(Permissions::nothing());
+                stage.hub.rule(Ruling::new(Subject::User(mia), nothing)).await.unwrap()
+            }
+        };
+        stage.say("room", "after").await;
+        assert_eq!(next(&mut events).await, None, "lowered: {lowered}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn follower_of_a_silent_room_ends_within_five_seconds_too() {
+    let stage = Stage::limited(|_| ());
+    let mut events = stage.follow("of-mia").await;
+    stage.hub.revoke_user(&UserId::new("mia"), false).await.unwrap();
+    let end = tokio::time::timeout(Duration::from_secs(5), next(&mut events)).await;
+    assert_eq!(end.unwrap(), None);
+}
+
+#[tokio::test]
+async fn follower_of_a_busy_room_ends_with_its_token() {
+    let stage = Stage::limited(|_| ());
+    let mut events = stage.follow("soon-mia").await;
+    let busy = async {
+        loop {
+            stage.say("room", "hello").await;
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+    };
+    let ended = async {
+        let mut told = 0;
+        while next(&mut events).await.is_some() {
+            told += 1;
+        }
+        told
+    };
+    tokio::select! {
+        () = busy => {}
+        () = tokio::time::sleep(Duration::from_secs(7)) => panic!("the token has ended and the stream has not"),
+        told = ended => assert!(told > 0),
+    }
+}
