@@ -6,6 +6,7 @@ use futures_util::{SinkExt as _, StreamExt as _};
 use outspoke_websocket::Opcode;
 use serde_json::{Value, json};
 use tokio::task::JoinHandle;
+use tokio::time::Instant;
 
 use crate::peer::{FromClient, Lan, Peer};
 use crate::{Builder, Cause, Client, ConnectionState, Error, Event, GapReason, Overflow, Subscription};
@@ -144,6 +145,50 @@ async fn stream_that_is_polled_slowly_is_fed_from_history() {
         assert_eq!(body(&mut stream).await, offset);
     }
     server.abort();
+}
+
+/// The server says once a second at most that it ignores something: who asked meanwhile would not even learn of it.
+#[tokio::test(start_paused = true)]
+async fn nothing_new_is_asked_for_while_the_server_ignores_frames() {
+    let (builder, mut lan) = builder();
+    let (client, mut peer) = online(builder, &mut lan).await;
+    let since = Instant::now();
+    let ignored = json!({
+        "type": "error", "code": 162, "error": "rate_limited", "message": "", "temporary": true, "retryAfter": 5000,
+    });
+    send(&mut peer, ignored).await;
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    let _stream = listening(&client, &mut peer, 4).await;
+    assert_eq!(since.elapsed().as_secs(), 5);
+}
+
+/// What has no answer, for whatever reason, is asked again.
+#[tokio::test(start_paused = true)]
+async fn room_and_page_that_have_no_answer_are_asked_for_again() {
+    let (builder, mut lan) = builder();
+    let (client, mut peer) = online(builder, &mut lan).await;
+    let room = client.room::<u64>("r");
+    let stream = tokio::spawn(async move { room.subscribe().buffer(4).await });
+    let (asked, since) = (expect(&mut peer, "subscribe").await, Instant::now());
+    assert_eq!(let_in(&mut peer, 0).await, asked);
+    assert_eq!(since.elapsed().as_secs(), 20);
+    let mut stream = stream.await.unwrap().unwrap();
+    assert!(matches!(stream.next().await, Some(Ok(Event::Joined(_)))));
+    for offset in 1..=6 {
+        send(&mut peer, message(offset)).await;
+    }
+    for offset in 1..=4 {
+        assert_eq!(body(&mut stream).await, offset);
+    }
+    let (asked, since) = (expect(&mut peer, "history").await, Instant::now());
+    assert_eq!(expect(&mut peer, "history").await, asked);
+    assert_eq!(since.elapsed().as_secs(), 20);
+    let page = json!({
+        "type": "history", "id": asked["id"], "room": "r", "epoch": EPOCH, "first": 1, "head": 6, "more": false,
+        "messages": [message(5), message(6)],
+    });
+    send(&mut peer, page).await;
+    assert_eq!((body(&mut stream).await, body(&mut stream).await), (5, 6));
 }
 
 #[tokio::test(start_paused = true)]
@@ -375,7 +420,7 @@ async fn offline_state_has_what_a_banner_needs() {
     match &*told {
         ConnectionState::Offline { cause, attempt, retry_at, .. } => {
             assert_eq!((*cause, *attempt), (Cause::Network, 1));
-            assert!(*retry_at > tokio::time::Instant::now());
+            assert!(*retry_at > Instant::now());
         }
         other => panic!("{other:?}"),
     }

@@ -440,6 +440,7 @@ impl Core {
         let Some(refusal) = Refusal::parse(json.as_bytes()) else { return };
         if refusal.code == RATE_LIMITED {
             self.outbox.ignored(refusal.retry_after, now);
+            self.rooms.ignored(refusal.retry_after, now);
         } else {
             tracing::warn!(error = %refusal, "the server refuses something that has no id");
         }

@@ -20,7 +20,7 @@ const WINDOW: f64 = 64.0;
 /// Requests that are no messages and may wait.
 const REQUESTS_MAX: usize = 1024;
 /// How long an answer may take before the request is made again.
-const UNANSWERED: Duration = Duration::from_secs(20);
+pub(super) const UNANSWERED: Duration = Duration::from_secs(20);
 /// How long the server remembers an idempotency key: a message sent before is not sent again.
 const KEY_MEMORY: Duration = Duration::from_mins(5);
 /// `not_subscribed`: the request overtook a room's end.
@@ -105,6 +105,13 @@ impl Pause {
         self.refusals += 1;
     }
 
+    /// The server reads nothing now, and does not say so of everything: whatever was, the pause lasts as long as it wants.
+    pub(super) fn ignored(&mut self, retry_after: Option<Duration>, now: Instant) {
+        self.refused(retry_after, now);
+        let least = retry_after.unwrap_or_default().clamp(Self::FIRST, Self::ASKED_MAX);
+        self.until = self.until.max(Some(now + least));
+    }
+
     pub(crate) fn is_over(&self, now: Instant) -> bool {
         self.until.is_none_or(|until| now >= until)
     }
@@ -114,7 +121,7 @@ impl Pause {
     }
 
     /// An acknowledgement ends the row.
-    const fn accepted(&mut self) {
+    pub(super) const fn accepted(&mut self) {
         self.refusals = 0;
     }
 }

@@ -8,13 +8,14 @@
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Arc, Weak};
+use std::time::Duration;
 
 use bytes::Bytes;
 use serde_json::json;
 use tokio::sync::oneshot;
 use tokio::time::Instant;
 
-use super::outbox::{Outbox, Pause};
+use super::outbox::{Outbox, Pause, UNANSWERED};
 use super::wire::{Head, History, Subscribed, WireGap};
 use crate::client::Client;
 use crate::error::{Error, Refusal};
@@ -71,12 +72,37 @@ struct Subscriber {
     lag: Option<Lag>,
 }
 
+/// A request that waits for its answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Asked {
+    id: i64,
+    /// It is made again then, under the same id: whichever of the answers comes counts.
+    again: Instant,
+}
+
+impl Asked {
+    fn at(now: Instant, id: i64) -> Self {
+        Self { id, again: now + UNANSWERED }
+    }
+}
+
+/// The id for a request that may have been made before.
+fn id_of(asked: Option<Asked>, next_id: &mut i64) -> i64 {
+    asked.map_or_else(
+        || {
+            *next_id += 1;
+            *next_id
+        },
+        |asked| asked.id,
+    )
+}
+
 /// A stream that is behind.
 struct Lag {
     /// The newest message that it must have before it follows again.
     head: u64,
     /// The request for its next page.
-    asked: Option<i64>,
+    asked: Option<Asked>,
     /// No request before it is over.
     pause: Pause,
     /// What came meanwhile, from `head` on without a hole.
@@ -116,9 +142,19 @@ impl Lag {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Status {
     Absent,
-    /// Asked for under this id, with these newest messages.
-    Joining(i64, Option<u32>),
+    /// Asked for, with these newest messages.
+    Joining(Asked, Option<u32>),
     Joined,
+}
+
+impl Status {
+    /// The request to come in that is not answered yet.
+    const fn asked(self) -> Option<Asked> {
+        match self {
+            Self::Joining(asked, _) => Some(asked),
+            Self::Absent | Self::Joined => None,
+        }
+    }
 }
 
 pub(super) struct Room {
@@ -169,6 +205,38 @@ impl Room {
         let behind = replays().filter(|subscriber| !slow(subscriber)).filter_map(|subscriber| subscriber.at);
         behind.filter(current).min_by_key(|at| at.offset).or(place)
     }
+
+    /// The server has let the client in, with the newest messages if it was asked for `last`.
+    fn let_in(&mut self, name: &str, last: Option<u32>, json: &str) {
+        let wire: Subscribed = match serde_json::from_str(json) {
+            Ok(wire) => wire,
+            Err(error) => {
+                tracing::warn!(room = name, %error, "what the server says of a room is not understood");
+                return;
+            }
+        };
+        let here = wire.position();
+        self.status = Status::Joined;
+        self.pause = Pause::default();
+        self.place = Some(here);
+        self.replayed_to = wire.head;
+        for subscriber in &mut self.subscribers {
+            match (subscriber.at, subscriber.start) {
+                (Some(_), _) => {}
+                (None, Start::Last(count)) if last != Some(count) => {
+                    let offset = wire.head.saturating_sub(count.into()).max(wire.first.saturating_sub(1));
+                    subscriber.at = Some(Position { offset, ..here });
+                }
+                (None, Start::Live) if last.is_some() => {
+                    subscriber.at = Some(Position { offset: wire.head, ..here });
+                }
+                (None, _) => subscriber.at = Some(here),
+            }
+            subscriber.queue.push(Item::Joined(Box::new(joined(&wire))));
+            reconcile(subscriber, here, wire.first);
+            tell_ready(subscriber);
+        }
+    }
 }
 
 /// Lives as long as a handle of a room that may use it.
@@ -188,6 +256,8 @@ pub(super) struct Rooms {
     map: BTreeMap<Arc<str>, Room>,
     /// How many there ever were.
     count: u64,
+    /// Nothing is asked for before it is over: the server would ignore it, and might not even say so.
+    pause: Pause,
 }
 
 /// What the rooms want to be sent.
@@ -195,7 +265,7 @@ pub(super) type Frames = Vec<String>;
 
 impl Rooms {
     pub(super) fn new() -> Self {
-        Self { map: BTreeMap::new(), count: 0 }
+        Self { map: BTreeMap::new(), count: 0, pause: Pause::default() }
     }
 
     fn room(&mut self, name: &Arc<str>) -> &mut Room {
@@ -278,8 +348,7 @@ impl Rooms {
         let room = self.room(name);
         if room.status == Status::Absent {
             // The same as an answer to a request that was never made.
-            room.status = Status::Joining(i64::MIN, None);
-            self.subscribed(name, i64::MIN, json);
+            room.let_in(name, None, json);
         }
     }
 
@@ -291,6 +360,7 @@ impl Rooms {
 
     /// The connection is gone.
     pub(super) fn disconnected(&mut self) {
+        self.pause = Pause::default();
         for room in self.map.values_mut() {
             room.status = Status::Absent;
             room.pause = Pause::default();
@@ -316,6 +386,7 @@ impl Rooms {
     /// Comes into rooms, goes out of rooms, and asks for what streams lack.
     pub(super) fn poll(&mut self, now: Instant, outbox: &Outbox, next_id: &mut i64, frames: &mut Frames) {
         let mut joins = Vec::new();
+        let paused = !self.pause.is_over(now);
         self.map.retain(|name, room| {
             room.subscribers.retain(|subscriber| !subscriber.queue.is_closed());
             room.users.retain(|user| user.strong_count() > 0);
@@ -328,7 +399,15 @@ impl Rooms {
                 room.place = None;
                 return room.token_of.strong_count() > 0;
             }
-            if room.status == Status::Absent && room.pause.is_over(now) {
+            if paused {
+                return true;
+            }
+            let due = match room.status {
+                Status::Absent => true,
+                Status::Joining(asked, _) => now >= asked.again,
+                Status::Joined => false,
+            };
+            if due && room.pause.is_over(now) {
                 joins.push((room.order, Arc::clone(name)));
             }
             if room.status == Status::Joined {
@@ -341,62 +420,53 @@ impl Rooms {
         joins.sort_unstable();
         for (_, name) in joins {
             if let Some(room) = self.map.get_mut(&name) {
-                *next_id += 1;
-                frames.push(join_frame(&name, room, *next_id));
+                let id = id_of(room.status.asked(), next_id);
+                frames.push(join_frame(&name, room, Asked::at(now, id)));
             }
         }
     }
 
     /// When [`poll`](Self::poll) has something to do although nothing came.
     pub(super) fn deadline(&self, now: Instant) -> Option<Instant> {
-        let pauses = self.map.values().flat_map(|room| {
+        let waits = self.map.values().flat_map(|room| {
             let lags = room.subscribers.iter().filter_map(|subscriber| subscriber.lag.as_ref());
-            lags.map(|lag| &lag.pause).chain([&room.pause])
+            let own = (&room.pause, room.status.asked());
+            lags.map(|lag| (&lag.pause, lag.asked)).chain([own])
         });
-        pauses.filter_map(Pause::until).filter(|until| *until > now).min()
+        let waits = waits.chain([(&self.pause, None)]);
+        let moments = waits.flat_map(|(pause, asked)| [pause.until(), asked.map(|asked| asked.again)]);
+        moments.flatten().filter(|moment| *moment > now).min()
+    }
+
+    /// The server did not even read what it was asked.
+    pub(super) fn ignored(&mut self, retry_after: Option<Duration>, now: Instant) {
+        self.pause.ignored(retry_after, now);
+        for room in self.map.values_mut() {
+            if let Status::Joining(asked, _) = &mut room.status {
+                asked.again = now;
+            }
+            let lags = room.subscribers.iter_mut().filter_map(|subscriber| subscriber.lag.as_mut());
+            for asked in lags.filter_map(|lag| lag.asked.as_mut()) {
+                asked.again = now;
+            }
+        }
     }
 
     /// The answer to a request to come in. Returns whether it was one of ours.
     pub(super) fn subscribed(&mut self, name: &str, id: i64, json: &str) -> bool {
         let Some(room) = self.map.get_mut(name) else { return false };
         let last = match room.status {
-            Status::Joining(asked, last) if asked == id => last,
+            Status::Joining(asked, last) if asked.id == id => last,
             _ => return false,
         };
-        let wire: Subscribed = match serde_json::from_str(json) {
-            Ok(wire) => wire,
-            Err(error) => {
-                tracing::warn!(room = name, %error, "what the server says of a room is not understood");
-                return true;
-            }
-        };
-        let here = wire.position();
-        room.status = Status::Joined;
-        room.pause = Pause::default();
-        room.place = Some(here);
-        room.replayed_to = wire.head;
-        for subscriber in &mut room.subscribers {
-            match (subscriber.at, subscriber.start) {
-                (Some(_), _) => {}
-                (None, Start::Last(count)) if last != Some(count) => {
-                    let offset = wire.head.saturating_sub(count.into()).max(wire.first.saturating_sub(1));
-                    subscriber.at = Some(Position { offset, ..here });
-                }
-                (None, Start::Live) if last.is_some() => {
-                    subscriber.at = Some(Position { offset: wire.head, ..here });
-                }
-                (None, _) => subscriber.at = Some(here),
-            }
-            subscriber.queue.push(Item::Joined(Box::new(joined(&wire))));
-            reconcile(subscriber, here, wire.first);
-            tell_ready(subscriber);
-        }
+        room.let_in(name, last, json);
+        self.pause.accepted();
         true
     }
 
     /// A request of the rooms' own was refused. Returns whether it was one.
     pub(super) fn refused(&mut self, id: i64, refusal: &Refusal, now: Instant, outbox: &mut Outbox) -> bool {
-        let joining = |room: &Room| matches!(room.status, Status::Joining(asked, _) if asked == id);
+        let joining = |room: &Room| room.status.asked().is_some_and(|asked| asked.id == id);
         if let Some((name, room)) = self.map.iter_mut().find(|(_, room)| joining(room)) {
             room.status = Status::Absent;
             if refusal.temporary {
@@ -425,8 +495,10 @@ impl Rooms {
 
     /// The stream that has asked for a page.
     fn asking(&mut self, id: i64) -> Option<&mut Subscriber> {
-        let asks =
-            |subscriber: &&mut Subscriber| subscriber.lag.as_ref().is_some_and(|lag| lag.asked == Some(id));
+        let asks = |subscriber: &&mut Subscriber| {
+            let asked = subscriber.lag.as_ref().and_then(|lag| lag.asked);
+            asked.is_some_and(|asked| asked.id == id)
+        };
         self.map.values_mut().flat_map(|room| room.subscribers.iter_mut()).find(asks)
     }
 
@@ -524,6 +596,10 @@ impl Rooms {
 
     /// A page for a stream that lags. Returns whether it was asked for.
     pub(super) fn page(&mut self, id: i64, json: &str) -> bool {
+        if self.asking(id).is_none() {
+            return false;
+        }
+        self.pause.accepted();
         let Some(subscriber) = self.asking(id) else { return false };
         let Some(lag) = &mut subscriber.lag else { return true };
         lag.asked = None;
@@ -648,22 +724,21 @@ fn push_gap(subscriber: &mut Subscriber, to: Position, reason: GapReason) {
 /// Asks for a stream's next page, once there is room for it.
 fn ask(name: &str, subscriber: &mut Subscriber, now: Instant, next_id: &mut i64, frames: &mut Frames) {
     let (Some(at), Some(lag)) = (subscriber.at, &mut subscriber.lag) else { return };
-    if lag.asked.is_some() || !lag.pause.is_over(now) {
+    if lag.asked.is_some_and(|asked| now < asked.again) || !lag.pause.is_over(now) {
         return;
     }
     let limit = subscriber.queue.room_or_ask().min(PAGE);
     if limit == 0 {
         return;
     }
-    *next_id += 1;
-    lag.asked = Some(*next_id);
-    let request =
-        json!({ "type": "history", "id": *next_id, "room": name, "after": at.offset, "limit": limit });
+    let id = id_of(lag.asked, next_id);
+    lag.asked = Some(Asked::at(now, id));
+    let request = json!({ "type": "history", "id": id, "room": name, "after": at.offset, "limit": limit });
     frames.push(request.to_string());
 }
 
-fn join_frame(name: &str, room: &mut Room, id: i64) -> String {
-    let mut frame = json!({ "type": "subscribe", "id": id, "room": name });
+fn join_frame(name: &str, room: &mut Room, asked: Asked) -> String {
+    let mut frame = json!({ "type": "subscribe", "id": asked.id, "room": name });
     let mut last = None;
     if let Some(place) = room.recover_from() {
         frame["epoch"] = json!(place.epoch);
@@ -678,7 +753,7 @@ fn join_frame(name: &str, room: &mut Room, id: i64) -> String {
     if let Some(token) = &room.token {
         frame["token"] = json!(&**token);
     }
-    room.status = Status::Joining(id, last);
+    room.status = Status::Joining(asked, last);
     frame.to_string()
 }
 
