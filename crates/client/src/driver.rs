@@ -121,16 +121,22 @@ impl<'a> Driver<'a> {
     async fn unless_ended<T>(&self, act: impl Future<Output = T>) -> Option<T> {
         let ended = async {
             loop {
-                let (ended, ending) = self.shared.with(|core| (is_over(core), core.ending));
+                // Messages become too old meanwhile as well, and others wait for their room.
+                let (ended, deadline) = self.shared.with(|core| {
+                    let now = Instant::now();
+                    core.outbox.expire(now);
+                    let flush = match core.ending {
+                        Some(Ending::Flush(until)) => Some(until),
+                        _ => None,
+                    };
+                    (is_over(core), [flush, core.outbox.deadline(now)].into_iter().flatten().min())
+                });
                 if ended {
                     return;
                 }
-                let bell = self.shared.bell.notified();
-                match ending {
-                    Some(Ending::Flush(until)) => {
-                        let _ = timeout_at(until, bell).await;
-                    }
-                    _ => bell.await,
+                tokio::select! {
+                    () = self.shared.bell.notified() => {}
+                    () = until(deadline) => {}
                 }
             }
         };

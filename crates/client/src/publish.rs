@@ -79,7 +79,7 @@ pub struct Ack {
 /// A message that is not sent yet: await it, or [`submit`](Self::submit) it.
 ///
 /// *Cancel safety* of the future: once polled, the message is in the outbox and will be sent; only its acknowledgement is
-/// not seen.
+/// not seen. With [`Overflow::Wait`], dropped before there was room, it is not sent.
 #[must_use = "nothing is sent until this is awaited or submitted"]
 pub struct Publish {
     client: Client,
@@ -115,7 +115,8 @@ impl Publish {
         self
     }
 
-    /// How long the message may take to be acknowledged, if that is shorter than the builder's `message_ttl`.
+    /// How long the message may take to be acknowledged, if that is shorter than the builder's `message_ttl`: from the first
+    /// poll or [`submit`](Self::submit) on, and with it the wait for room.
     pub fn timeout(mut self, timeout: Duration) -> Self {
         self.timeout = Some(timeout);
         self
@@ -132,14 +133,18 @@ impl Publish {
     /// # Errors
     /// The value is not JSON, the client is closed, or the outbox is full (also with [`Overflow::Wait`]).
     pub fn submit(mut self) -> Result<Publication, Error> {
-        self.try_submit()
+        self.try_submit(self.expires())
     }
 
-    fn try_submit(&mut self) -> Result<Publication, Error> {
+    /// When the message is too old, if its time begins now.
+    fn expires(&self) -> Instant {
+        let ttl = self.client.handle().shared.config.message_ttl;
+        Instant::now() + self.timeout.map_or(ttl, |timeout| timeout.min(ttl))
+    }
+
+    fn try_submit(&mut self, expires: Instant) -> Result<Publication, Error> {
         let body = self.body.as_ref().map_err(Clone::clone)?;
         let shared = &self.client.handle().shared;
-        let ttl = shared.config.message_ttl;
-        let expires = Instant::now() + self.timeout.map_or(ttl, |timeout| timeout.min(ttl));
         let room = match &self.target {
             Target::Room(room, _) => Some(room),
             Target::User(_) => None,
@@ -167,23 +172,22 @@ impl Publish {
     async fn submit_or_wait(mut self) -> Result<Publication, Error> {
         let client = self.client.clone();
         let shared = &client.handle().shared;
+        let expires = self.expires();
         if shared.config.overflow != Overflow::Wait {
-            return self.try_submit();
+            return self.try_submit(expires);
         }
-        let patience = self.timeout.unwrap_or(shared.config.message_ttl);
-        let deadline = Instant::now() + patience;
         let late = |_| Error::TimedOut { sent: false };
-        let _turn = timeout_at(deadline, shared.turn.lock()).await.map_err(late)?;
+        let _turn = timeout_at(expires, shared.turn.lock()).await.map_err(late)?;
         loop {
             let freed = shared.space.notified();
             tokio::pin!(freed);
             // Registered before looking, so that no release is missed in between.
             freed.as_mut().enable();
-            match self.try_submit() {
+            match self.try_submit(expires) {
                 Err(Error::OutboxFull { .. }) => {}
                 done => return done,
             }
-            timeout_at(deadline, freed).await.map_err(late)?;
+            timeout_at(expires, freed).await.map_err(late)?;
         }
     }
 }

@@ -286,6 +286,42 @@ async fn publishes_that_wait_for_room_keep_their_order() {
     }
 }
 
+/// A message has one time for all that it waits for: room, a connection, the acknowledgement.
+#[tokio::test(start_paused = true)]
+async fn publish_that_waited_for_room_ends_when_its_time_is_over() {
+    let (builder, _lan) = builder();
+    let client = builder.outbox(1, Overflow::Wait).build().unwrap();
+    let since = Instant::now();
+    let within = |message: u64, seconds| {
+        let publish = client.room::<u64>("r").publish(&message).timeout(Duration::from_secs(seconds));
+        tokio::spawn(publish.into_future())
+    };
+    let (first, second) = (within(1, 3), within(2, 5));
+    assert!(matches!(first.await.unwrap(), Err(Error::TimedOut { sent: false })));
+    assert_eq!(since.elapsed().as_secs(), 3);
+    assert!(matches!(second.await.unwrap(), Err(Error::TimedOut { sent: false })));
+    assert_eq!(since.elapsed().as_secs(), 5);
+}
+
+#[tokio::test(start_paused = true)]
+async fn publish_that_is_dropped_while_it_waits_for_room_is_not_sent() {
+    let (builder, mut lan) = builder();
+    let (client, mut peer) = online(builder.outbox(1, Overflow::Wait), &mut lan).await;
+    let room = client.room::<u64>("r");
+    let first = publishing(&client, 1);
+    let_in(&mut peer, 0).await;
+    let published = expect(&mut peer, "publish").await;
+    let second = room.publish(&2).into_future();
+    assert!(tokio::time::timeout(Duration::from_secs(1), second).await.is_err(), "there is no room");
+    let third = publishing(&client, 3);
+    acknowledge(&mut peer, &published, 1).await;
+    first.await.unwrap().unwrap();
+    let published = expect(&mut peer, "publish").await;
+    assert_eq!(published["data"], 3);
+    acknowledge(&mut peer, &published, 2).await;
+    third.await.unwrap().unwrap();
+}
+
 #[tokio::test(start_paused = true)]
 async fn sink_publishes_in_order_and_flushes_to_the_last_acknowledgement() {
     let (builder, mut lan) = builder();
