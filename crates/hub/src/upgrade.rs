@@ -218,13 +218,13 @@ impl UpgradeService {
     }
 
     async fn upgrade(&self, parts: Parts, upgraded: OnUpgrade) -> Result<Answer, Box<Answer>> {
-        let upgrade = Upgrade::check(&parts.method, parts.version, &parts.headers)
-            .map_err(|error| Box::new(error.response().map(|text| Full::new(Bytes::from(text)))))?;
         let address = parts.extensions.get::<ClientAddress>().copied();
         if let Some(address) = address {
             let config = self.hub.config();
             self.hub.inner.gate.attempt(address, &config.rate).map_err(too_often)?;
         }
+        let upgrade = Upgrade::check(&parts.method, parts.version, &parts.headers)
+            .map_err(|error| Box::new(error.response().map(|text| Full::new(Bytes::from(text)))))?;
         let foreign = self.hub.config().origins.check(&parts);
         foreign.map_err(|foreign| refused(&AuthError::forbidden(foreign.to_string())))?;
         let query = Query::of(&parts);

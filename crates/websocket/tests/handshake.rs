@@ -96,6 +96,25 @@ fn protocol_selected_is_the_clients_first_that_is_supported() {
     assert_eq!(upgrade.select_protocol(&[]), None);
 }
 
+/// Each is compared with those before it, on every line, so thousands would cost milliseconds before anybody is known.
+#[test]
+fn more_subprotocols_than_anybody_needs_are_refused() {
+    let offer = |count: usize| (0..count).map(|number| format!("{number:x}")).collect::<Vec<_>>();
+    let check = |lines: &[String]| {
+        let mut request = request(&[], &[]);
+        for line in lines {
+            request.headers_mut().append(SEC_WEBSOCKET_PROTOCOL, line.parse().unwrap());
+        }
+        Upgrade::of(&request).map(|upgrade| upgrade.protocols().count())
+    };
+    assert_eq!(check(&[offer(32).join(",")]), Ok(32));
+    for count in [33, 5000] {
+        assert_eq!(check(&[offer(count).join(",")]), Err(HandshakeError::TooManyProtocols), "{count}");
+        assert_eq!(check(&offer(count)), Err(HandshakeError::TooManyProtocols), "{count}, each on its line");
+    }
+    assert_eq!(HandshakeError::TooManyProtocols.status(), 400);
+}
+
 /// A browser closes the connection if the answer names a protocol that it did not offer.
 #[test]
 fn protocol_that_was_not_offered_is_not_answered() {

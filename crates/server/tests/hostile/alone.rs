@@ -135,6 +135,8 @@ async fn address_that_connects_too_often_is_told_when_to_come_back() {
     let refused = server.try_open("/ws?userId=a&username=a").await.unwrap_err();
     assert_eq!(refused.status, 429);
     assert!(refused.headers["retry-after"].to_str().unwrap().parse::<u32>().unwrap() > 60);
+    // It costs nobody the reading of what it asks for, which is no upgrade here.
+    assert_eq!(server.get("/ws").await.status, 429);
     // Other requests are not connections.
     assert_eq!(server.get("/health").await.status, 200);
 }

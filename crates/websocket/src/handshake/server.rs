@@ -14,6 +14,9 @@ use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, Status
 use super::lists::{contains_token, elements, extensions, single, token};
 use super::{PermessageDeflate, accept_key};
 
+/// Subprotocols that a request may offer: each is compared with those before it.
+const PROTOCOLS_MAX: usize = 32;
+
 /// Keys typed by hand may have stray bits after the 16th byte; they carry nothing, so they do no harm.
 const KEY_ENCODING: GeneralPurpose = GeneralPurpose::new(
     &base64::alphabet::STANDARD,
@@ -57,6 +60,9 @@ pub enum HandshakeError {
     /// 400: Sec-WebSocket-Protocol is not a list of distinct tokens.
     #[error("Sec-WebSocket-Protocol is not a list of distinct tokens; separate the names with commas")]
     ProtocolsMalformed,
+    /// 400: Sec-WebSocket-Protocol offers more than 32.
+    #[error("Sec-WebSocket-Protocol offers more than {PROTOCOLS_MAX} subprotocols; offer fewer")]
+    TooManyProtocols,
     /// 400: Sec-WebSocket-Extensions breaks the grammar.
     #[error(
         "Sec-WebSocket-Extensions is malformed; send a list such as permessage-deflate; client_max_window_bits"
@@ -224,6 +230,9 @@ fn checked_key(headers: &HeaderMap) -> Result<&[u8], HandshakeError> {
 fn protocols(headers: &HeaderMap) -> Result<Vec<&str>, HandshakeError> {
     let mut protocols = Vec::new();
     for element in elements(headers, &SEC_WEBSOCKET_PROTOCOL) {
+        if protocols.len() == PROTOCOLS_MAX {
+            return Err(HandshakeError::TooManyProtocols);
+        }
         match token(element) {
             Some(protocol) if !protocols.contains(&protocol) => protocols.push(protocol),
             _ => return Err(HandshakeError::ProtocolsMalformed),

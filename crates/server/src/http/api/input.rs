@@ -201,6 +201,9 @@ fn unknown(what: &str, name: &str, known: &[&str]) -> ApiError {
     ApiError::bad_request(format!("there is no {what} `{}`: {hint}", name.escape_debug()))
 }
 
+/// More parameters than any request knows.
+const PARAMETERS_MAX: usize = 16;
+
 /// The parameters of a query.
 #[derive(Debug)]
 pub(super) struct Query(Vec<(String, String)>);
@@ -211,6 +214,11 @@ impl<S: Sync> FromRequestParts<S> for Query {
     async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, ApiError> {
         let query = parts.uri.query().unwrap_or_default();
         let pairs = form_urlencoded::parse(query.as_bytes());
+        // Each is compared with those before it, so there must not be many.
+        if pairs.clone().nth(PARAMETERS_MAX).is_some() {
+            let message = format!("the query has more than {PARAMETERS_MAX} parameters; send fewer");
+            return Err(ApiError::bad_request(message));
+        }
         let pairs: Vec<_> = pairs.map(|(name, value)| (name.into_owned(), value.into_owned())).collect();
         for (index, (name, value)) in pairs.iter().enumerate() {
             if pairs[..index].iter().any(|(earlier, _)| earlier == name) {
@@ -292,6 +300,29 @@ impl<S: Send + Sync> FromRequestParts<S> for Named {
         match read {
             Ok(Path(name)) => Ok(Self(name)),
             Err(_) => Err(ApiError::bad_request("the name in the path is no percent-encoded UTF-8")),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use super::*;
+
+    /// Each is compared with those before it, so thousands would cost tens of milliseconds.
+    #[tokio::test]
+    async fn more_parameters_than_any_request_knows_are_refused() {
+        let read = async |count: usize| {
+            let names: Vec<_> = (0..count).map(|number| format!("{number:x}")).collect();
+            let request = Request::builder().uri(format!("/?{}", names.join("&"))).body(()).unwrap();
+            let read = Query::from_request_parts(&mut request.into_parts().0, &()).await;
+            read.map(|query| query.0.len()).map_err(|error| format!("{error:?}"))
+        };
+        assert_eq!(read(PARAMETERS_MAX).await, Ok(16));
+        for count in [PARAMETERS_MAX + 1, 5000] {
+            let refused = read(count).await.unwrap_err();
+            assert!(refused.contains("more than 16 parameters"), "{count}: {refused}");
         }
     }
 }

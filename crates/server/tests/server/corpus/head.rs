@@ -57,6 +57,8 @@ fn requests() -> Vec<Case> {
     let line = |line: &str| format!("{line}\r\nHost: localhost\r\n\r\n").into_bytes();
     let upgrade = |line: &str| codec::request(line, &[], &[]);
     let with = |fields: &[(&str, &str)]| codec::request("GET /ws?username=A HTTP/1.1", &[], fields);
+    let names =
+        |count: u32, between: &str| (0..count).map(|n| format!("{n:x}")).collect::<Vec<_>>().join(between);
     vec![
         // Request lines.
         ("nothing but the end", Vec::new(), &[CLOSED]),
@@ -176,6 +178,10 @@ fn requests() -> Vec<Case> {
             upgrade(&format!("GET /ws?username=a{} HTTP/1.1", "&a=b".repeat(1000))),
             &[101],
         ),
+        ("32 subprotocols", with(&[("Sec-WebSocket-Protocol", &names(32, ","))]), &[101]),
+        // So few that they are read as a plain upgrade, and so many that the HTTP library reads them.
+        ("33 subprotocols", with(&[("Sec-WebSocket-Protocol", &names(33, ","))]), &[400]),
+        ("3,000 subprotocols", with(&[("Sec-WebSocket-Protocol", &names(3000, ","))]), &[400]),
         ("a room that is no name", upgrade("GET /ws?username=a&join=%00 HTTP/1.1"), &[400]),
         ("a dialect that nobody speaks", upgrade("GET /ws?username=a&dialect=%3Cscript%3E HTTP/1.1"), &[400]),
         ("a path with dots", line("GET /../../etc/passwd HTTP/1.1"), &[404]),
