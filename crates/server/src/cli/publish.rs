@@ -4,6 +4,7 @@
 //! of what has come meanwhile; every message has an idempotency key, so that sending it again is harmless. Messages are
 //! published in the order of their lines, unless the server refuses one of a batch for a moment and takes later ones.
 
+use std::collections::VecDeque;
 use std::io::{self, BufRead as _, Read as _};
 use std::sync::mpsc;
 use std::thread;
@@ -13,7 +14,7 @@ use clap::Args;
 use serde_json::{Map, Value, json};
 
 use super::api::{Api, ApiError, read};
-use super::output::{count, print, print_json};
+use super::output::{clean, count, print, print_json};
 use super::reach::ReachArgs;
 
 /// Messages in one request: as many as a user may send in one.
@@ -90,18 +91,20 @@ pub enum PubError {
     #[error("standard input is {0}")]
     Input(&'static str),
     /// A line is no JSON.
-    #[error("line {line} is no JSON: {why}")]
+    #[error("line {line} is no JSON: {why} ({before} published before it)", before = count(*said, "message"))]
     Line {
         /// Which, from 1.
         line: u64,
+        /// How many before it were published.
+        said: u64,
         /// What is wrong.
         why: serde_json::Error,
     },
     /// A message of several is refused.
-    #[error("message {number} is refused: {message} ({before} before it)", before = count(*said, "published"))]
+    #[error("{which} is refused: {message} ({before} published before it)", before = count(*said, "message"))]
     Refused {
-        /// Which, from 1.
-        number: u64,
+        /// The message, or the line of the input.
+        which: String,
         /// How many before it were published.
         said: u64,
         /// The refusal's name.
@@ -132,12 +135,14 @@ struct Publisher<'a> {
     run: String,
     said: u64,
     duplicates: u64,
+    /// The lines of the input that the messages are which are not published yet, from 1.
+    lines: VecDeque<u64>,
 }
 
 pub(super) fn run(args: &PubArgs) -> anyhow::Result<()> {
     let api = Api::of(&args.reach)?;
     let run = outspoke_auth::new_key().chars().skip(outspoke_auth::KEY_PREFIX.len()).take(22).collect();
-    let mut publisher = Publisher { api, args, run, said: 0, duplicates: 0 };
+    let mut publisher = Publisher { api, args, run, said: 0, duplicates: 0, lines: VecDeque::new() };
     match (&args.data, args.lines) {
         (_, true) => publisher.lines()?,
         (Some(data), false) => publisher.repeat(&Said::Data(data.clone()))?,
@@ -153,8 +158,12 @@ pub(super) fn run(args: &PubArgs) -> anyhow::Result<()> {
         return Ok(());
     }
     let Publisher { said, duplicates, .. } = publisher;
-    let known = if duplicates > 0 { format!(", {duplicates} of them before") } else { String::new() };
-    print(&format!("ok: {} published in {:?}{known}\n", count(said, "message"), args.room))
+    let known = match duplicates {
+        0 => String::new(),
+        1 => ", 1 was there before under this key".to_owned(),
+        many => format!(", {many} were there before under these keys"),
+    };
+    print(&format!("ok: {} published in {:?}{known}\n", count(said - duplicates, "message"), args.room))
 }
 
 /// All of standard input but the end of its last line.
@@ -205,41 +214,50 @@ impl Publisher<'_> {
         });
         let mut number = 0;
         while let Ok(first) = lines.recv() {
-            let (mut messages, mut bytes) = (Vec::new(), 0);
+            let (mut messages, mut bytes, mut wrong) = (Vec::new(), 0, None);
             let mut next = Some(first);
             while let Some(line) = next.take() {
-                let line = line.map_err(|error| match error.kind() {
-                    io::ErrorKind::InvalidData => anyhow::Error::from(PubError::Input("no text in UTF-8")),
-                    _ => error.into(),
-                });
-                let line = match line {
-                    Ok(line) => line,
-                    Err(error) => {
-                        self.send(messages)?;
-                        return Err(error);
-                    }
-                };
                 number += 1;
-                bytes += line.len() + 256;
-                // Nothing to say is no message.
-                if !line.trim().is_empty() {
-                    let said = self.line(line, number)?;
-                    messages.push(self.message(said, self.said + messages.len() as u64));
+                bytes += line.as_ref().map_or(0, String::len) + 256;
+                let before = self.said + messages.len() as u64;
+                match self.line(line, number, before) {
+                    Ok(None) => {}
+                    Ok(Some(said)) => {
+                        messages.push(self.message(said, before));
+                        self.lines.push_back(number);
+                    }
+                    Err(error) => {
+                        wrong = Some(error);
+                        break;
+                    }
                 }
                 if messages.len() < BATCH_MAX && bytes < BATCH_BYTES_MAX {
                     next = lines.try_recv().ok();
                 }
             }
+            // What stands before a line that is wrong is said all the same.
             self.send(messages)?;
+            if let Some(error) = wrong {
+                return Err(error);
+            }
         }
         Ok(())
     }
 
-    fn line(&self, line: String, number: u64) -> Result<Said, PubError> {
-        if !self.args.json_lines {
-            return Ok(Said::Text(line));
+    /// What a line says, if it says anything. `number` counts lines from 1; `before` is how many messages come before it.
+    fn line(&self, line: io::Result<String>, number: u64, before: u64) -> anyhow::Result<Option<Said>> {
+        let line = line.map_err(|error| match error.kind() {
+            io::ErrorKind::InvalidData => anyhow::Error::from(PubError::Input("no text in UTF-8")),
+            _ => error.into(),
+        })?;
+        if line.trim().is_empty() {
+            return Ok(None);
         }
-        serde_json::from_str(&line).map(Said::Data).map_err(|why| PubError::Line { line: number, why })
+        if !self.args.json_lines {
+            return Ok(Some(Said::Text(line)));
+        }
+        let data = serde_json::from_str(&line);
+        Ok(Some(Said::Data(data.map_err(|why| PubError::Line { line: number, said: before, why })?)))
     }
 
     /// A message as the API takes it; `number` counts from 0.
@@ -269,36 +287,49 @@ impl Publisher<'_> {
 
     /// Publishes them in their order; at the first that is refused for good it ends.
     fn send(&mut self, mut messages: Vec<Value>) -> anyhow::Result<()> {
-        let mut pause = PAUSE;
-        let mut attempts = ATTEMPTS;
+        let (mut pause, mut attempts) = (PAUSE, ATTEMPTS);
+        // A request in which one message is wrong is refused as a whole: then fewer go together, until that one is alone.
+        let mut together = messages.len();
         while !messages.is_empty() {
-            attempts -= 1;
-            let error = match self.attempt(&mut messages) {
+            together = together.min(messages.len());
+            let error = match self.attempt(&mut messages, together) {
                 Ok(None) => continue,
-                Ok(Some(refusal)) if refusal["temporary"] == true && attempts > 0 => None,
-                Ok(Some(refusal)) => Some(self.refused(&refusal)),
-                Err(error) if error.is_temporary() && attempts > 0 && self.said > 0 => None,
+                Err(ApiError::Refused { temporary: false, .. }) if together > 1 => {
+                    together /= 2;
+                    continue;
+                }
+                Ok(Some(refusal)) if refusal["temporary"] == true && attempts > 1 => None,
+                Ok(Some(refusal)) => {
+                    let text = |field: &str| clean(refusal[field].as_str().unwrap_or_default()).into_owned();
+                    Some(self.refused(text("error"), text("message")))
+                }
+                Err(error) if error.is_temporary() && attempts > 1 && self.said > 0 => None,
+                Err(ApiError::Refused { name, message, .. }) if self.args.lines || self.said > 0 => {
+                    Some(self.refused(name, message))
+                }
                 Err(error) => Some(error.into()),
             };
             if let Some(error) = error {
                 return Err(error);
             }
+            attempts -= 1;
             thread::sleep(pause);
             pause *= 2;
         }
         Ok(())
     }
 
-    /// One request. Takes what was published away from `messages`; the refusal is that of the first one left.
-    fn attempt(&mut self, messages: &mut Vec<Value>) -> Result<Option<Value>, ApiError> {
-        if let [message] = messages.as_slice() {
-            let place: Value = self.api.post("/publish", message)?;
-            messages.clear();
+    /// One request, with so many of `messages`. Takes what was published away from them; the refusal is that of the first one
+    /// left.
+    fn attempt(&mut self, messages: &mut Vec<Value>, together: usize) -> Result<Option<Value>, ApiError> {
+        if together == 1 {
+            let place: Value = self.api.post("/publish", &messages[0])?;
+            messages.remove(0);
             self.count(&place);
             return Ok(None);
         }
-        let answer = self.api.post_json("/publish/batch", &json!({ "messages": messages }).to_string())?;
-        let mut answer: Value = read(&answer)?;
+        let batch = json!({ "messages": &messages[..together] });
+        let mut answer: Value = read(&self.api.post_json("/publish/batch", &batch.to_string())?)?;
         let Value::Array(results) = answer["results"].take() else { return Ok(Some(answer)) };
         let published = results.iter().position(|result| result["type"] == "error").unwrap_or(results.len());
         results[..published].iter().for_each(|place| self.count(place));
@@ -308,6 +339,7 @@ impl Publisher<'_> {
 
     fn count(&mut self, place: &Value) {
         self.said += 1;
+        self.lines.pop_front();
         self.duplicates += u64::from(place["duplicate"] == true);
         if self.args.json {
             // The next print says it if nobody reads any more.
@@ -315,10 +347,11 @@ impl Publisher<'_> {
         }
     }
 
-    fn refused(&self, refusal: &Value) -> anyhow::Error {
-        let text =
-            |field: &str| super::output::clean(refusal[field].as_str().unwrap_or_default()).into_owned();
-        let (name, message) = (text("error"), text("message"));
-        PubError::Refused { number: self.said + 1, said: self.said, name, message }.into()
+    fn refused(&self, name: String, message: String) -> anyhow::Error {
+        let which = match self.lines.front() {
+            Some(line) => format!("line {line}"),
+            None => format!("message {}", self.said + 1),
+        };
+        PubError::Refused { which, said: self.said, name, message }.into()
     }
 }

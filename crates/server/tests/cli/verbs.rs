@@ -32,7 +32,7 @@ async fn what_is_published_is_in_the_history_in_every_form() {
     let again = cli
         .ok(&["publish", "news", "--data", "{\"a\":[1]}", "--event", "build.done", "--idempotency-key", "k"])
         .await;
-    assert_eq!(again, "ok: 1 message published in \"news\", 1 of them before\n");
+    assert_eq!(again, "ok: 0 messages published in \"news\", 1 was there before under this key\n");
     assert_eq!(cli.run_with(&["pub", "news", "-"], "from a\npipe\n").await.code, 0);
     cli.ok(&["pub", "news", "as ann", "--user", "ann", "--username", "Ann", "--count", "3"]).await;
     let all = cli.json(&["history", "news", "--json"]).await;
@@ -67,6 +67,35 @@ async fn lines_are_published_in_their_order() {
         said.code == 1 && said.err.contains("content_too_long") | said.err.contains("2000 characters"),
         "{said:?}"
     );
+}
+
+/// What stands before a line that cannot be said is said, and the line is named by its place in the input.
+#[tokio::test]
+async fn lines_before_a_bad_one_are_published() {
+    let server = Server::start(KEEPING).await;
+    let cli = server.cli();
+    let json = ["pub", "jl", "--lines", "--json-lines"];
+    let said = cli.run_with(&json, "{\"a\":1}\n\n{\"a\":2}\nbad\n{\"a\":3}\n").await;
+    let told = said.err.contains("line 4 is no JSON") && said.err.contains("2 messages published before it");
+    assert!(said.code == 1 && told, "{said:?}");
+    assert_eq!(cli.ok(&["history", "jl", "--raw"]).await, "{\"a\":1}\n{\"a\":2}\n");
+    let many = (0..70).map(|number| format!("line {number}\n")).collect::<String>();
+    let long = "z".repeat(1500);
+    for (room, good) in [("few", "one\n\ntwo\n"), ("none", ""), ("many", &many)] {
+        let said = cli.run_with(&["pub", room, "--lines"], &format!("{good}{long}\nthree\n")).await;
+        let published: Vec<_> = good.lines().filter(|line| !line.is_empty()).collect();
+        let told = [
+            format!("line {} is refused: ", good.lines().count() + 1),
+            "content has 1500 characters".to_owned(),
+            format!("{} messages published before it", published.len()),
+        ];
+        assert!(said.code == 1 && told.iter().all(|told| said.err.contains(told)), "{told:?}: {said:?}");
+        assert!(!said.err.contains("messages["), "{said:?}");
+        if room != "none" {
+            let kept = cli.ok(&["history", room, "--raw", "--last", "500"]).await;
+            assert_eq!(kept.lines().collect::<Vec<_>>(), published);
+        }
+    }
 }
 
 #[tokio::test]
