@@ -6,7 +6,7 @@ use serde_json::Value;
 
 use super::ansi::Colors;
 use super::api::{Api, ApiError, encoded};
-use super::output::{Screen, print, print_json};
+use super::output::{Screen, print, print_json, say};
 use super::reach::ReachArgs;
 use super::render::{Form, raw};
 
@@ -46,24 +46,36 @@ pub(super) struct HistoryArgs {
 /// A page of the log.
 #[derive(Debug, Deserialize)]
 pub(super) struct Page {
-    pub(super) messages: Vec<Value>,
+    /// The oldest that is kept.
+    first: u64,
+    messages: Vec<Value>,
     more: bool,
 }
 
-/// The newest `last` messages, of those before an offset if there is one; as many as there are.
+/// Says how many messages are gone that were asked for.
+pub(super) fn not_kept(missed: u64) -> String {
+    match missed {
+        1 => "1 message is not kept any more".to_owned(),
+        missed => format!("{missed} messages are not kept any more"),
+    }
+}
+
+/// The newest `last` messages, of those before an offset if there is one; as many as there are. And the offset of the oldest
+/// that is kept.
 pub(super) fn newest(
     api: &Api,
     room: &str,
     before: Option<u64>,
     last: u64,
     enough: impl Fn(&Value) -> bool,
-) -> Result<Vec<Value>, ApiError> {
-    let (mut before, mut pages) = (before, Vec::new());
+) -> Result<(Vec<Value>, u64), ApiError> {
+    let (mut before, mut pages, mut first) = (before, Vec::new(), 0);
     let mut left = last;
     while left > 0 {
         let bound = before.map(|before| format!("&before={before}")).unwrap_or_default();
         let path = format!("/rooms/{}/history?limit={}{bound}", encoded(room), left.min(PAGE));
         let mut page: Page = api.get(&path)?;
+        first = page.first;
         let unwanted = page.messages.iter().rposition(&enough).map_or(0, |at| at + 1);
         page.messages.drain(..unwanted);
         left = left.saturating_sub(page.messages.len() as u64);
@@ -74,23 +86,37 @@ pub(super) fn newest(
             break;
         }
     }
-    Ok(pages.into_iter().rev().flatten().collect())
+    Ok((pages.into_iter().rev().flatten().collect(), first))
 }
 
 pub(super) fn run(args: &HistoryArgs) -> anyhow::Result<()> {
     let api = Api::of(&args.reach)?;
     let Some(mut after) = args.after else {
-        return show(args, &newest(&api, &args.room, args.before, args.last.unwrap_or(20), |_| false)?);
+        let (messages, first) = newest(&api, &args.room, args.before, args.last.unwrap_or(20), |_| false)?;
+        if let Some(last) = args.last {
+            tell_missed(args, last.saturating_sub(messages.len() as u64), first, 0);
+        }
+        return show(args, &messages);
     };
     loop {
         let bound = args.before.map(|before| format!("&before={before}")).unwrap_or_default();
         let path = format!("/rooms/{}/history?limit={PAGE}&after={after}{bound}", encoded(&args.room));
         let page: Page = api.get(&path)?;
+        tell_missed(args, u64::MAX, page.first, after);
         show(args, &page.messages)?;
         match page.messages.last().and_then(|last| last["offset"].as_u64()) {
             Some(offset) if page.more => after = offset,
             _ => return Ok(()),
         }
+    }
+}
+
+/// Says how many messages behind `after` are asked for and gone, `wanted` at most, where `first` is the oldest that is kept.
+fn tell_missed(args: &HistoryArgs, wanted: u64, first: u64, after: u64) {
+    let end = args.before.map_or(first, |before| before.min(first));
+    let missed = wanted.min(end.saturating_sub(after + 1));
+    if missed > 0 {
+        say(&format!("outspoke: {:?}: {}", args.room, not_kept(missed)));
     }
 }
 

@@ -60,6 +60,29 @@ async fn end_by_time_is_a_failure_only_if_something_was_still_wanted() {
     server.cli().fails(77, &["tail", "x", "--key", "guess"], "refuses this key").await;
 }
 
+/// A log that has not been seen whole is no success, whatever the program says; what is asked of the past is told apart.
+#[tokio::test]
+async fn lines_that_are_not_kept_any_more_are_told_and_no_success() {
+    let server = Server::start(&[]).await;
+    let cli = server.cli();
+    cli.ok(&["pub", "build", "begin"]).await;
+    let mut tail = cli.start(&["tail", "build", "--exit-code"]);
+    tail.wait_for(|line| line.ends_with("begin").then_some(())).await;
+    let exec = cli.run(&["exec", "build", "--quiet", "--", "seq", "1", "1000"]).await;
+    assert_eq!(exec.code, 0, "{exec:?}");
+    let code = tail.ended(PATIENCE).await.code();
+    let log = tail.log().join("\n");
+    assert!(code == Some(1) && log.contains("messages are not kept any more"), "{code:?}: {log}");
+    assert!(log.contains("the program ended with 0") && log.contains("was not seen whole"), "{log}");
+    for follower in [server.cli(), server.open_cli()] {
+        let args = ["tail", "build", "--last", "500", "--exit-code", "--raw", "--event", "none"];
+        let said = follower.run(&args).await;
+        assert_eq!((said.code, said.out.as_str()), (0, ""), "{said:?}");
+        assert_eq!(said.err, "outspoke: \"build\": 400 messages are not kept any more\n");
+        assert_eq!(follower.ok(&["tail", "build", "--exit-code"]).await.lines().count(), 10);
+    }
+}
+
 #[tokio::test]
 async fn people_who_come_and_talk_are_seen_over_a_connection() {
     let server = Server::start(&[]).await;

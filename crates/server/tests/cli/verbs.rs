@@ -98,6 +98,28 @@ async fn lines_before_a_bad_one_are_published() {
     }
 }
 
+/// What is asked for and not kept any more is told, apart from what is printed.
+#[tokio::test]
+async fn history_says_what_is_not_kept_any_more() {
+    let server = Server::start(&[("rooms.history_messages", "10")]).await;
+    let cli = server.cli();
+    cli.ok(&["pub", "late", "hi", "--count", "30"]).await;
+    for (args, lines, missed) in [
+        (&["--after", "0"][..], 10, "20 messages are not kept any more"),
+        (&["--last", "1000"], 10, "20 messages are not kept any more"),
+        (&["--last", "11"], 10, "1 message is not kept any more"),
+        (&["--after", "5", "--before", "10"], 0, "4 messages are not kept any more"),
+        (&["--last", "10"], 10, ""),
+        (&["--after", "20"], 10, ""),
+        (&[], 10, ""),
+    ] {
+        let said = cli.run(&[&["history", "late", "--raw"], args].concat()).await;
+        assert_eq!((said.code, said.out.lines().count()), (0, lines), "{args:?}: {said:?}");
+        let told = if missed.is_empty() { String::new() } else { format!("outspoke: \"late\": {missed}\n") };
+        assert_eq!(said.err, told, "{args:?}");
+    }
+}
+
 #[tokio::test]
 async fn rooms_and_their_members_are_listed_and_sent_away() {
     let server = Server::start(&[]).await;

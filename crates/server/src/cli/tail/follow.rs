@@ -10,6 +10,7 @@ use serde_json::{Value, json};
 use tokio::sync::mpsc;
 
 use super::{Heard, Start};
+use crate::cli::history::not_kept;
 use crate::cli::reach::Reach;
 use crate::cli::socket::{SocketError, connect};
 
@@ -72,14 +73,19 @@ struct Follower {
 
 impl Follower {
     async fn run(mut self, mut stream: Subscription<Value>, from: Start) {
-        let begins = match stream.next().await {
-            Some(Ok(Event::Joined(joined))) => joined.position.offset,
+        let (begins, first) = match stream.next().await {
+            Some(Ok(Event::Joined(joined))) => (joined.position.offset, joined.first),
             Some(Err(error)) => return self.tell(Heard::Failed(SocketError::from(error).into())).await,
             // It always begins so.
-            _ => u64::MAX,
+            _ => (u64::MAX, 1),
         };
         match self.past(from, begins).await {
             Ok(past) => {
+                let whole = past.last().is_none_or(|oldest| oldest["offset"].as_u64() <= Some(first));
+                let missed = if whole { from.missed(past.len(), first) } else { 0 };
+                if missed > 0 {
+                    self.tell(Heard::Remark(format!("{:?}: {}", self.name, not_kept(missed)))).await;
+                }
                 for message in past.into_iter().rev() {
                     self.told = self.told.max(message["offset"].as_u64().unwrap_or(0));
                     self.tell(Heard::Message { message, replayed: true }).await;
@@ -192,6 +198,6 @@ fn missed(gap: &Gap) -> String {
     match gap.reason {
         GapReason::Epoch => "the room's log was lost, and another one has begun".to_owned(),
         GapReason::Overflow => format!("{missed} messages were passed over: this reader is too slow"),
-        _ => format!("{missed} messages are not kept any more"),
+        _ => not_kept(missed),
     }
 }

@@ -28,6 +28,9 @@ use crate::exit::Exit;
 /// What waits to be printed; then the sources wait.
 const HEARD_MAX: usize = 1000;
 
+/// Messages to begin with where it is not said how many.
+const LAST: u64 = 10;
+
 /// What to listen to.
 #[derive(Debug, Args)]
 pub(super) struct TailArgs {
@@ -35,9 +38,9 @@ pub(super) struct TailArgs {
     #[arg(value_name = "ROOM", required = true)]
     rooms: Vec<String>,
 
-    /// Begin with so many of the newest messages of each room
-    #[arg(long, value_name = "N", default_value_t = 10, conflicts_with = "since")]
-    last: u64,
+    /// Begin with so many of the newest messages of each room [default: 10]
+    #[arg(long, value_name = "N", conflicts_with = "since")]
+    last: Option<u64>,
 
     /// Begin with the messages of this last while: 30s, 10m, 2h, 1d
     #[arg(long, value_name = "DURATION", value_parser = timeout)]
@@ -59,7 +62,7 @@ pub(super) struct TailArgs {
     #[arg(long, value_name = "ID")]
     process: Option<String>,
 
-    /// End when a process has ended, with its exit code
+    /// End when a process has ended, with its exit code, or with 1 instead of 0 if messages were missed meanwhile
     #[arg(long)]
     exit_code: bool,
 
@@ -129,6 +132,9 @@ enum Heard {
 /// How far back to begin.
 #[derive(Clone, Copy, Debug)]
 enum Start {
+    /// So many of the newest, if there are as many.
+    Newest(u64),
+    /// So many of the newest, as they were asked for.
     Last(u64),
     Since(Timestamp),
 }
@@ -143,8 +149,17 @@ impl Start {
 
     fn count(self) -> u64 {
         match self {
-            Self::Last(count) => count,
+            Self::Newest(count) | Self::Last(count) => count,
             Self::Since(_) => u64::MAX,
+        }
+    }
+
+    /// How many of what was asked for are gone, where so many were `found` down to the oldest that is kept, `first`.
+    fn missed(self, found: usize, first: u64) -> u64 {
+        match self {
+            Self::Last(count) => count.saturating_sub(found as u64).min(first.saturating_sub(1)),
+            // Nobody knows from when those are that are gone.
+            Self::Newest(_) | Self::Since(_) => 0,
         }
     }
 }
@@ -161,7 +176,7 @@ async fn listen(args: &TailArgs) -> anyhow::Result<ExitCode> {
     let reach = args.reach.resolve()?;
     let from = match args.since {
         Some(since) => Start::Since(Timestamp::now().saturating_sub(jiff::SignedDuration::try_from(since)?)?),
-        None => Start::Last(args.last),
+        None => args.last.map_or(Start::Newest(LAST), Start::Last),
     };
     let (heard, mut news) = mpsc::channel(HEARD_MAX);
     let rooms = args.distinct_rooms();
@@ -211,6 +226,8 @@ struct Printer<'a> {
     beginning: usize,
     /// How the newest process of the past has ended, if it has.
     ended_before: Option<u8>,
+    /// Messages were said and could not be had.
+    missed: bool,
 }
 
 impl<'a> Printer<'a> {
@@ -222,22 +239,37 @@ impl<'a> Printer<'a> {
             ColorChoice::Auto | ColorChoice::Never => Colors::Strip,
         };
         let (form, left) = (Form { screen, rooms: rooms > 1, colors }, args.count);
-        Self { args, form, left, out: Vec::new(), open: None, beginning: rooms, ended_before: None }
+        Self {
+            args,
+            form,
+            left,
+            out: Vec::new(),
+            open: None,
+            beginning: rooms,
+            ended_before: None,
+            missed: false,
+        }
     }
 
     fn take(&mut self, heard: Heard) -> anyhow::Result<ControlFlow<ExitCode>> {
         match heard {
-            Heard::Message { message, replayed } => return Ok(self.message(&message, replayed)),
+            Heard::Message { message, replayed } => return self.message(&message, replayed),
             Heard::Begun => {
                 self.beginning = self.beginning.saturating_sub(1);
                 if let (0, true, Some(code)) = (self.beginning, self.args.exit_code, self.ended_before) {
-                    return Ok(ControlFlow::Break(code.into()));
+                    return self.end(code);
                 }
             }
-            Heard::Gap { room, what } if self.args.json => {
-                self.write(&format!("{}\n", json!({ "type": "gap", "room": room, "message": what })));
+            Heard::Gap { room, what } => {
+                self.missed = true;
+                match self.args.json {
+                    true => {
+                        let gap = json!({ "type": "gap", "room": room, "message": what });
+                        self.write(&format!("{gap}\n"));
+                    }
+                    false => self.remark(&format!("{room:?}: {what}"))?,
+                }
             }
-            Heard::Gap { room, what } => self.remark(&format!("{room:?}: {what}"))?,
             Heard::Remark(text) => self.remark(&text)?,
             Heard::Failed(error) => {
                 self.flush()?;
@@ -247,23 +279,32 @@ impl<'a> Printer<'a> {
         Ok(ControlFlow::Continue(()))
     }
 
-    fn message(&mut self, message: &Value, replayed: bool) -> ControlFlow<ExitCode> {
+    /// A program has ended with this code. Its log is no success if it was not seen whole.
+    fn end(&mut self, code: u8) -> anyhow::Result<ControlFlow<ExitCode>> {
+        if code != 0 || !self.missed {
+            return Ok(ControlFlow::Break(code.into()));
+        }
+        self.remark("the program ended with 0, but what it said was not seen whole: this ends with 1")?;
+        Ok(ControlFlow::Break(Exit::Failure.into()))
+    }
+
+    fn message(&mut self, message: &Value, replayed: bool) -> anyhow::Result<ControlFlow<ExitCode>> {
         if self.wants(message) {
             self.print(message);
             self.left = self.left.map(|left| left - 1);
             if self.left == Some(0) {
-                return ControlFlow::Break(ExitCode::SUCCESS);
+                return Ok(ControlFlow::Break(ExitCode::SUCCESS));
             }
         }
         if self.args.exit_code && message["type"] == "process_status" && self.is_of_process(message) {
             let code = exit_code(&message["data"]);
             match (replayed, code) {
                 (true, code) => self.ended_before = code,
-                (false, Some(code)) => return ControlFlow::Break(code.into()),
+                (false, Some(code)) => return self.end(code),
                 (false, None) => {}
             }
         }
-        ControlFlow::Continue(())
+        Ok(ControlFlow::Continue(()))
     }
 
     fn is_of_process(&self, message: &Value) -> bool {

@@ -12,6 +12,7 @@ use tokio::sync::mpsc;
 
 use super::{Heard, Start};
 use crate::cli::api::{Api, ApiError, encoded};
+use crate::cli::history::not_kept;
 use crate::cli::reach::Reach;
 
 /// The shortest and the longest pause between two questions.
@@ -49,17 +50,25 @@ pub(super) async fn begin(
 ) -> Result<(), ApiError> {
     let api = Arc::new(Api::at(reach));
     for room in rooms {
-        let (messages, place) = past(&api, &room, from).await?;
+        let Past { messages, place, missed } = past(&api, &room, from).await?;
         let follower = Follower { api: Arc::clone(&api), room, place, heard: heard.clone() };
-        tokio::spawn(follower.run(messages));
+        tokio::spawn(follower.run(messages, missed));
     }
     Ok(())
 }
 
 /// What is wanted of what was said before, and where the room is.
-async fn past(api: &Arc<Api>, room: &str, from: Start) -> Result<(Vec<Value>, Place), ApiError> {
+#[derive(Debug, Default)]
+struct Past {
+    messages: Vec<Value>,
+    place: Place,
+    /// How many messages are wanted and gone.
+    missed: u64,
+}
+
+async fn past(api: &Arc<Api>, room: &str, from: Start) -> Result<Past, ApiError> {
     let newest = match ask(api, room, format!("limit={}", from.count().clamp(1, PAGE))).await {
-        Err(error) if error.is_not_found() => return Ok((Vec::new(), Place::default())),
+        Err(error) if error.is_not_found() => return Ok(Past::default()),
         page => page?,
     };
     let place = Place { epoch: Some(newest.epoch.clone()), offset: newest.head };
@@ -76,7 +85,11 @@ async fn past(api: &Arc<Api>, room: &str, from: Start) -> Result<(Vec<Value>, Pl
             Some(before) if !ended && left > 0 => {
                 page = ask(api, room, format!("limit={}&before={before}", left.min(PAGE))).await?;
             }
-            _ => return Ok((pages.into_iter().rev().flatten().collect(), place)),
+            _ => {
+                let messages: Vec<_> = pages.into_iter().rev().flatten().collect();
+                let missed = from.missed(messages.len(), page.first);
+                return Ok(Past { messages, place, missed });
+            }
         }
     }
 }
@@ -96,7 +109,10 @@ struct Follower {
 }
 
 impl Follower {
-    async fn run(mut self, past: Vec<Value>) {
+    async fn run(mut self, past: Vec<Value>, missed: u64) {
+        if missed > 0 {
+            self.tell(Heard::Remark(format!("{:?}: {}", self.room, not_kept(missed)))).await;
+        }
         for message in past {
             if self.heard.send(Heard::Message { message, replayed: true }).await.is_err() {
                 return;
@@ -152,7 +168,7 @@ impl Follower {
         }
         if page.first > self.place.offset + 1 && page.head > self.place.offset {
             let missed = page.first - self.place.offset - 1;
-            self.tell(Heard::Gap { room, what: format!("{missed} messages are not kept any more") }).await;
+            self.tell(Heard::Gap { room, what: not_kept(missed) }).await;
             self.place.offset = page.first - 1;
         }
         let news = !page.messages.is_empty();
