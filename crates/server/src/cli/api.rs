@@ -51,10 +51,12 @@ pub enum ApiError {
     #[error("{0} has no API")]
     NoApi(String),
     /// The credential is wrong, or missing.
-    #[error("the server refuses {}", given.map_or("requests without a key".to_owned(), |sort| format!("this {sort}")))]
+    #[error("the server refuses {}", refused(*given, why))]
     Denied {
         /// What was shown: a key or a token.
         given: Option<&'static str>,
+        /// The server's words, if it said any.
+        why: String,
     },
     /// The credential is accepted, but not for this.
     #[error("not allowed: {message}")]
@@ -99,6 +101,9 @@ impl ApiError {
             }
             Self::Server(_) => "start the server, or name its address with --server",
             Self::NoApi(_) => "set api.enabled to true on the server, or name another address with --server",
+            Self::Denied { given: Some("token"), .. } => {
+                "show a fresh token with --token, or one of the server's api.keys with --key"
+            }
             Self::Denied { .. } => {
                 "give one of the server's api.keys with --key, in OUTSPOKE_KEY, with `outspoke context add`, or in the \
                  configuration file"
@@ -138,6 +143,15 @@ impl ApiError {
             Self::Refused { temporary, .. } => *temporary,
             _ => false,
         }
+    }
+}
+
+/// What is refused of a credential, and why. Who shows none needs no reason.
+fn refused(given: Option<&str>, why: &str) -> String {
+    match given {
+        None => "requests without a key".to_owned(),
+        Some(sort) if why.is_empty() => format!("this {sort}"),
+        Some(sort) => format!("this {sort}: {why}"),
     }
 }
 
@@ -250,7 +264,10 @@ impl Api {
                 temporary: true,
             },
             _ if refusal["type"] != "error" => ApiError::NoApi(self.origin()),
-            401 => ApiError::Denied { given: self.reach.credential.as_ref().map(|known| known.sort()) },
+            401 => {
+                let given = self.reach.credential.as_ref().map(|known| known.sort());
+                ApiError::Denied { given, why: message }
+            }
             403 => ApiError::Forbidden { message },
             _ => ApiError::Refused {
                 status,

@@ -207,7 +207,7 @@ impl ReachArgs {
         let unfit = |secret: &Secret| secret.reveal().contains(char::is_control);
         match &reach.credential {
             Some(credential) if unfit(credential.secret()) => {
-                Err(ApiError::Denied { given: Some(credential.sort()) })
+                Err(ApiError::Denied { given: Some(credential.sort()), why: String::new() })
             }
             _ => Ok(reach),
         }

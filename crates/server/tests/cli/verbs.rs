@@ -181,6 +181,24 @@ async fn token_is_revoked_on_the_server() {
     assert!(ruled[0]["ruling"].is_string(), "{ruled:?}");
 }
 
+/// Whoever is refused learns why, whichever way the verb went.
+#[tokio::test]
+async fn reason_for_which_a_token_is_refused_is_told() {
+    let secret = ("auth.jwt.secret", "a-secret-for-tests-of-32-bytes-or-more");
+    let server = Server::start(&[secret]).await;
+    let set = format!("{}={}", secret.0, secret.1);
+    let create = ["token", "create", "--user", "ann", "--id", "3f9c2e", "--no-config", "--set", &set];
+    let token = Cli::new().run(&create).await.out.trim().to_owned();
+    let cli = server.open_cli();
+    cli.ok(&["pub", "lobby", "hi", "--token", &token]).await;
+    server.cli().ok(&["token", "revoke", "3f9c2e"]).await;
+    for verb in [&["pub", "lobby", "hi"][..], &["history", "lobby"], &["tail", "lobby"]] {
+        let said = cli.run(&[verb, &["--token", &token]].concat()).await;
+        let told = said.err.contains("the credential was revoked") && !said.err.contains("with --key,");
+        assert!(said.code == 77 && told, "{verb:?}: {said:?}");
+    }
+}
+
 /// Every verb that talks to a server says the same about the same trouble, with the same exit code.
 #[tokio::test]
 async fn trouble_has_a_code_of_its_own_and_a_cure() {
