@@ -19,9 +19,9 @@ use std::time::Duration;
 
 use axum::Router;
 use axum::extract::ConnectInfo;
-use axum::http::{StatusCode, header};
+use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse as _, Response};
-use futures_util::future::Either;
+use futures_util::future::{Either, TryFutureExt as _};
 use hyper::Request;
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
@@ -357,7 +357,9 @@ impl Conversation {
         let (way, limits, seen) = (&self.way, self.limits, moved.clone());
         let service = service_fn(move |mut request: Request<Incoming>| {
             progress.moved();
-            if let Some(answer) = answered.take() {
+            let upgrade = request.headers().contains_key(header::UPGRADE);
+            let answered = answered.take().map(|answer| last_unless_upgraded(answer, upgrade));
+            if let Some(answer) = answered {
                 return Either::Left(std::future::ready(Ok(answer)));
             }
             sender.sign(&mut request, &way.front.trusted.load());
@@ -365,7 +367,8 @@ impl Conversation {
             request.extensions_mut().insert(progress.clone());
             // Those that hold now: the next request on the same connection may get others.
             let answer = Router::clone(&way.front.routes.load()).call(request);
-            Either::Right(in_time(limits.request_timeout, seen.clone(), answer))
+            let answer = in_time(limits.request_timeout, seen.clone(), answer);
+            Either::Right(answer.map_ok(move |answer| last_unless_upgraded(answer, upgrade)))
         });
         let connection = http.serve_connection(TokioIo::new(stream), service);
         let mut connection = std::pin::pin!(connection.with_upgrades());
@@ -382,6 +385,15 @@ impl Conversation {
         };
         Ok(ended?)
     }
+}
+
+/// Ends the connection with the answer to a request for an `upgrade` that is refused: what the client sends behind it is of
+/// another protocol, or of somebody else's making.
+fn last_unless_upgraded(mut answer: Response, upgrade: bool) -> Response {
+    if upgrade && answer.status() != StatusCode::SWITCHING_PROTOCOLS {
+        answer.headers_mut().append(header::CONNECTION, HeaderValue::from_static("close"));
+    }
+    answer
 }
 
 /// A connection that is ready for HTTP.

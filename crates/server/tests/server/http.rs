@@ -188,19 +188,16 @@ async fn upgrade_is_the_same_however_its_request_comes() {
     }
 }
 
-/// The connection stays, and what is asked next is answered.
+/// The client learns why, and the connection ends: what it sent behind its request was no request.
 #[tokio::test]
-async fn refused_upgrade_leaves_a_connection_that_can_be_used() {
+async fn refused_upgrade_is_answered_and_ends_its_connection() {
     let server = Server::start().await;
     let refused = UPGRADE.replace("/ws?userId=a&join=none", "/ws?userId=a&dialect=none");
     let mut raw = Raw::connect(server.addr).await;
     raw.send(format!("{refused}GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n").as_bytes()).await;
     let Answer::Status(400, body) = raw.answer().await else { panic!("there is no such dialect") };
     assert!(body.contains("choose one of"), "{body}");
-    assert_eq!(raw.answer().await.status(), Some(200));
-    raw.send(UPGRADE.as_bytes()).await;
-    assert_eq!(raw.answer().await.status(), Some(101));
-    raw.into_client().expect("welcome").await;
+    assert_eq!(raw.answer().await, Answer::Closed);
     // Somewhere else it is a request like any other.
     let mut raw = Raw::connect(server.addr).await;
     raw.send(UPGRADE.replace("/ws?", "/healthz?").as_bytes()).await;

@@ -231,6 +231,33 @@ async fn bytes_behind_a_refused_upgrade_are_not_smuggled() {
     server.has_clients(0).await;
 }
 
+/// What stands behind a request for an upgrade is of another protocol, or of somebody else: it is not answered as a request,
+/// whichever way the refused one went.
+#[tokio::test]
+async fn request_behind_a_refused_upgrade_is_not_answered() {
+    let server = Server::start().await;
+    const WS: &str = "GET /ws?username=A HTTP/1.1";
+    let second = b"GET /health HTTP/1.1\r\nHost: localhost\r\n\r\n";
+    for (name, line, without, with, status) in [
+        ("no key", WS, "Sec-WebSocket-Key", &[][..], 400),
+        ("no name", "GET /ws HTTP/1.1", "", &[], 400),
+        ("another version", WS, "Sec-WebSocket-Version", &[("Sec-WebSocket-Version", "8")], 426),
+        ("nothing there", "GET /nothing HTTP/1.1", "", &[], 404),
+        ("no endpoint", "GET /health HTTP/1.1", "", &[], 200),
+        // These are read by the HTTP library alone.
+        ("another protocol", WS, "Upgrade", &[("Upgrade", "h2c")], 426),
+        ("several protocols", "GET /ws HTTP/1.1", "Upgrade", &[("Upgrade", "websocket, h2c")], 400),
+        ("another method", "POST /ws HTTP/1.1", "", &[], 405),
+    ] {
+        let mut raw = Raw::connect(server.addr).await;
+        raw.send(&[&codec::request(line, &[without], with)[..], &second[..]].concat()).await;
+        let first = raw.answer().await;
+        assert_eq!(first.status(), Some(status), "{name}: {first:?}");
+        let second = raw.answer().await;
+        assert!(matches!(second, Answer::Closed), "{name}: {second:?}");
+    }
+}
+
 /// Whoever sends a header byte by byte, or none, is sent away after the configured time; nobody waits for them.
 #[tokio::test]
 async fn slow_headers_are_cut_off_and_nobody_waits_for_them() {
