@@ -66,7 +66,7 @@ export const off = (end) => Object.assign(end, { [DISPOSE]: end });
 /** Runs it when the signal says so, at once if it has; calling what is returned ends that. @param {AbortSignal | undefined} signal @param {() => void} run */
 export function whenAborted(signal, run) {
   if (signal?.aborted) run();
-  signal?.addEventListener('abort', run);
+  else signal?.addEventListener('abort', run);
   return () => signal?.removeEventListener('abort', run);
 }
 

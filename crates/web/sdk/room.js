@@ -74,6 +74,7 @@ export function makeRoom(hub, name, options, to) {
   /** Whether an answer to `subscribe` is to come. */
   let asked = false;
   let refusals = 0;
+  let unhear = () => {};
 
   const is = (/** @type {'joining' | 'joined' | 'left'} */ now) => state.get() === now;
   /** How far a place is beyond ours; undefined where they cannot be compared. @param {Position} place @returns {any} */
@@ -218,6 +219,7 @@ export function makeRoom(hub, name, options, to) {
     gone(why) {
       if (is('left')) return;
       inner.lost();
+      unhear();
       error = why;
       state.set('left');
       emit('$left', why);
@@ -291,6 +293,8 @@ export function makeRoom(hub, name, options, to) {
     delivered: (/** @type {number} */ upTo) => { receipts('delivered', upTo); },
     seen: (/** @type {number} */ upTo) => { receipts('seen', upTo); },
     async leave(/** @type {Call} */ call) {
+      // Once: the name may be that of another one by now.
+      if (is('left')) return;
       // Said at once: whoever joins again in the next line must be behind it.
       const answered = inner.name && waiting(env, call, (done) => hub.ask({ type: 'unsubscribe', room: inner.name }, done));
       inner.gone(new HubError('left'));
@@ -300,6 +304,6 @@ export function makeRoom(hub, name, options, to) {
     [Symbol.asyncIterator]: events,
   };
   inner.room = room;
-  whenAborted(options.signal, room.leave);
+  unhear = whenAborted(options.signal, room.leave);
   return inner;
 }

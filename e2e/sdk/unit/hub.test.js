@@ -261,6 +261,28 @@ test('leaving_and_joining_again_at_once_ends_inside', async () => {
   assert.notEqual(again, room);
 });
 
+test('a_handle_of_a_room_that_was_left_does_not_leave_the_next_one', async () => {
+  for (const again of ['leave', 'signal']) {
+    const { hub, welcome, join, hear, sent, say } = setUp();
+    await welcome();
+    const staying = new AbortController();
+    const room = await join('r', { signal: staying.signal });
+    void room.leave();
+    const next = hub.room('r');
+    const heard = [];
+    next.on('chat', ({ offset }) => heard.push(offset));
+    await settled();
+    const [, { id }] = sent();
+    await hear({ type: 'subscribed', id, room: 'r', epoch: 'e1', offset: 0, members: 1, head: 0, first: 1, durability: 'stored' });
+    if (again === 'leave') await room.leave();
+    else staying.abort();
+    await settled();
+    assert.deepEqual(sent(), [], again);
+    await say(1);
+    assert.deepEqual(heard, [1], again);
+  }
+});
+
 test('a_room_opened_while_the_hub_comes_online_is_subscribed_to_once', async () => {
   const { hub, welcome, sent } = setUp();
   hub.state.subscribe(({ status }) => { if (status === 'online') hub.room('r'); });
