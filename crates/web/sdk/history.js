@@ -3,10 +3,10 @@
  *
  * Loaded by `room.js` with the first question, so that it costs nothing before.
  */
-import { isPlace, listOf } from './base.js';
-import { envelopeOf, isMessageFrame } from './room.js';
+import { againIn, isPlace, listOf, waiting } from './base.js';
+import { UNANSWERED_MS, envelopeOf, isMessageFrame } from './room.js';
 
-/** @import { HistoryPage, Position } from './types.js' */
+/** @import { Env, HistoryPage, Position } from './types.js' */
 /** @import { Inner } from './room.js' */
 
 /** @param {Inner} inner @param {any} [query] @returns {Promise<HistoryPage<any>>} */
@@ -28,15 +28,35 @@ export async function* pages(inner, { before, after, ...rest } = {}) {
   }
 }
 
+const RATE_LIMITED = 162;
+
+/**
+ * A page of what was missed. What came too fast was perhaps not even read, and has no answer: that is asked again.
+ * @param {Env} env @param {Inner} inner @param {number} after @param {() => boolean} wanted
+ */
+async function missed(env, inner, after, wanted) {
+  for (let refusals = 1; ; refusals += 1) {
+    try {
+      return await inner.request('history', { after }, { timeoutMs: UNANSWERED_MS });
+    } catch (failure) {
+      const why = /** @type {import('./base.js').HubError} */ (failure);
+      const pause = why.code === RATE_LIMITED ? againIn(refusals, why) : why.reason === 'timed_out' ? 0 : null;
+      if (pause === null) throw why;
+      await waiting(env, undefined, (done) => { env.setTimeout(() => done(undefined), pause); });
+      if (!wanted()) throw why;
+    }
+  }
+}
+
 /**
  * Hands out what the log has after the room's place, up to `last`, page by page, as long as it is wanted.
- * @param {Inner} inner @param {Position} last @param {(frame: any) => void} handOut @param {() => boolean} wanted
+ * @param {Env} env @param {Inner} inner @param {Position} last @param {(frame: any) => void} handOut @param {() => boolean} wanted
  */
-export async function replay(inner, last, handOut, wanted) {
+export async function replay(env, inner, last, handOut, wanted) {
   const { room } = inner;
   for (;;) {
     const after = room.position?.offset ?? 0;
-    const { epoch, messages, more } = await inner.request('history', { after });
+    const { epoch, messages, more } = await missed(env, inner, after, wanted);
     if (!wanted()) return;
     for (const frame of epoch === last.epoch ? listOf(messages) : []) {
       if (isMessageFrame(frame) && frame.epoch === epoch && frame.offset <= last.offset) handOut(frame);

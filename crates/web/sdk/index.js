@@ -14,7 +14,7 @@ export { HubError };
 
 /** @import { Ack, AnyRooms, Call, Env, Frame, Hub, HubOptions, JoinOptions, Publication, PublicationState, User } from './types.js' */
 /** @import { Host, Inner } from './room.js' */
-/** @import { Host as Outgoing, Item } from './outbox.js' */
+/** @import { Answered, Host as Outgoing, Item } from './outbox.js' */
 
 /**
  * Makes a hub, which connects at once unless told otherwise.
@@ -34,7 +34,7 @@ export function createHub(url, options = {}) {
   const rooms = new Map();
   /** What names private conversations, where there are any. @type {ReturnType<typeof import('./direct.js').naming> | null} */
   let naming = null;
-  /** Who waits for which answer; null: the connection is lost. @type {Map<string, (answer: any) => void>} */
+  /** Who waits for which answer; null: the connection is lost. @type {Map<string, Answered>} */
   const answers = new Map();
   /** Messages of ours, from the making of them to their end. @type {Item[]} */
   let items = [];
@@ -57,9 +57,10 @@ export function createHub(url, options = {}) {
 
   // --- requests
 
-  /** @param {Frame} frame @param {(answer: any) => void} answered */
+  /** @param {Frame} frame @param {Answered} answered */
   function ask(frame, answered) {
     const id = newId();
+    answered.type = frame.type;
     if (net.send(JSON.stringify({ ...frame, id }))) answers.set(id, answered);
     else answered(null);
   }
@@ -87,11 +88,7 @@ export function createHub(url, options = {}) {
       return answered(frame);
     }
     if (type === 'welcome') return welcomed(frame);
-    if (type === 'error') {
-      const error = errorOf(frame);
-      sender?.complained(error);
-      return emit(type, error);
-    }
+    if (type === 'error') return emit(type, errorOf(frame));
     // With a pong, a socket that was in doubt is trusted again.
     if (type === 'pong') return resume();
     // Nobody waits for it any more.
@@ -209,7 +206,7 @@ export function createHub(url, options = {}) {
 
   /** @type {Host & Outgoing} */
   const host = {
-    env, options, net, answers, rooms, welcome: {}, naming: false, ask, request, submit, pump, queue, makeItem, log,
+    env, options, net, answers, rooms, welcome: {}, naming: false, ask, request, submit, pump, queue, makeItem, log, on,
     tell: (frame) => { net.send(JSON.stringify(frame)); },
     gone(room, error) {
       for (const [key, one] of rooms) {

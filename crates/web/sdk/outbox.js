@@ -7,16 +7,16 @@
  * that it had before.
  */
 import { HubError, againIn, errorOf, isPlace, passing, timerOf, whenAborted } from './base.js';
-import { keyOf } from './room.js';
+import { UNANSWERED_MS, keyOf } from './room.js';
 
 /** @import { Ack, Env, HubOptions, OutboxEntry, Publication, PublicationState, PublishOptions } from './types.js' */
 /** @import { Value } from './base.js' */
 /** @import { Inner } from './room.js' */
 
 const WINDOW = 64;
-/** No answer for so long: it is sent again. */
-const UNANSWERED_MS = 20_000;
 const RATE_LIMITED = 162;
+/** Requests that mean the same when they are asked twice, and that somebody asks again. */
+const ASKED_AGAIN = ['subscribe', 'history'];
 /** Acknowledged messages of a room whose receipts are watched. */
 const WATCHED_MAX = 256;
 
@@ -31,13 +31,16 @@ const WATCHED_MAX = 256;
  * @property {(error: HubError | null, ack?: Ack, why?: unknown) => boolean} settle takes it out of the list; false: that was done before. `why`: what awaiting it throws instead of the error
  */
 
+/** Takes the answer to a request of a `type`; null: the connection is lost. @typedef {((answer: any) => void) & { type?: string }} Answered */
+
 /**
  * What it needs of its hub.
  * @typedef {object} Host
  * @property {Env} env
  * @property {HubOptions} options
+ * @property {ReturnType<typeof import('./base.js').listeners>['on']} on
  * @property {ReturnType<typeof import('./connection.js').connection>} net
- * @property {Map<string, (answer: any) => void>} answers
+ * @property {Map<string, Answered>} answers
  * @property {(next?: Item[]) => Item[]} queue the list of messages, or a new one
  * @property {(entry: OutboxEntry, how: PublishOptions, room?: Inner) => Item} makeItem
  * @property {Map<string, Inner>} rooms by their keys
@@ -176,6 +179,22 @@ export function outboxOf(hub) {
     window = 1;
   }
 
+  /** An error that answers nothing. @param {HubError} error */
+  function complained(error) {
+    const { code, reason, message, retryable, retryAfterMs } = error;
+    // What comes too fast is not even read: nothing of it will be answered.
+    if (code !== RATE_LIMITED) return;
+    slowDown(error);
+    for (const item of hub.queue()) requeue(item, error);
+    for (const answered of [...hub.answers.values()]) {
+      if (!ASKED_AGAIN.includes(answered.type ?? '')) continue;
+      // Once; should an answer come all the same, it counts.
+      answered.type = '';
+      answered({ type: 'error', code, error: reason, message, temporary: retryable, retryAfter: retryAfterMs });
+    }
+    pump();
+  }
+
   /** Takes care of a message from here on, to its end. @param {Item} item @param {boolean} [kept] whether the store has it already */
   function add(item, kept = false) {
     const { entry, room, how: { signal, timeoutMs = ttlMs, volatile }, publication, settle } = item;
@@ -204,6 +223,7 @@ export function outboxOf(hub) {
     if (now && is(item, 'queued')) settle(passing('offline'));
   }
 
+  hub.on('error', complained);
   store?.load().then((kept) => {
     const known = new Set(hub.queue().map(({ entry }) => entry.id));
     const older = kept.filter(({ id }) => !known.has(id)).map((entry) => hub.makeItem(entry, {}));
@@ -219,14 +239,6 @@ export function outboxOf(hub) {
     lost() {
       pace = patience(env);
       paces = new WeakMap();
-    },
-    /** An error that answers nothing. @param {HubError} error */
-    complained(error) {
-      // What comes too fast is not even read: nothing of it will be answered.
-      if (error.code !== RATE_LIMITED) return;
-      slowDown(error);
-      for (const item of hub.queue()) requeue(item, error);
-      pump();
     },
   };
 }

@@ -12,6 +12,8 @@ import { ASYNC_DISPOSE, HubError, againIn, errorOf, isPlace, listeners, passing,
 
 /** Live messages that wait for history at most; beyond that, the rest of the history is given up. */
 const WAITING_MAX = 4_096;
+/** No answer for so long: it is asked again. */
+export const UNANSWERED_MS = 20_000;
 const history = () => import('./history.js');
 
 /**
@@ -118,7 +120,7 @@ export function makeRoom(hub, name, options, to) {
     // Not if the connection was lost meanwhile, or it was given up.
     const wanted = () => waitingFrames === waits;
     fetched = last;
-    await history().then(({ replay }) => replay(inner, last, (frame) => handOut(frame, 'expired'), wanted)).catch(hub.log('history'));
+    await history().then(({ replay }) => replay(env, inner, last, (frame) => handOut(frame, 'expired'), wanted)).catch(hub.log('history'));
     if (wanted()) caughtUp();
   }
 
@@ -138,6 +140,7 @@ export function makeRoom(hub, name, options, to) {
     const { head, first, recovered } = said;
     const by = ahead(frame);
     newFrom = position || last ? head : 0;
+    again();
     refusals = 0;
     if (!position || recover === 'none') position = { epoch, offset };
     else if (recover === 'latest') {
@@ -158,11 +161,16 @@ export function makeRoom(hub, name, options, to) {
     }
     if (asked || !is('joining')) return;
     asked = true;
+    again(UNANSWERED_MS, () => {
+      asked = false;
+      subscribe();
+    });
     const place = (recover === 'replay' || !info.get()) && (position ?? { last });
     hub.ask({ type: 'subscribe', room: inner.name, token: shown || undefined, ...place }, (answer) => {
       asked = false;
       if (answer?.type === 'error') refused(errorOf(answer));
-      else if (answer) subscribed(answer);
+      // It may have been asked twice, and we may have left.
+      else if (answer && is('joining')) subscribed(answer);
     });
   }
 

@@ -283,6 +283,65 @@ test('a_handle_of_a_room_that_was_left_does_not_leave_the_next_one', async () =>
   }
 });
 
+test('a_room_and_what_it_missed_are_asked_for_again_without_an_answer', async () => {
+  const { hub, world, welcome, hear, sent } = setUp();
+  await welcome();
+  const room = hub.room('r', { since: { epoch: 'e1', offset: 3 } });
+  const heard = [];
+  room.on('*', ({ offset }) => heard.push(offset));
+  await settled();
+  const [first] = sent();
+  await world.advance(19_999);
+  assert.deepEqual(sent(), []);
+  await world.advance(1);
+  const [{ type, offset, id }] = sent();
+  assert.deepEqual([type, offset], ['subscribe', 3]);
+  const answer = { type: 'subscribed', room: 'r', epoch: 'e1', offset: 4, members: 1, head: 4, first: 1, durability: 'stored', recovered: false };
+  await hear({ ...answer, id });
+  assert.equal(sent()[0].type, 'history');
+  await hear({ ...answer, id: first.id });
+  assert.deepEqual(sent(), [], 'the answer to what was asked first changes nothing');
+  await world.advance(20_000);
+  const [history] = sent();
+  assert.deepEqual([history.type, history.after], ['history', 3]);
+  const message = { type: 'chat', userId: 'ann', username: 'Ann', content: 'm4', timestamp: AT, room: 'r', id: 'i4', epoch: 'e1', offset: 4 };
+  await hear({ type: 'history', id: history.id, room: 'r', epoch: 'e1', first: 1, head: 4, more: false, messages: [message] });
+  assert.deepEqual(heard, [4]);
+  await world.advance(60_000);
+  assert.deepEqual(sent().filter((frame) => frame.type !== 'ping'), []);
+});
+
+test('what_was_ignored_for_its_rate_counts_when_it_is_answered_all_the_same', async () => {
+  const { hub, world, welcome, hear, sent } = setUp();
+  await welcome();
+  const room = hub.room('r');
+  await settled();
+  const [{ id }] = sent();
+  const slower = { type: 'error', code: 162, error: 'rate_limited', message: 'slower', temporary: true, retryAfter: 1_500 };
+  await hear(slower);
+  await hear({ type: 'subscribed', id, room: 'r', epoch: 'e1', offset: 0, members: 1, head: 0, first: 1, durability: 'stored' });
+  assert.equal(room.state.get(), 'joined');
+  const page = room.history().then(() => assert.fail('a page'), (error) => error);
+  await settled();
+  assert.equal(sent().at(-1).type, 'history');
+  await hear(slower);
+  const { reason, retryable, retryAfterMs } = await page;
+  assert.deepEqual([reason, retryable, retryAfterMs], ['rate_limited', true, 1_500], 'the application asks again itself');
+  await world.advance(5_000);
+  assert.deepEqual(sent(), []);
+});
+
+test('a_room_that_was_left_before_the_answer_stays_left', async () => {
+  const { hub, welcome, hear, sent } = setUp();
+  await welcome();
+  const room = hub.room('r');
+  await settled();
+  const [{ id }] = sent();
+  void room.leave();
+  await hear({ type: 'subscribed', id, room: 'r', epoch: 'e1', offset: 0, members: 1, head: 0, first: 1, durability: 'stored' });
+  assert.equal(room.state.get(), 'left');
+});
+
 test('a_room_opened_while_the_hub_comes_online_is_subscribed_to_once', async () => {
   const { hub, welcome, sent } = setUp();
   hub.state.subscribe(({ status }) => { if (status === 'online') hub.room('r'); });
