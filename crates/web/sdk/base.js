@@ -29,6 +29,9 @@ export class HubError extends Error {
 /** An error of our own, after which the same may succeed. @param {string} reason @param {string} [message] */
 export const passing = (reason, message) => new HubError(reason, message, 0, true);
 
+/** The names of close codes: those that may come first; `session.js` adds the others. @type {Record<number, string>} */
+export const CLOSE_NAMES = { 4503: 'revoked', 4504: 'unauthorized' };
+
 /** Durations that others tell us are believed up to here. */
 const TOLD_MAX = 300_000;
 /** @param {unknown} ms @returns {number | null} */

@@ -7,7 +7,7 @@
  * Invariants: at most one socket is listened to; exactly one of the states of `ConnState` holds; one random number
  * is drawn for each wait.
  */
-import { HubError, passing, timerOf, told, valueOf } from './base.js';
+import { CLOSE_NAMES, HubError, passing, timerOf, valueOf } from './base.js';
 
 /** @import { ConnState, Env, Frame, HubOptions, SocketLike, TokenRequest } from './types.js' */
 
@@ -15,11 +15,6 @@ const WELCOME_MS = 10_000;
 const BINARY = 'outspoke.v1.binary';
 /** Close codes below 3000 with which one comes back; those of 4500 and more are for good. */
 const COMES_BACK = [1001, 1005, 1006, 1011, 1013];
-/** @type {Record<number, string>} */
-const NAMES = {
-  1000: 'normal', 1002: 'protocol_error', 1007: 'invalid_data', 1009: 'message_too_big', 4500: 'replaced', 4501: 'kicked',
-  4502: 'tenant_removed', 4503: 'revoked', 4504: 'unauthorized',
-};
 
 /** @param {unknown} data @returns {Frame | null} */
 function decode(data) {
@@ -60,7 +55,7 @@ export function connection(url, options, env, hub) {
   let networkGone = false;
   /** @type {number | null} */
   let limit = null;
-  /** Where a server that goes away has sent us, for one attempt. @type {any} */
+  /** Where a server that goes away has sent us, for one attempt. @type {URL | null} */
   let elsewhere = null;
   let rejected = false;
   /** What looks after the session. @type {ReturnType<typeof import('./session.js').look> | null} */
@@ -123,12 +118,10 @@ export function connection(url, options, env, hub) {
     if (!signal.aborted) then(/** @type {string} */ (shown));
   }
 
-  /** The address of the next attempt: what is less safe than the application's own does not get its token. */
+  /** The address of the next attempt. */
   function address() {
-    let next = own;
-    try { next = new URL(elsewhere); } catch { /* it is no address */ }
+    const next = new URL(elsewhere ?? own);
     elsewhere = null;
-    if (next.protocol !== 'wss:' && next.protocol !== own.protocol) next = own;
     const fields = /** @type {[string, string][]} */ ([...own.searchParams, ['join', 'none'], ['device', device]]);
     for (const [name, value] of fields) {
       if (!next.searchParams.has(name)) next.searchParams.set(name, value);
@@ -165,7 +158,7 @@ export function connection(url, options, env, hub) {
       rejected = true;
       wait('auth');
     } else if (code >= 4500 || (code < 3000 && !COMES_BACK.includes(code))) {
-      end(new HubError(NAMES[code] ?? `close_${code}`, reason, code));
+      end(new HubError(CLOSE_NAMES[code] ?? `close_${code}`, reason, code));
     } else wait(code === 1005 || code === 1006 ? 'network' : 'server');
   }
 
@@ -174,10 +167,6 @@ export function connection(url, options, env, hub) {
     keeper?.heard(frame);
     if (typeof frame?.type !== 'string') return;
     if (frame.type === 'welcome' && !session) welcomed(frame);
-    else if (frame.type === 'going_away') {
-      limit = told(frame.reconnectAfter);
-      elsewhere = frame.url;
-    }
     if (session) hub.hear(frame);
   }
 
@@ -188,7 +177,10 @@ export function connection(url, options, env, hub) {
     const now = session = { status: 'online', since: env.now(), rttMs: null, session: frame.clientId, resumed, node: frame.node?.name ?? '' };
     resumed = true;
     state.set(session);
-    const line = { ...hub, env, options, state, lost: asking.signal, write, wait, open, offline, token: ask, end };
+    const line = {
+      ...hub, env, options, state, lost: asking.signal, write, wait, open, offline, token: ask, end, own,
+      away(/** @type {number | null} */ ms, /** @type {URL | null} */ to) { limit = ms; elsewhere = to; },
+    };
     import('./session.js').then(({ look }) => { if (session === now) keeper = look(line, frame, now); }).catch(hub.log('session'));
   }
 

@@ -11,8 +11,9 @@ import { listOf } from './base.js';
 /**
  * @param {Host['ask']} ask
  * @param {() => Iterable<Inner>} rooms
+ * @param {ReturnType<typeof import('./base.js').listeners>['on']} on
  */
-export function naming(ask, rooms) {
+export function naming(ask, rooms, on) {
   const nameless = () => [...rooms()].filter(({ name }) => !name);
 
   /** @param {unknown} conversations */
@@ -34,5 +35,6 @@ export function naming(ask, rooms) {
     });
   }
 
-  return { bind, find };
+  on('conversations', ({ data }) => bind(data.conversations));
+  return { find };
 }

@@ -6,12 +6,18 @@
 import { againIn, isPlace, listOf, waiting } from './base.js';
 import { UNANSWERED_MS, envelopeOf, isMessageFrame } from './room.js';
 
-/** @import { Env, HistoryPage, Position } from './types.js' */
+/** @import { Call, Env, HistoryPage, Position } from './types.js' */
 /** @import { Inner } from './room.js' */
+
+/** @param {Inner} inner @param {object} query @param {Call} call @returns {Promise<any>} */
+async function asked(inner, query, call) {
+  await inner.room.ready(call);
+  return inner.hub.request('history', { room: inner.name, ...query }, call);
+}
 
 /** @param {Inner} inner @param {any} [query] @returns {Promise<HistoryPage<any>>} */
 export async function page(inner, { signal, timeoutMs, ...query } = {}) {
-  const { messages, epoch, first, head, more } = await inner.request('history', query, { signal, timeoutMs });
+  const { messages, epoch, first, head, more } = await asked(inner, query, { signal, timeoutMs });
   const whole = listOf(messages).filter((frame) => isMessageFrame(frame) && isPlace(frame));
   return { messages: whole.map((frame) => envelopeOf(frame, true)), epoch, first, head, more };
 }
@@ -37,7 +43,7 @@ const RATE_LIMITED = 162;
 async function missed(env, inner, after, wanted) {
   for (let refusals = 1; ; refusals += 1) {
     try {
-      return await inner.request('history', { after }, { timeoutMs: UNANSWERED_MS });
+      return await asked(inner, { after }, { timeoutMs: UNANSWERED_MS });
     } catch (failure) {
       const why = /** @type {import('./base.js').HubError} */ (failure);
       const pause = why.code === RATE_LIMITED ? againIn(refusals, why) : why.reason === 'timed_out' ? 0 : null;

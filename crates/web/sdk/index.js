@@ -93,7 +93,6 @@ export function createHub(url, options = {}) {
     if (type === 'pong') return resume();
     // Nobody waits for it any more.
     if (type === 'ack') return;
-    if (type === 'conversations') naming?.bind(frame.conversations);
     const room = rooms.get(frame.room) ?? conversation(frame);
     if (room) room.hear(frame);
     else emit(frame.to === undefined ? type : 'direct', { type, data: frame });
@@ -117,7 +116,7 @@ export function createHub(url, options = {}) {
     if ([...all()].some(({ name, state }) => !name && state.get() === 'joining')) {
       host.naming = true;
       await import('./direct.js').then((direct) => {
-        naming ??= direct.naming(ask, all);
+        naming ??= direct.naming(ask, all, on);
         naming.find();
       }).catch(log('conversations'));
       host.naming = false;

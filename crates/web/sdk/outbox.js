@@ -9,7 +9,7 @@
 import { HubError, againIn, errorOf, isPlace, passing, timerOf, whenAborted } from './base.js';
 import { UNANSWERED_MS, keyOf } from './room.js';
 
-/** @import { Ack, Env, HubOptions, OutboxEntry, Publication, PublicationState, PublishOptions } from './types.js' */
+/** @import { Ack, Env, HubOptions, OutboxEntry, Position, Publication, PublicationState, PublishOptions } from './types.js' */
 /** @import { Value } from './base.js' */
 /** @import { Inner } from './room.js' */
 
@@ -79,6 +79,8 @@ export function outboxOf(hub) {
   let pace = patience(env);
   /** When a room was. @type {WeakMap<Inner, ReturnType<typeof patience>>} */
   let paces = new WeakMap();
+  /** What was acknowledged last. @type {WeakMap<Inner, { ack: Position, state: Value<PublicationState> }[]>} */
+  const watched = new WeakMap();
   const pumpTimer = timerOf(env);
   /** Run while a message is on the wire. @type {WeakMap<Item, ReturnType<typeof timerOf>>} */
   const unanswered = new WeakMap();
@@ -155,7 +157,7 @@ export function outboxOf(hub) {
       paceOf(room).served();
       // The server has a name for the conversation.
       if (room.to && answer.room) room.bind(answer.room);
-      if (isPlace(answer) && room.watched.push({ ack: answer, state: item.state }) > WATCHED_MAX) room.watched.shift();
+      if (isPlace(answer)) watch(room, answer, item.state);
       return;
     }
     const error = errorOf(answer);
@@ -163,6 +165,21 @@ export function outboxOf(hub) {
     else if (answer && error.retryable) paceOf(room).refused(error);
     if (error.retryable) requeue(item, error);
     else item.settle(error);
+  }
+
+  /** Hears how far others have what we said. @param {Inner} room @param {Position} ack @param {Value<PublicationState>} state */
+  function watch(room, ack, state) {
+    const known = watched.get(room) ?? [];
+    if (!watched.has(room)) {
+      watched.set(room, known);
+      room.room.on('receipt', ({ data: { userId, receipt, epoch, offset } }) => {
+        if (userId === hub.welcome.userId || receipt !== 'delivered' && receipt !== 'seen') return;
+        for (const one of known) {
+          if (one.ack.epoch === epoch && one.ack.offset <= offset && one.state.get() !== 'seen') one.state.set(receipt);
+        }
+      });
+    }
+    if (known.push({ ack, state }) > WATCHED_MAX) known.shift();
   }
 
   /** It is not on the wire any more, and has no answer: it is sent again, or fails if it was now or never. @param {Item} item @param {HubError} why */

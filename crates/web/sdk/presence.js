@@ -32,7 +32,8 @@ function watch(inner, members, counts) {
     const now = new Map();
     let after;
     do {
-      const { users, userCount, members: clients, next } = await inner.request('presence', { after }, call);
+      await inner.room.ready(call);
+      const { users, userCount, members: clients, next } = await inner.hub.request('presence', { room: inner.name, after }, call);
       for (const user of listOf(users)) now.set(user.userId, user);
       counts.set({ users: userCount, members: clients });
       // One that leads nowhere would lead there for ever.

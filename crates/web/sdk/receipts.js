@@ -1,7 +1,7 @@
 /**
- * Receipts: how far we have received and read a room, and how far others have what we said.
+ * Our receipts: how far we have received and read a room.
  *
- * Loaded by `room.js` with the first receipt, of ours or of others. Invariant: what we said of an epoch is said again after
+ * Loaded by `room.js` with the first of them. Those of others are heard by `outbox.js`. Invariant: what we said of an epoch is said again after
  * every return, if the server does not know it.
  */
 
@@ -51,12 +51,5 @@ function receipts(hub, inner) {
   return {
     delivered: (/** @type {number} */ upTo) => mark('delivered', upTo),
     seen: (/** @type {number} */ upTo) => mark('seen', upTo),
-    /** @param {any} frame */
-    hear({ userId, receipt: kind, epoch, offset }) {
-      if (userId === hub.welcome.userId || !KINDS.includes(kind)) return;
-      for (const { ack, state } of inner.watched) {
-        if (ack.epoch === epoch && ack.offset <= offset && state.get() !== 'seen') state.set(kind);
-      }
-    },
   };
 }

@@ -194,16 +194,15 @@ export function makeRoom(hub, name, options, to) {
     return (async function* read() { yield* await reader; }());
   }
 
-  /** @param {'hear' | 'delivered' | 'seen'} what @param {any} argument */
+  /** @param {'delivered' | 'seen'} what @param {any} argument */
   const receipts = (what, argument) => import('./receipts.js').then(({ receiptsOf }) => receiptsOf(hub, inner)[what](argument)).catch(hub.log('receipts'));
   const presence = () => import('./presence.js').then(({ presenceOf }) => presenceOf(inner, members, counts));
 
   const inner = {
+    hub,
     name,
     to,
     state,
-    /** What of ours was acknowledged last, for its receipts. @type {{ ack: Position, state: { get(): string, set(state: any): void } }[]} */
-    watched: [],
     /** The server has a name for the conversation. @param {string} known @param {Position} [from] we are in already, after this place */
     bind(known, from) {
       if (inner.name) return;
@@ -246,14 +245,8 @@ export function makeRoom(hub, name, options, to) {
       } else if (type === 'gap') {
         if (isPlace(frame) && !(ahead(frame) <= 0)) gap(frame, /** @type {any} */ (frame).missed === 0 ? 'epoch' : 'overflow');
       } else {
-        if (type === 'receipt') receipts('hear', frame);
         handOut(frame);
       }
-    },
-    /** @param {string} type @param {object} fields @param {Call} [call] */
-    async request(type, fields, call) {
-      await ready(call);
-      return hub.request(type, { room: inner.name, ...fields }, call);
     },
     /** @type {Room<any>} */
     room: /** @type {any} */ (null),

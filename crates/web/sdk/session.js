@@ -2,10 +2,10 @@
  * Looks after a connection from its `welcome` to its end: whether the server is still there, and whether the token is still good.
  *
  * Loaded by `connection.js` behind the first `welcome`. Where it does not come, a connection lasts until its socket says that it
- * is closed, or the system that the network is gone. Invariants: nothing but pings goes to a socket that is in doubt; at most
+ * is closed, or the system that the network is gone, and most close codes have no names. Invariants: nothing but pings goes to a socket that is in doubt; at most
  * one question is open.
  */
-import { timerOf } from './base.js';
+import { CLOSE_NAMES, timerOf, told } from './base.js';
 
 /** @import { ConnState, Env, Frame, HubError, HubOptions, TokenRequest } from './types.js' */
 
@@ -15,6 +15,10 @@ const SILENCE_MAX_MS = 3_600_000;
 const SECOND_OPINION_MS = 5_000;
 /** A timer this late means that the machine slept, not that the peer is dead. */
 const SLEPT_MS = 3_000;
+
+Object.assign(CLOSE_NAMES, {
+  1000: 'normal', 1002: 'protocol_error', 1007: 'invalid_data', 1009: 'message_too_big', 4500: 'replaced', 4501: 'kicked', 4502: 'tenant_removed',
+});
 
 /**
  * What it needs of its connection.
@@ -30,6 +34,8 @@ const SLEPT_MS = 3_000;
  * @property {(reason: TokenRequest['reason'], take: (token: string) => void, fail: () => void) => void} token
  * @property {(frame: Frame, answered: (answer: any) => void) => void} ask
  * @property {(error: HubError) => void} end
+ * @property {URL} own the application's address
+ * @property {(ms: number | null, to: URL | null) => void} away the limit of the next wait, and where the attempt after it goes
  * @property {(what: string) => (why: unknown) => void} log
  */
 
@@ -65,6 +71,14 @@ export function look(line, welcome, session) {
     timer(ms, () => (env.now() - at - ms > SLEPT_MS ? doubt(probeMs, dead) : dead()));
   }
 
+  /** What is less safe than the application's own address does not get its token. @param {any} frame */
+  function goingAway({ reconnectAfter, url }) {
+    /** @type {URL | null} */
+    let to = null;
+    try { to = new URL(url); } catch { /* it is no address */ }
+    line.away(told(reconnectAfter), to && ['wss:', line.own.protocol].includes(to.protocol) ? to : null);
+  }
+
   lost.addEventListener('abort', () => timer());
   watch();
   if (typeof options.token === 'function' && welcome.expires) {
@@ -74,6 +88,7 @@ export function look(line, welcome, session) {
     /** Something came, which may be nothing that can be read. @param {any} frame */
     heard(frame) {
       heardAt = env.now();
+      if (frame?.type === 'going_away') goingAway(frame);
       const answer = asked && frame?.type === 'pong' && frame.id === asked.id;
       if (!asked || !answer && !online()) return;
       if (answer) now = { ...now, rttMs: heardAt - asked.at };
