@@ -132,15 +132,17 @@ export function timerOf(env) {
  * @param {Env} env
  * @param {Call | undefined} call
  * @param {(resolve: (value: T) => void, reject: (error: unknown) => void) => (() => void) | void} begin
+ * @param {(why: unknown) => void} [given] up: called then, to settle it
  * @returns {Promise<T>}
  */
-export function waiting(env, { signal, timeoutMs } = {}, begin) {
+export function waiting(env, { signal, timeoutMs } = {}, begin, given) {
   const timer = timerOf(env);
   /** @type {((() => void) | void)[]} */
   let ends = [];
   return new Promise((resolve, reject) => {
-    if (timeoutMs !== undefined) timer(timeoutMs, () => reject(passing('timed_out')));
-    ends = [timer, whenAborted(signal, () => reject(signal?.reason)), begin(/** @type {any} */ (resolve), reject)];
+    const fail = given ?? reject;
+    if (timeoutMs !== undefined) timer(timeoutMs, () => fail(passing('timed_out')));
+    ends = [timer, begin(/** @type {any} */ (resolve), reject), whenAborted(signal, () => fail(signal?.reason))];
   }).finally(() => { for (const end of ends) end?.(); });
 }
 

@@ -222,7 +222,7 @@ export function connection(url, options, env, hub) {
       },
       wake() {
         if (keeper) keeper.wake();
-        else if (is('offline')) open();
+        else retryNow();
       },
     },
   };

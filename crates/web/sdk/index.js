@@ -28,6 +28,7 @@ export function createHub(url, options = {}) {
   const env = { ...WORLD, ...options.env };
   if (!env.WebSocket) throw new TypeError('no WebSocket: use @outspoke/client/node');
   const { on, emit } = listeners();
+  const { max = 1_024, ttlMs = 300_000, overflow = 'reject' } = options.outbox || {};
   const user = valueOf(/** @type {User | null} */ (null));
   const outbox = valueOf(/** @type {readonly Publication[]} */ ([]));
   /** By their keys, and private conversations by their names too. @type {Map<string, Inner>} */
@@ -44,10 +45,7 @@ export function createHub(url, options = {}) {
   let unwatch = null;
   let ids = 0;
   const unique = env.unique();
-  const newId = () => {
-    ids += 1;
-    return `${unique}${ids.toString(36)}`;
-  };
+  const newId = () => unique + (ids += 1).toString(36);
 
   /** @type {Host['log']} */
   const log = (text) => (detail) => options.log?.({ level: 'warn', text, detail });
@@ -165,15 +163,14 @@ export function createHub(url, options = {}) {
     const state = valueOf(/** @type {PublicationState} */ ('queued'));
     /** @type {any} */
     let settled;
-    const outcome = /** @type {Promise<Ack>} */ (new Promise((...both) => { settled = both; }));
-    outcome.catch(() => {});
+    const { signal, timeoutMs = ttlMs } = how;
     /** @type {Item} */
     const item = {
-      entry, how, room, state, everSent: false,
+      entry, how, room, state, late: 'expired',
       publication: {
         id, at, frame, state, error: null,
-        cancel: () => !item.everSent && item.settle(new HubError('cancelled')),
-        then: outcome.then.bind(outcome),
+        cancel: () => item.late === 'expired' && item.settle(new HubError('cancelled')),
+        then: (...both) => outcome.then(...both),
       },
       settle(error, ack, why = error) {
         if (!items.includes(item)) return false;
@@ -185,6 +182,12 @@ export function createHub(url, options = {}) {
         return true;
       },
     };
+    queue([...items, item]);
+    const outcome = /** @type {Promise<Ack>} */ (waiting(env, { signal, timeoutMs: at + timeoutMs - env.now() }, (...both) => { settled = both; }, (why) => {
+      if (signal?.aborted) item.settle(new HubError('aborted'), undefined, why);
+      else item.settle(passing(item.late));
+    }));
+    outcome.catch(() => {});
     return item;
   }
 
@@ -193,7 +196,7 @@ export function createHub(url, options = {}) {
     const bytes = data instanceof Uint8Array ? data : undefined;
     const frame = bytes || data === undefined ? rest : { ...rest, data };
     const item = makeItem({ id: how.id ?? newId(), at: env.now(), frame, ...(bytes && { bytes }) }, how, room);
-    queue([...items, item]);
+    if (items.length > max) (overflow === 'reject' ? item : items.find((other) => other.late === 'expired'))?.settle(passing('outbox_full', `${max} messages wait already`));
     if (sender) sender.add(item);
     else if (online()) load();
     else if (room.room.error) item.settle(room.room.error);

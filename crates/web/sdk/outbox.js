@@ -2,11 +2,11 @@
  * Sends what the application has to say: in order, none lost, none twice, and at the pace that the server allows.
  *
  * Loaded by `index.js` behind the first `welcome`, when the line is known to be good, so that it is there when it is bad; messages
- * that were made before wait in the hub's list. Invariants: a message is in that list until it is
- * acknowledged or has failed, at most `max` of them are; at most `WINDOW` are on the wire; whatever is sent again has the key
+ * that were made before wait in the hub's list, which has its limits itself. Invariants: a message is in that list until it is
+ * acknowledged or has failed; at most `WINDOW` are on the wire; whatever is sent again has the key
  * that it had before.
  */
-import { HubError, againIn, errorOf, isPlace, passing, timerOf, whenAborted } from './base.js';
+import { HubError, againIn, errorOf, isPlace, passing, timerOf } from './base.js';
 import { UNANSWERED_MS, keyOf } from './room.js';
 
 /** @import { Ack, Env, HubOptions, OutboxEntry, Position, Publication, PublicationState, PublishOptions } from './types.js' */
@@ -27,7 +27,7 @@ const WATCHED_MAX = 256;
  * @property {Value<PublicationState>} state
  * @property {PublishOptions} how
  * @property {Inner | undefined} room where it was made; it may be left, and joined anew, since
- * @property {boolean} everSent
+ * @property {'expired' | 'unconfirmed'} late what it is when its time is over: the first until it was sent
  * @property {(error: HubError | null, ack?: Ack, why?: unknown) => boolean} settle takes it out of the list; false: that was done before. `why`: what awaiting it throws instead of the error
  */
 
@@ -42,7 +42,7 @@ const WATCHED_MAX = 256;
  * @property {ReturnType<typeof import('./connection.js').connection>} net
  * @property {Map<string, Answered>} answers
  * @property {(next?: Item[]) => Item[]} queue the list of messages, or a new one
- * @property {(entry: OutboxEntry, how: PublishOptions, room?: Inner) => Item} makeItem
+ * @property {(entry: OutboxEntry, how: PublishOptions, room?: Inner) => Item} makeItem at the end of that list
  * @property {Map<string, Inner>} rooms by their keys
  * @property {boolean} naming whether names of conversations are being looked for, before anything is said in them
  * @property {any} welcome the last one
@@ -73,7 +73,7 @@ function patience(env) {
 /** @param {Host} hub */
 export function outboxOf(hub) {
   const { env, net, options } = hub;
-  const { max = 1_024, ttlMs = 300_000, overflow = 'reject', store } = options.outbox || {};
+  const { ttlMs = 300_000, store } = options.outbox || {};
   let window = WINDOW;
   /** When we were too fast. */
   let pace = patience(env);
@@ -127,7 +127,7 @@ export function outboxOf(hub) {
       requeue(item, passing('unconfirmed'));
       pump();
     });
-    item.everSent = true;
+    item.late = 'unconfirmed';
     state.set('sent');
     hub.answers.set(id, (answer) => {
       if (hub.queue().includes(item)) answered(item, room, answer);
@@ -214,25 +214,17 @@ export function outboxOf(hub) {
 
   /** Takes care of a message from here on, to its end. @param {Item} item @param {boolean} [kept] whether the store has it already */
   function add(item, kept = false) {
-    const { entry, room, how: { signal, timeoutMs = ttlMs, volatile }, publication, settle } = item;
+    const { entry, room, how: { timeoutMs = ttlMs, volatile }, publication, settle } = item;
     const now = volatile || options.outbox === false;
     const timer = timerOf(env);
-    const expiry = timerOf(env);
     unanswered.set(item, timer);
-    expiry(Math.max(entry.at + timeoutMs - env.now(), 0), () => settle(passing(item.everSent ? 'unconfirmed' : 'expired')));
-    const queue = hub.queue();
     if (room?.room.error) settle(room.room.error);
     else if (now && net.state.get().status === 'closed') settle(new HubError('closed'));
-    else if (queue.indexOf(item) >= max) {
-      const victim = overflow === 'reject' ? item : queue.find((other) => is(other, 'queued'));
-      victim?.settle(passing('outbox_full', `${max} messages wait already`));
-    }
-    const unhear = whenAborted(signal, () => settle(new HubError('aborted'), undefined, signal?.reason));
+    // Its own timer may be late: the machine slept, or a store has kept it.
+    else if (entry.at + timeoutMs <= env.now()) settle(passing('expired'));
     if (hub.queue().includes(item) && !now && !kept) store?.put(entry).catch(hub.log('outbox store'));
     const over = () => {
-      expiry();
       timer();
-      unhear();
       if (!volatile && publication.error?.reason !== 'closed') store?.remove(entry.id).catch(hub.log('outbox store'));
     };
     publication.then(over, over);
@@ -244,7 +236,7 @@ export function outboxOf(hub) {
   store?.load().then((kept) => {
     const known = new Set(hub.queue().map(({ entry }) => entry.id));
     const older = kept.filter(({ id }) => !known.has(id)).map((entry) => hub.makeItem(entry, {}));
-    hub.queue([...older, ...hub.queue()]);
+    hub.queue([...older, ...hub.queue().filter((item) => !older.includes(item))]);
     for (const item of older) add(item, true);
   }, hub.log('outbox store'));
   for (const item of hub.queue()) add(item);

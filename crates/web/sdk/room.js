@@ -259,8 +259,18 @@ export function makeRoom(hub, name, options, to) {
   function frameOf(type, data) {
     const goal = to ? { to } : { room: inner.name };
     const verb = to ? 'direct' : type === 'chat' ? type : 'publish';
-    if (type === 'chat' && !(data instanceof Uint8Array)) return { type: verb, ...goal, content: data.content };
-    return { type: verb, ...goal, ...(type !== 'message' && type !== 'chat' && { event: type }), data };
+    if (type === 'chat') return { type: verb, ...goal, ...(data instanceof Uint8Array ? { data } : { content: data.content }) };
+    return { type: verb, ...goal, ...(type !== 'message' && { event: type }), data };
+  }
+
+  /** @param {any} [call] */
+  async function leave(call) {
+    // Once: the name may be that of another one by now.
+    if (is('left')) return;
+    // Said at once: whoever joins again in the next line must be behind it.
+    const answered = inner.name && waiting(env, call, (done) => hub.ask({ type: 'unsubscribe', room: inner.name }, done));
+    inner.gone(new HubError('left'));
+    await answered;
   }
 
   /** @type {any} */
@@ -293,18 +303,11 @@ export function makeRoom(hub, name, options, to) {
     },
     delivered: (/** @type {number} */ upTo) => { receipts('delivered', upTo); },
     seen: (/** @type {number} */ upTo) => { receipts('seen', upTo); },
-    async leave(/** @type {Call} */ call) {
-      // Once: the name may be that of another one by now.
-      if (is('left')) return;
-      // Said at once: whoever joins again in the next line must be behind it.
-      const answered = inner.name && waiting(env, call, (done) => hub.ask({ type: 'unsubscribe', room: inner.name }, done));
-      inner.gone(new HubError('left'));
-      await answered;
-    },
-    [ASYNC_DISPOSE]: () => room.leave(),
+    leave,
+    [ASYNC_DISPOSE]: leave,
     [Symbol.asyncIterator]: events,
   };
   inner.room = room;
-  unhear = whenAborted(options.signal, room.leave);
+  unhear = whenAborted(options.signal, leave);
   return inner;
 }

@@ -342,6 +342,51 @@ test('a_room_that_was_left_before_the_answer_stays_left', async () => {
   assert.equal(room.state.get(), 'left');
 });
 
+test('messages_have_their_limits_before_the_first_welcome_too', async () => {
+  const { hub, world } = setUp({ outbox: { max: 3 } });
+  const room = hub.room('r');
+  const reason = new Error('mine');
+  const giving = new AbortController();
+  const aborted = room.publish('chat', { content: 'a' }, { signal: giving.signal });
+  const late = room.publish('chat', { content: 'b' }, { timeoutMs: 500 });
+  const third = room.publish('chat', { content: 'c' });
+  await assert.rejects(Promise.resolve(room.publish('chat', { content: 'd' })), { reason: 'outbox_full' });
+  giving.abort(reason);
+  assert.equal(aborted.state.get(), 'failed');
+  assert.equal(aborted.error.reason, 'aborted');
+  await assert.rejects(Promise.resolve(aborted), reason);
+  await assert.rejects(Promise.resolve(room.publish('chat', { content: 'e' }, { signal: giving.signal })), reason);
+  await world.advance(499);
+  assert.equal(late.state.get(), 'queued');
+  await world.advance(1);
+  await assert.rejects(Promise.resolve(late), { reason: 'expired' });
+  assert.deepEqual(hub.outbox.get().map(({ id }) => id), [third.id]);
+  await world.advance(300_000);
+  assert.equal(third.state.get(), 'failed');
+
+  const roomy = setUp().hub.room('r');
+  for (let n = 0; n < 1_024; n += 1) roomy.publish('chat', { content: 'x' });
+  assert.equal(roomy.publish('chat', { content: 'x' }).error.reason, 'outbox_full');
+});
+
+test('the_oldest_makes_room_before_the_first_welcome_too', async () => {
+  const { hub } = setUp({ outbox: { max: 2, overflow: 'drop-oldest' } });
+  const [a, b, c] = ['a', 'b', 'c'].map((content) => hub.room('r').publish('chat', { content }));
+  await assert.rejects(Promise.resolve(a), { reason: 'outbox_full' });
+  assert.deepEqual([b, c].map(({ state }) => state.get()), ['queued', 'queued']);
+});
+
+test('what_a_store_has_kept_too_long_is_not_sent', async () => {
+  const kept = new Map([['k1', { id: 'k1', at: 600_000, frame: { type: 'chat', room: 'r', content: 'old' } }]]);
+  const store = { load: async () => [...kept.values()], put: async (entry) => { kept.set(entry.id, entry); }, remove: async (id) => { kept.delete(id); } };
+  const { hub, welcome, join, sent } = setUp({ outbox: { store } });
+  await welcome();
+  await join('r');
+  assert.deepEqual(sent(), []);
+  assert.deepEqual(hub.outbox.get(), []);
+  assert.equal(kept.size, 0);
+});
+
 test('a_room_opened_while_the_hub_comes_online_is_subscribed_to_once', async () => {
   const { hub, welcome, sent } = setUp();
   hub.state.subscribe(({ status }) => { if (status === 'online') hub.room('r'); });
