@@ -18,6 +18,9 @@ const RECEIPTS_PAGE = 100;
 const REMEMBERED_MS = 5 * 60_000;
 const RECEIPTS_MS = 400;
 const TYPING_MS = 3_000;
+/** Waits before a page of history is asked for again that was refused for a while. */
+const AGAIN_MS = 1_000;
+const AGAIN_MAX_MS = 30_000;
 /** What is no message for people to read: amendments change others, the rest are lines. */
 const NOT_SHOWN = new Set(['edit', 'delete', 'reaction', 'topic', 'rename', 'join', 'leave']);
 
@@ -75,6 +78,8 @@ export class Chat {
   /** What is to be told: who has received something has not read it. @type {Map<string, { delivered: number, seen: number }>} */
   #receipts = new Map();
   #typedAt = -Infinity;
+  /** When the connection came about. */
+  #since = 0;
 
   /** @param {Link} link @param {{ userId: string, name: string }} me @param {World} world */
   constructor(link, me, world) {
@@ -87,7 +92,8 @@ export class Chat {
     this.unsent.value = unsentFrom(world.tab('unsent'), world.clock.now());
     link.onEvent = (event) => this.#apply(event);
     effect(() => {
-      if (link.state.value.status !== 'online') untracked(() => this.#cutOff());
+      const state = link.state.value;
+      untracked(() => (state.status === 'online' ? this.#back(state.since) : this.#cutOff()));
     });
     for (const room of this.rooms.peek().values()) this.#enter(room);
     for (const { to } of this.unsent.peek()) if (to) this.#conversation(to, '');
@@ -221,7 +227,8 @@ export class Chat {
   /** A page of what was said before what is shown. @param {Room} room */
   async loadOlder(room) {
     const state = room.older.peek();
-    if ((state !== 'more' && state !== 'unknown') || !room.joined.peek()) return;
+    if (state === 'none' || state === 'loading' || !room.joined.peek()) return;
+    if (state === 'failed' && room.oldest === 0) return this.latest(room);
     room.older.value = 'loading';
     try {
       /** @type {HistoryPage} */
@@ -230,8 +237,9 @@ export class Chat {
         const messages = this.#kept(room, page);
         room.prepend(messages, page.more);
       });
-    } catch {
-      room.older.value = 'more';
+      room.failures = 0;
+    } catch (refusal) {
+      this.#failed(room, refusal);
     }
   }
 
@@ -247,9 +255,24 @@ export class Chat {
         room.reset(this.#kept(room, page), page);
         this.#settle(room);
       });
-    } catch {
-      room.older.value = room.entries.peek().length > 0 ? 'more' : 'unknown';
+      room.failures = 0;
+    } catch (refusal) {
+      this.#failed(room, refusal);
     }
+  }
+
+  /** A page could not be had: it is asked for again when the server says so, when we are back, or when somebody wants it. @param {Room} room @param {any} refusal */
+  #failed(room, refusal) {
+    room.older.value = 'failed';
+    room.failures += 1;
+    if (!refusal.retryAfterMs) return;
+    const wait = Math.max(refusal.retryAfterMs, Math.min(AGAIN_MS * 2 ** (room.failures - 1), AGAIN_MAX_MS));
+    this.world.clock.setTimeout(() => this.#loadAgain(room), wait);
+  }
+
+  /** @param {Room} room */
+  #loadAgain(room) {
+    if (room.older.peek() === 'failed' && this.link.state.peek().status === 'online') void this.loadOlder(room);
   }
 
   /** Which commands there are, for completion. */
@@ -457,9 +480,15 @@ export class Chat {
     batch(() => {
       for (const room of this.rooms.peek().values()) {
         room.typing.value = new Map();
-        if (room.older.peek() === 'loading') room.older.value = 'more';
+        if (room.older.peek() === 'loading') room.older.value = 'failed';
       }
     });
+  }
+
+  /** We are online. Over a new connection, rooms are entered first. @param {number} since */
+  #back(since) {
+    if (since === this.#since) for (const room of this.rooms.peek().values()) this.#loadAgain(room);
+    this.#since = since;
   }
 
   /** Whether somebody reads what comes into the room. @param {Room} room */
@@ -599,6 +628,7 @@ export class Chat {
     room.person(this.me.userId, this.me.name, this.world.clock.now(), (person) => ({ here: true, clients: new Set([...person.clients, this.client]) }));
     if (before && before.epoch === event.epoch) {
       if (event.head > before.offset) this.onCaughtUp(room.name, event.head - before.offset);
+      this.#loadAgain(room);
     } else if (!before) {
       room.place = { epoch: event.epoch, offset: event.offset };
       if (event.head >= event.first) void this.latest(room);

@@ -41,7 +41,7 @@ export class Room {
   readings = signal(new Map());
   /** The same as numbers, in large rooms. @type {import('../shared/reactive.js').Signal<{ offset: number, delivered: number, seen: number } | null>} */
   counts = signal(null);
-  /** Whether there is something before the first message. @type {import('../shared/reactive.js').Signal<'unknown' | 'more' | 'none' | 'loading'>} */
+  /** Whether there is something before the first message. `failed`: it could not be had. @type {import('../shared/reactive.js').Signal<'unknown' | 'more' | 'none' | 'loading' | 'failed'>} */
   older = signal('unknown');
   /** What is shown is not the end of the log: what comes is counted, not shown. */
   detached = signal(false);
@@ -57,6 +57,8 @@ export class Room {
   countedUpTo = 0;
   /** The oldest offset that was asked for or shown. */
   oldest = 0;
+  /** Pages in a row that could not be had. */
+  failures = 0;
   durability = '';
   #ephemeral = 0;
   #era = 0;

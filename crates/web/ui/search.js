@@ -84,7 +84,7 @@ export function search(chat, stage) {
       h('span', { class: 'says', role: 'status' }, says),
       h('button', { type: 'button', class: 'icon-button', 'aria-label': 'Older place', title: 'Older (Enter)', onclick: () => step(-1) }, icon('up')),
       h('button', { type: 'button', class: 'icon-button', 'aria-label': 'Newer place', title: 'Newer (Shift + Enter)', onclick: () => step(1) }, icon('down')),
-      h('button', { type: 'button', class: 'link', hidden: () => chat.room.older.value !== 'more', onclick: () => void chat.loadOlder(chat.room) }, 'Load older'),
+      h('button', { type: 'button', class: 'link', hidden: () => chat.room.older.value !== 'more' && chat.room.older.value !== 'failed', onclick: () => void chat.loadOlder(chat.room) }, 'Load older'),
       h('button', { type: 'button', class: 'icon-button', 'aria-label': 'Close search', onclick: close }, icon('close')));
     effect(() => {
       chat.room.items.value;

@@ -191,12 +191,15 @@ function beginning(chat) {
     h('p', { hidden: () => !chat.openMode.value }, 'This server is in open mode: it takes names on trust, so anyone may call themselves anything.'));
 }
 
+/** @type {Record<string, string>} */
+const OLDER = { loading: 'Loading …', failed: 'Older messages could not be loaded. Try again' };
+
 /** @param {Chat} chat @param {() => void} load */
 function olderPart(chat, load) {
   const state = computed(() => chat.room.older.value);
   return h('div', { class: 'older', hidden: () => state.value === 'none' || state.value === 'unknown' },
     h('button', { type: 'button', class: 'button small', 'aria-disabled': () => String(state.value === 'loading'), onclick: load },
-      () => (state.value === 'loading' ? 'Loading …' : 'Load older')));
+      () => OLDER[state.value] ?? 'Load older'));
 }
 
 /** What can be done with a message, beside the one that is pointed at or has the focus. @param {Chat} chat @param {HTMLElement} log */

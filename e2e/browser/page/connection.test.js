@@ -51,6 +51,36 @@ test('the offline banner stands within 100 ms of the browser\'s offline event, a
   assert.deepEqual(await ana.texts(), ['written offline']);
 }));
 
+test('history that the server refuses for a while is asked for again, but not in a loop', scene(here, async ({ visit, room }) => {
+  const ben = await visit({ name: 'Ben' });
+  for (const text of ['one', 'two', 'three']) {
+    await ben.say(text);
+    await ben.sees(text);
+  }
+  const ana = await visit();
+  let asked = 0;
+  await ana.page.routeWebSocket(/\/ws/u, (socket) => {
+    const server = socket.connectToServer();
+    socket.onMessage((text) => {
+      const { type, id } = typeof text === 'string' ? JSON.parse(text) : {};
+      if (type !== 'history') return server.send(text);
+      asked += 1;
+      // All but the first answer, which holds too little to scroll.
+      if (asked === 1) return server.send(JSON.stringify({ ...JSON.parse(text), limit: 1 }));
+      return socket.send(JSON.stringify({ type: 'error', id, code: 162, error: 'rate_limited', message: 'too many reads', temporary: true, retryAfter: 1000 }));
+    });
+  });
+  await ana.page.reload();
+  await ana.join('Ana');
+  await ana.sees('three');
+  const again = ana.page.getByRole('button', { name: 'Older messages could not be loaded. Try again' });
+  await again.waitFor();
+  const before = asked;
+  await ana.page.waitForTimeout(2_000);
+  assert.ok(asked - before <= 2, `${asked - before} requests in 2 s, in ${room}`);
+  await again.waitFor();
+}));
+
 test('a cut line: what was written and what was missed meanwhile arrives, all of it, once and in order', brokenScene(async ({ visit, proxy }) => {
   const ana = await visit({ name: 'Ana', url: proxy.url });
   const ben = await visit({ name: 'Ben' });

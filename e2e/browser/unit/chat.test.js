@@ -348,6 +348,47 @@ test('history: the newest page at first, older ones on demand, each message once
   assert.equal(chat.room.older.peek(), 'none');
 });
 
+const SLOWER = { type: 'error', code: 162, error: 'rate_limited', message: 'too many reads', temporary: true, retryAfter: 1000 };
+
+test('history that is refused for a while is asked for again when that is over, and more slowly each time', async () => {
+  const { env, chat } = joined({ offset: 4 });
+  await answer(env, 'history', SLOWER);
+  assert.equal(chat.room.older.peek(), 'failed');
+  for (let n = 0; n < 20; n += 1) {
+    env.advance(100);
+    const asked = env.socket.of('history').length;
+    await answer(env, 'history', SLOWER);
+    assert.ok(asked <= 2, `${asked} requests`);
+  }
+  env.advance(1_000);
+  await answer(env, 'history', { type: 'history', epoch: 'e1', first: 1, head: 4, more: false, messages: [message({ id: 'h4', offset: 4, content: 'm4' })] });
+  assert.deepEqual(shown(chat.room), ['m4']);
+  assert.equal(chat.room.older.peek(), 'none');
+  assert.equal(env.socket.of('history').length, 3);
+});
+
+test('history that was cut off is asked for again when we are back, and when somebody wants it', async () => {
+  const { env, chat } = joined({ offset: 4 });
+  await settle();
+  env.socket.end(1006);
+  await settle();
+  assert.equal(chat.room.older.peek(), 'failed');
+  void chat.loadOlder(chat.room);
+  await settle();
+  assert.equal(chat.room.older.peek(), 'failed', 'not while we are away');
+  env.advance(31_000);
+  await settle();
+  enter(env, { offset: 4, recovered: true });
+  await answer(env, 'history', { type: 'error', code: 190, error: 'busy', message: 'not now', temporary: true });
+  assert.equal(chat.room.older.peek(), 'failed');
+  env.advance(60_000);
+  await settle();
+  assert.equal(env.socket.of('history').length, 1, 'nobody has said when');
+  void chat.loadOlder(chat.room);
+  await answer(env, 'history', { type: 'history', epoch: 'e1', first: 1, head: 4, more: false, messages: [message({ id: 'h4', offset: 4, content: 'm4' })] });
+  assert.deepEqual(shown(chat.room), ['m4']);
+});
+
 test('who reads far back lets go of the end, and comes back to it with the newest page', async () => {
   const { env, chat } = joined({ offset: 1000 });
   const page = (from, to) => answer(env, 'history', { type: 'history', epoch: 'e1', first: 1, head: 1000, more: true, messages: Array.from({ length: to - from + 1 }, (_, n) => message({ id: `h${from + n}`, userId: `u${n}`, offset: from + n, content: `m${from + n}` })) });
