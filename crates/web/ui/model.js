@@ -60,7 +60,7 @@ export class Room {
   /** Pages in a row that could not be had. */
   failures = 0;
   durability = '';
-  #ephemeral = 0;
+  #keys = 0;
   #era = 0;
   /** @type {WeakMap<Entry, { head: Item | null, more: Item | null }>} */
   #shown = new WeakMap();
@@ -281,12 +281,13 @@ export class Room {
   }
 
   #now() {
-    this.#ephemeral += 1;
     return Math.max(this.entries.peek().at(-1)?.order ?? 0, this.#era + (this.place?.offset ?? 0)) + 1e-3;
   }
 
+  /** For what has no id of its own; never the same twice. */
   #key() {
-    return `e${this.#ephemeral}`;
+    this.#keys += 1;
+    return `e${this.#keys}`;
   }
 
   /** Days, groups and the unread line around what was said. @param {readonly Entry[]} entries @param {number | null} line */

@@ -2,7 +2,7 @@ import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { HubLink } from '../../../crates/web/ui/link.js';
 import { CONTENT_MAX, Chat, OUTBOX_MAX, isCommand, lengthOf, nameProblem } from '../../../crates/web/ui/chat.js';
-import { ITEMS_MAX, PEOPLE_MAX, mentions } from '../../../crates/web/ui/model.js';
+import { ITEMS_MAX, PEOPLE_MAX, Room, mentions } from '../../../crates/web/ui/model.js';
 import { presenceText } from '../../../crates/web/ui/timeline.js';
 import { completions, typingText } from '../../../crates/web/ui/composer.js';
 import { FakeEnv } from '../lib/fake-env.js';
@@ -346,6 +346,19 @@ test('history: the newest page at first, older ones on demand, each message once
   await page(1, 3, false);
   assert.deepEqual(shown(chat.room), ['m1', 'm2', 'm3', 'm4', 'm5']);
   assert.equal(chat.room.older.peek(), 'none');
+});
+
+test('rows have keys of their own, also where those who came are shown in one', () => {
+  const room = new Room('lobby', 'me');
+  const said = (offset) => room.addMessage({ kind: 'message', key: `m${offset}`, order: 0, offset, at: offset, type: 'chat', userId: 'ana', name: 'Ana', text: 'hi' });
+  room.addPresence('Ben', true, 1);
+  room.addPresence('Cid', true, 1);
+  said(1);
+  room.addPresence('Dot', true, 1);
+  room.addPresence('Eve', true, 1);
+  room.note('The server talks', 'system', 1);
+  const keys = room.items.peek().map(({ key }) => key);
+  assert.equal(new Set(keys).size, keys.length, keys.join());
 });
 
 const SLOWER = { type: 'error', code: 162, error: 'rate_limited', message: 'too many reads', temporary: true, retryAfter: 1000 };
