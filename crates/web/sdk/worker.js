@@ -49,7 +49,7 @@ function joined(header, payload) {
 export function multiplexer({ WebSocket: Socket = /** @type {any} */ (globalThis).WebSocket } = {}) {
   /** @type {Set<Tab>} */
   const tabs = new Set();
-  /** Whose request has which id. @type {Map<string, { tab: Tab, id: unknown, type: string, room: unknown }>} */
+  /** Whose request has which id; also of tabs that are gone, so that no other gets the answers. @type {Map<string, { tab: Tab, id: unknown, type: string, room: unknown }>} */
   const asked = new Map();
   /** @type {SocketLike | null} */
   let socket = null;
@@ -81,6 +81,17 @@ export function multiplexer({ WebSocket: Socket = /** @type {any} */ (globalThis
     };
   }
 
+  /** Whether a tab is in the room or about to be, not counting one. @param {string} room @param {Tab} [but] */
+  function wanted(room, but) {
+    const entering = [...asked.values()].filter((question) => question.type === 'subscribe' && question.room === room);
+    return [...tabs].some((tab) => tab !== but && (tab.rooms.has(room) || entering.some((question) => question.tab === tab)));
+  }
+
+  /** Leaves a room that no tab wants any more. @param {string} room */
+  function empty(room) {
+    if (!wanted(room) && socket?.readyState === 1) socket.send(JSON.stringify({ type: 'unsubscribe', room }));
+  }
+
   /** @param {string} text */
   function parsed(text) {
     try {
@@ -96,6 +107,7 @@ export function multiplexer({ WebSocket: Socket = /** @type {any} */ (globalThis
     if (question) {
       asked.delete(frame.id);
       const { tab, id, room } = question;
+      if (!tabs.has(tab)) return frame.type === 'subscribed' ? empty(frame.room) : undefined;
       if (frame.type === 'subscribed') tab.rooms.add(String(frame.room));
       if (frame.type === 'unsubscribed') tab.rooms.delete(String(room));
       return hand(tab, { ...frame, id });
@@ -115,8 +127,7 @@ export function multiplexer({ WebSocket: Socket = /** @type {any} */ (globalThis
   function sent(tab, frame, payload) {
     if (!socket || typeof frame !== 'object' || !frame) return;
     const { type, room, id } = frame;
-    const others = [...tabs].some((other) => other !== tab && other.rooms.has(room));
-    if (type === 'unsubscribe' && others) {
+    if (type === 'unsubscribe' && wanted(room, tab)) {
       tab.rooms.delete(room);
       if (id !== undefined) hand(tab, { type: 'unsubscribed', id, room });
       return;
@@ -134,10 +145,7 @@ export function multiplexer({ WebSocket: Socket = /** @type {any} */ (globalThis
   /** @param {Tab} tab */
   function gone(tab) {
     if (!tabs.delete(tab)) return;
-    for (const [own, question] of asked) if (question.tab === tab) asked.delete(own);
-    for (const room of tab.rooms) {
-      if (![...tabs].some((other) => other.rooms.has(room)) && socket?.readyState === 1) socket.send(JSON.stringify({ type: 'unsubscribe', room }));
-    }
+    for (const room of tab.rooms) empty(room);
     if (!tabs.size) {
       const last = socket;
       socket = welcome = null;

@@ -256,3 +256,45 @@ test('vue_shows_what_is_now_and_leaves_with_the_last_scope', async () => {
   await settled();
   assert.equal(view.room.state.get(), 'left');
 });
+
+test('a_tab_that_goes_takes_no_room_from_one_that_enters_it', async () => {
+  const sent = [];
+  let socket;
+  class Line {
+    readyState = 1;
+    protocol = 'outspoke.v1';
+    constructor() { socket = this; }
+    send(text) { sent.push(JSON.parse(text)); }
+    close() {}
+  }
+  const hub = multiplexer({ WebSocket: Line });
+  const tab = () => {
+    const port = { heard: [], onmessage: null, postMessage({ data }) { if (data) this.heard.push(JSON.parse(data)); } };
+    hub.connect(port);
+    const say = (data) => port.onmessage({ data });
+    say({ open: 'ws://hub.example/ws', protocols: [] });
+    return { heard: port.heard, close: () => say({ close: true }), send: (frame) => say({ send: JSON.stringify(frame) }) };
+  };
+  const hear = (frame) => socket.onmessage({ data: JSON.stringify(frame) });
+  const enter = (who) => {
+    who.send({ type: 'subscribe', id: '1', room: 'r' });
+    return sent.at(-1).id;
+  };
+  const leaving = () => sent.filter(({ type }) => type === 'unsubscribe').length;
+  const [a, b, c] = [tab(), tab(), tab()];
+  hear({ type: 'subscribed', id: enter(a), room: 'r' });
+  let asked = enter(b);
+  a.send({ type: 'unsubscribe', id: '2', room: 'r' });
+  assert.equal(leaving(), 0, 'left while another enters');
+  hear({ type: 'subscribed', id: asked, room: 'r' });
+  asked = enter(c);
+  b.close();
+  assert.equal(leaving(), 0, 'closed while another enters');
+  c.close();
+  assert.equal(leaving(), 0, 'not in yet');
+  const last = tab();
+  assert.equal(a.heard.at(-1).type, 'unsubscribed');
+  hear({ type: 'subscribed', id: asked, room: 'r' });
+  assert.equal(leaving(), 1, 'nobody wants what was entered');
+  assert.deepEqual([...a.heard, ...last.heard].filter(({ type }) => type === 'subscribed').length, 1, 'only its own answer');
+});
