@@ -12,7 +12,7 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use outspoke_protocol::{Acknowledgement, Epoch, Event, MessageId, Position, Refusal, Timestamp};
-use outspoke_store::{Append, Appended, Batch, FactWrite, Outcome, StoreError};
+use outspoke_store::{Append, Appended, Batch, FactWrite, Log, Outcome, StoreError};
 
 use super::fence::Begun;
 use super::job::{Asker, Job};
@@ -116,6 +116,7 @@ impl Keeper {
                 Job::Write(facts, asker) => group.write(facts, asker),
                 Job::Amend(amendment) => self.amend(hub, *amendment).await,
                 Job::Erase(erasure) => self.do_erasure(hub, *erasure).await,
+                Job::Trim(trimming) => self.do_trimming(hub, *trimming).await,
                 Job::Seed(asker) => asker.answer(self.sow(hub).await),
                 Job::LastCall(last_call) => drop(last_call),
             }
@@ -288,6 +289,7 @@ impl Keeper {
                 Job::Publish(submission) => self.refuse(&mut answers, *submission, why),
                 Job::Amend(amendment) => answers.refused(amendment.origin, why),
                 Job::Erase(erasure) => erasure.asker.answer(Err(why.clone())),
+                Job::Trim(trimming) => trimming.asker.answer(Err(why.clone())),
                 Job::Write(_, asker) => asker.into_iter().for_each(|asker| asker.answer(Err(why.clone()))),
                 Job::Seed(asker) => asker.answer(Err(why.clone())),
                 Job::LastCall(last_call) => drop(last_call),
@@ -335,6 +337,8 @@ impl Keeper {
             }
             if room.is_due_for_trimming(&appended.state) {
                 due.push((room, appended.state.bytes));
+            } else if let (true, Some(keeper)) = (room.is_due_for_sweeping(), &room.keeper) {
+                keeper.sweep_soon(hub, Log { key: room.log_key(), state: appended.state });
             }
         }
         answers.send();

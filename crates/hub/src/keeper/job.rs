@@ -10,6 +10,7 @@ use tokio::time::Instant;
 use super::Submission;
 use super::amend::Amendment;
 use super::erase::Erasure;
+use super::sweep::Trimming;
 use crate::shard::command::LastCall;
 
 /// Something to be done in order.
@@ -18,6 +19,7 @@ pub(super) enum Job {
     Publish(Box<Submission>),
     Amend(Box<Amendment>),
     Erase(Box<Erasure>),
+    Trim(Box<Trimming>),
     /// Facts. Those that nobody waits for may wait as long as it takes.
     Write(Vec<FactWrite>, Option<Asker<()>>),
     /// Begin what the epochs of new logs are made of.
@@ -33,6 +35,7 @@ impl Job {
             Self::Publish(submission) => Some(submission.deadline),
             Self::Amend(amendment) => Some(amendment.deadline),
             Self::Erase(erasure) => Some(erasure.asker.since + timeout),
+            Self::Trim(trimming) => Some(trimming.asker.since + timeout),
             Self::Write(_, asker) => asker.as_ref().map(|asker| asker.since + timeout),
             Self::Seed(asker) => Some(asker.since + timeout),
             Self::LastCall(_) => None,

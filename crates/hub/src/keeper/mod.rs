@@ -16,6 +16,7 @@ mod fence;
 mod job;
 mod queue;
 mod seed;
+mod sweep;
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
@@ -292,6 +293,7 @@ impl Keeper {
         // Ends with the hub, after the last figures are written.
         let mut counting = tokio::spawn(Analytics::run(Arc::clone(&hub), first));
         let closing = Closing { keeper: &self, hub: &hub };
+        let sweeping = tokio::spawn(Arc::clone(&self).sweep(Arc::clone(&hub)));
         loop {
             let jobs = tokio::select! {
                 // What is queued is done before the end is looked at.
@@ -302,6 +304,7 @@ impl Keeper {
             self.work(&hub, jobs).await;
         }
         drop(closing);
+        sweeping.abort();
         if let Err(error) = self.store.close().await {
             tracing::error!(store = %self.name, %error, "the store was not closed in good order");
         }

@@ -4,12 +4,16 @@
 //! it never overflows the queue of whoever asked.
 
 use outspoke_protocol::{Epoch, History, Message, PageFrom, RequestId};
-use outspoke_store::{Direction, Range, StoreError};
+use outspoke_store::{Direction, Page as StoredPage, Range, Retention, StoreError};
 
 use super::{Room, State};
 use crate::hub::Inner;
+use crate::keeper::Keeper;
 use crate::room::load::Need;
 use crate::sync::Arc;
+
+/// How many records that are too old to be shown are passed over in one read.
+const SKIPPED: usize = 2048;
 
 /// A page, and the log it is from.
 #[derive(Debug)]
@@ -30,9 +34,7 @@ impl Room {
         limit: usize,
     ) -> Option<History> {
         let mut state = self.lock();
-        if self.keeper.is_none() {
-            self.forget_old(hub, &mut state);
-        }
+        self.forget_old(hub, &mut state);
         if !state.is_known() {
             return None;
         }
@@ -64,13 +66,11 @@ impl Room {
         let direction = match from {
             PageFrom::Newest => Direction::Before(u64::MAX),
             PageFrom::Before(offset) => Direction::Before(offset),
-            PageFrom::After(offset) => Direction::After(offset),
+            // What is not shown any more may be in the store still.
+            PageFrom::After(offset) => Direction::After(offset.max(self.extent().1.saturating_sub(1))),
         };
         let range = Range { direction, records_max: limit, bytes_max: hub.config().replay_bytes() };
-        let mut read = self.range_unchanged(keeper, range).await?;
-        if matches!(direction, Direction::Before(_)) {
-            read.records.reverse();
-        }
+        let read = self.read_kept(hub, keeper, range).await?;
         let epoch = self.epoch();
         let records = read.records.into_iter();
         let messages: Result<_, _> = records.map(|record| self.message_of(record, epoch)).collect();
@@ -81,7 +81,45 @@ impl Room {
         };
         let mut messages: Vec<Message> = messages?;
         messages.retain(|message| (first..=head).contains(&offset_of(message)));
+        messages.truncate(limit);
         self.history(Page { epoch, first, head, messages }, request, from).ok_or_else(gone)
+    }
+
+    /// Reads a part of the log, the oldest record first, without what is too old to be shown.
+    async fn read_kept(
+        &self,
+        hub: &Inner,
+        keeper: &Keeper,
+        mut range: Range,
+    ) -> Result<StoredPage, StoreError> {
+        loop {
+            let mut page = self.range_unchanged(keeper, range).await?;
+            if matches!(range.direction, Direction::Before(_)) {
+                page.records.reverse();
+            }
+            match (range.direction, self.take_aged(hub, &mut page)) {
+                // What follows may not be too old.
+                (Direction::After(_), Some(last)) if page.records.is_empty() && last < page.state.head => {
+                    range.direction = Direction::After(last);
+                    range.records_max = range.records_max.max(SKIPPED);
+                }
+                _ => return Ok(page),
+            }
+        }
+    }
+
+    /// Takes the records out of a page, the oldest first, that are too old, and notes that history begins behind them.
+    /// Returns the last one's offset.
+    fn take_aged(&self, hub: &Inner, page: &mut StoredPage) -> Option<u64> {
+        let keep = Retention { age_max: self.class().history.age_max, ..Retention::default() };
+        let now = hub.now().as_millis();
+        let aged = page.records.iter().take_while(|record| keep.drops(0, 0, record.ts, now)).count();
+        let last = page.records.drain(..aged).last()?.offset;
+        if page.state.epoch == self.epoch().as_u64() {
+            let mut state = self.lock();
+            state.first = state.first.max((last + 1).min(state.head + 1));
+        }
+        Some(last)
     }
 
     fn messages_in_memory(
@@ -91,8 +129,8 @@ impl Room {
         from: PageFrom,
         limit: usize,
     ) -> Option<Vec<Message>> {
-        let begin = state.head + 1 - state.tail.len() as u64;
-        let whole = begin <= self.oldest(state);
+        let (begin, oldest) = (state.head + 1 - state.tail.len() as u64, self.oldest(state));
+        let whole = begin <= oldest;
         let mut room = hub.config().replay_bytes();
         let mut fits = |message: &&Message| {
             // The first one comes however large it is.
@@ -101,6 +139,7 @@ impl Room {
             fits
         };
         let messages = state.tail.iter().filter_map(|publication| publication.message_ref());
+        let messages = messages.filter(|message| offset_of(message) >= oldest);
         match from {
             PageFrom::After(offset) if whole || offset.saturating_add(1) >= begin => {
                 let after = messages.skip_while(|message| offset_of(message) <= offset);

@@ -5,6 +5,7 @@
 
 use ecow::EcoString;
 use outspoke_protocol::{Position, StartFrom, Unread, UserId};
+use outspoke_store::Retention;
 
 use super::presence::Exit;
 use super::{Room, State};
@@ -134,6 +135,7 @@ impl Room {
     }
 
     fn start(&self, hub: &Inner, state: &mut State, from: StartFrom, looked: bool) -> Result<Start, Need> {
+        self.forget_old(hub, state);
         let now = Start { after: state.head, recovered: None, missed: Vec::new() };
         match from {
             StartFrom::Now => Ok(now),
@@ -144,10 +146,7 @@ impl Room {
                     let elsewhere = self.bus_topic.is_some() && self.keeper.is_some() && !looked;
                     return if elsewhere { Err(Need::Newest) } else { Ok(refused) };
                 }
-                if self.keeper.is_none() {
-                    self.forget_old(hub, state);
-                }
-                if position.offset + 1 < state.first {
+                if position.offset + 1 < self.oldest(state) {
                     return Ok(refused);
                 }
                 let Some(missed) = self.missed(state, position.offset, Need::After(position.offset))? else {
@@ -160,10 +159,8 @@ impl Room {
                 Ok(Start { after: position.offset, recovered: Some(true), missed })
             }
             StartFrom::Last(count) => {
-                if self.keeper.is_none() {
-                    self.forget_old(hub, state);
-                }
-                let wanted = state.head.saturating_sub(u64::from(count)).max(state.first.saturating_sub(1));
+                let wanted =
+                    state.head.saturating_sub(u64::from(count)).max(self.oldest(state).saturating_sub(1));
                 let mut missed = match self.missed(state, wanted, Need::Last(count))? {
                     Some(missed) => missed,
                     None => state.tail.iter().cloned().collect(),
@@ -192,11 +189,25 @@ impl Room {
         }
     }
 
+    /// Drops from memory what is not worth keeping any more, and notes where history begins then.
     pub(super) fn forget_old(&self, hub: &Inner, state: &mut State) {
+        if self.keeper.is_some() {
+            return self.forget_aged(hub, state);
+        }
         if self.keeps() {
             state.tail.trim(&self.class().history, hub.now().as_millis());
         }
         state.first = state.head + 1 - state.tail.len() as u64;
+    }
+
+    /// The same for a stored room: what is too old may be in the store still, and is not shown.
+    fn forget_aged(&self, hub: &Inner, state: &mut State) {
+        let keep = Retention { age_max: self.class().history.age_max, ..Retention::default() };
+        let held = state.tail.len();
+        state.tail.trim(&keep, hub.now().as_millis());
+        if state.tail.len() < held {
+            state.first = state.first.max(state.head + 1 - state.tail.len() as u64);
+        }
     }
 
     /// Returns how many members are left on the hub; they are told.

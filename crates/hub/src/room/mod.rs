@@ -86,6 +86,9 @@ pub(crate) struct Room {
 /// connection comes back within this time.
 const CACHE_LINGERS: Duration = Duration::from_secs(10);
 
+/// How long after it was looked for in a stored log what is too old is looked for again: at least, and at most.
+const SWEEP_AFTER: (Duration, Duration) = (Duration::from_secs(10), Duration::from_secs(3600));
+
 /// Where a room is made.
 #[derive(Debug)]
 pub(crate) struct Home<'a> {
@@ -118,6 +121,8 @@ pub(crate) struct State {
     loading: Option<Box<Loading>>,
     /// Of a stored room: what is known to be missing.
     ahead: Option<Box<follow::Ahead>>,
+    /// Of a stored room: when what is too old is looked for in its log.
+    sweep_at: Option<tokio::time::Instant>,
     /// Members on other nodes.
     guests: Option<Box<guests::Guests>>,
     /// The named clients, by user.
@@ -420,6 +425,22 @@ impl Room {
         too_many || too_much
     }
 
+    /// Whether it is time to look for what is too old in the log: not at once, since most rooms are not here for long and
+    /// all logs are looked at now and then, and once in a part of the time that messages are kept.
+    pub(crate) fn is_due_for_sweeping(&self) -> bool {
+        let age_max = self.class().history.age_max;
+        if age_max.is_zero() {
+            return false;
+        }
+        let (now, after) = (tokio::time::Instant::now(), (age_max / 8).clamp(SWEEP_AFTER.0, SWEEP_AFTER.1));
+        let mut state = self.lock();
+        let due = state.sweep_at.is_some_and(|at| at <= now);
+        if due || state.sweep_at.is_none() {
+            state.sweep_at = Some(now + after);
+        }
+        due
+    }
+
     /// The store has trimmed the log.
     pub(crate) fn trimmed(&self, log: LogState) {
         let mut state = self.lock();
@@ -491,6 +512,7 @@ impl State {
             tally: None,
             loading: None,
             ahead: None,
+            sweep_at: None,
             guests: None,
             roster: None,
             receipts: None,

@@ -27,6 +27,7 @@ mod pushes;
 mod receipts;
 mod reconfigure;
 mod recovery;
+mod retention;
 mod reviews;
 mod rulings;
 mod shared;
