@@ -51,6 +51,7 @@ pub(super) async fn hear(hub: &Arc<Inner>, cluster: &Cluster, mut events: LinkEv
                 compare(hub, rooms);
                 look_for_news(cluster);
                 hub.rulings.doubt();
+                hub.doubt_tenants();
             }
             _ => {}
         }
@@ -95,6 +96,7 @@ fn hear_beat(hub: &Arc<Inner>, cluster: &Cluster, origin: NodeId, sent: i64, wor
     hub.rulings.doubt();
     // It may have been cut off for longer than its beats tell of.
     cluster.repairs.miss_last_words();
+    hub.doubt_tenants();
     if clients > 0 {
         // It was there before: who is with it is not known any more.
         meet_soon(hub, all_rooms(hub));
@@ -108,6 +110,9 @@ fn missed(hub: &Arc<Inner>, cluster: &Cluster, topic: &Topic) {
         look_for_news(cluster);
     } else if *topic == cluster.everybody || *topic == cluster.own {
         hub.rulings.doubt();
+        if *topic == cluster.everybody {
+            hub.doubt_tenants();
+        }
     } else if let Some(room) = room_of(hub, topic) {
         room.meet(hub);
         room.doubt(hub);

@@ -1,8 +1,10 @@
 //! What operators do with tenants while the hub runs: name them, give them quotas, count them, remove them.
 //!
-//! Tenants that are put are facts in the hub's first store, if it has one, and read again at start. What was named to the
-//! builder counts at each start, whatever was put before.
+//! Tenants that are put are facts in the hub's first store, if it has one, and read again at start, and when something
+//! that another node has changed may have been missed. What was named to the builder counts at each start, whatever was
+//! put before.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -23,7 +25,7 @@ use crate::shard::command::Command;
 
 /// Facts and logs read at once.
 const PAGE: usize = 1000;
-/// How long to wait before tenants that could not be read are tried again.
+/// How long to wait before tenants are read again, because they could not be read or because of doubt.
 const RETRY: Duration = Duration::from_secs(1);
 /// How often a tenant that is being removed is looked at for clients that came in just before.
 const LOOK: Duration = Duration::from_millis(50);
@@ -117,14 +119,15 @@ impl Hub {
             check_name(name)?;
         }
         self.tenants_read().await?;
-        if let Some(keeper) = self.inner.keepers.first() {
-            let value = serde_json::to_vec(&quotas).expect("numbers are always JSON");
-            keeper.write(vec![FactWrite::Set(key_of(name), Bytes::from(value))]).await?;
+        {
+            let _one_at_a_time = self.inner.tenants.changing.lock().await;
+            if let Some(keeper) = self.inner.keepers.first() {
+                let value = serde_json::to_vec(&quotas).expect("numbers are always JSON");
+                keeper.write(vec![FactWrite::Set(key_of(name), Bytes::from(value))]).await?;
+            }
+            self.inner.tenants.put(name, quotas);
         }
-        self.inner.tenants.put(name, quotas);
-        if let Some(cluster) = &self.inner.cluster {
-            cluster.tell_tenant(name);
-        }
+        self.tell_tenant(name);
         let tenant = self.inner.tenants.get(name);
         if quotas.stored_bytes_max > 0 {
             count_soon(&self.inner.keepers, &tenant.name, &tenant.meter);
@@ -138,7 +141,8 @@ impl Hub {
     ///
     /// # Errors
     /// There is no such tenant (to erase data there need not be), or a store cannot be written: then some of it may be
-    /// done, and the same call goes on with it.
+    /// done, and the same call goes on with it. Where only known tenants are let in, other nodes are told of the
+    /// removal once more although there is no such tenant here.
     ///
     /// # Cancel safety
     /// Dropping the future leaves the removal half done; the same call goes on with it.
@@ -150,18 +154,23 @@ impl Hub {
         self.tenants_read().await?;
         let tenant = self.inner.tenants.find(name);
         if data == TenantData::Keep && !tenant.as_ref().is_some_and(|tenant| tenant.is_known()) {
+            // A node that did not hear of the removal still has it. Where tenants that nobody has named are let in, it
+            // would send away their clients as well.
+            if self.inner.tenants.are_all_known() {
+                self.tell_tenant(name);
+            }
             return Err(TenantError::Unknown(name.to_owned()));
         }
         let tenant = tenant.unwrap_or_else(|| self.inner.tenants.get(name));
-        if let Some(keeper) = self.inner.keepers.first() {
-            keeper.write(vec![FactWrite::Delete(key_of(name))]).await?;
-        }
-        if let Some(cluster) = &self.inner.cluster {
-            cluster.tell_tenant(name);
-        }
-        let _closed = Closed::new(&tenant.meter);
-        tenant.known.store(false, Ordering::Release);
-        self.disconnect_all(&tenant).await;
+        let closed = {
+            let _one_at_a_time = self.inner.tenants.changing.lock().await;
+            if let Some(keeper) = self.inner.keepers.first() {
+                keeper.write(vec![FactWrite::Delete(key_of(name))]).await?;
+            }
+            Closed::for_good(&tenant)
+        };
+        self.tell_tenant(name);
+        self.disconnect_all(&closed.0).await;
         if data == TenantData::Erase {
             tenant.directory.end_all(&self.inner);
             tenant.conversations.clear();
@@ -180,6 +189,13 @@ impl Hub {
     /// Cancel safe.
     pub async fn tenants_known(&self, patience: Duration) -> bool {
         self.inner.tenants.wait_until_read(patience).await
+    }
+
+    /// Lets the other nodes read again what is stored of a tenant.
+    fn tell_tenant(&self, name: &str) {
+        if let Some(cluster) = &self.inner.cluster {
+            cluster.tell_tenant(name);
+        }
     }
 
     /// What is read at start must not come behind what is changed now.
@@ -219,19 +235,77 @@ impl Inner {
         }
         let (hub, name) = (Arc::clone(self), EcoString::from(name));
         keeper.spawn(async move {
-            let Some(keeper) = hub.keepers.first() else { return };
-            let stored = keeper.facts(vec![key_of(&name)]).await;
-            match stored.map(|facts| facts.into_iter().next().flatten()) {
-                Ok(Some(value)) => match serde_json::from_slice(&value) {
-                    Ok(quotas) => hub.tenants.put(&name, quotas),
-                    Err(_) => tracing::error!(%name, "a tenant's stored quotas are damaged: put it again"),
-                },
-                Ok(None) => hub.forget_tenant(&name).await,
-                Err(error) => {
-                    tracing::warn!(%name, %error, "a tenant that another node has changed was not read")
+            if let Some(gone) = hub.take_over_tenant(&name).await {
+                hub.send_away(gone).await;
+            }
+        });
+    }
+
+    /// What is stored of a tenant counts here, too. Returns it if that is nothing.
+    async fn take_over_tenant(self: &Arc<Self>, name: &str) -> Option<Closed> {
+        let keeper = self.keepers.first()?;
+        let _one_at_a_time = self.tenants.changing.lock().await;
+        let stored = keeper.facts(vec![key_of(name)]).await;
+        match stored.map(|facts| facts.into_iter().next().flatten()) {
+            Ok(Some(value)) => match serde_json::from_slice(&value) {
+                Ok(quotas) => self.tenants.put(name, quotas),
+                Err(_) => tracing::error!(%name, "a tenant's stored quotas are damaged: put it again"),
+            },
+            Ok(None) => return self.forget_tenant(name),
+            Err(error) => {
+                tracing::warn!(%name, %error, "a tenant that another node has changed was not read; trying again");
+                self.doubt_tenants();
+            }
+        }
+        None
+    }
+
+    /// Something that other nodes have done to tenants may not have been heard, or not read: everything that is stored
+    /// of them is read some time soon.
+    pub(crate) fn doubt_tenants(self: &Arc<Self>) {
+        let Some(keeper) = self.keepers.first() else { return };
+        // Doubts come in crowds.
+        if self.tenants.doubted.swap(true, Ordering::AcqRel) {
+            return;
+        }
+        let me = Arc::downgrade(self);
+        keeper.spawn(async move {
+            loop {
+                tokio::time::sleep(RETRY).await;
+                let Some(hub) = me.upgrade() else { return };
+                if hub.stopping.load(Ordering::Acquire) {
+                    return;
+                }
+                let Err(error) = hub.take_over_tenants().await else { return };
+                tracing::warn!(%error, "the tenants were not read again; trying again");
+                if hub.tenants.doubted.swap(true, Ordering::AcqRel) {
+                    // There was another doubt meanwhile, and one who follows it.
+                    return;
                 }
             }
         });
+    }
+
+    /// Takes over what other nodes have put and removed.
+    async fn take_over_tenants(self: &Arc<Self>) -> Result<(), StoreError> {
+        let Some(keeper) = self.keepers.first() else { return Ok(()) };
+        let _one_at_a_time = self.tenants.changing.lock().await;
+        // Doubts from here on are about what may not be read by then.
+        self.tenants.doubted.store(false, Ordering::Release);
+        let stored = self.tenants.read_all(self).await?;
+        for tenant in self.tenants.all() {
+            let name = &tenant.name;
+            let is_kept = name.is_empty() || self.tenants.is_declared(name) || stored.contains(name);
+            if tenant.is_known()
+                && !is_kept
+                && let Some(gone) = self.forget_tenant(name)
+            {
+                tracing::info!(%name, "another node has removed a tenant");
+                let hub = Arc::clone(self);
+                keeper.spawn(async move { hub.send_away(gone).await });
+            }
+        }
+        Ok(())
     }
 
     /// Nobody names this tenant to the hub any more: it is what is stored of it, or nothing.
@@ -242,19 +316,22 @@ impl Inner {
         let (hub, name) = (Arc::clone(self), name.clone());
         // Where no shard has begun there is nobody to send away either.
         let Some(runtime) = self.timers.get() else { return };
-        drop(runtime.spawn(async move { hub.forget_tenant(&name).await }));
+        drop(runtime.spawn(async move {
+            if let Some(gone) = hub.forget_tenant(&name) {
+                hub.send_away(gone).await;
+            }
+        }));
     }
 
-    /// Nobody has named this tenant: it has the quotas of all, and its clients go.
-    async fn forget_tenant(self: &Arc<Self>, name: &str) {
-        let Some(tenant) = self.tenants.find(name) else { return };
+    /// Nobody has named this tenant: it has the quotas of all. Returns it, closed, if its clients must go.
+    fn forget_tenant(&self, name: &str) -> Option<Closed> {
+        let tenant = self.tenants.find(name)?;
         self.tenants.unput(&tenant);
-        if name.is_empty() {
-            return;
-        }
-        let _closed = Closed::new(&tenant.meter);
-        tenant.known.store(false, Ordering::Release);
-        Hub::from(Arc::clone(self)).disconnect_all(&tenant).await;
+        (!name.is_empty()).then(|| Closed::for_good(&tenant))
+    }
+
+    async fn send_away(self: &Arc<Self>, gone: Closed) {
+        Hub::from(Arc::clone(self)).disconnect_all(&gone.0).await;
     }
 }
 
@@ -275,18 +352,20 @@ impl Tenant {
 }
 
 /// Keeps a tenant closed for as long as it is being removed.
-struct Closed(Arc<Meter>);
+struct Closed(Arc<Tenant>);
 
 impl Closed {
-    fn new(meter: &Arc<Meter>) -> Self {
-        meter.close(true);
-        Self(Arc::clone(meter))
+    /// Nobody has named it any more.
+    fn for_good(tenant: &Arc<Tenant>) -> Self {
+        tenant.meter.close(true);
+        tenant.known.store(false, Ordering::Release);
+        Self(Arc::clone(tenant))
     }
 }
 
 impl Drop for Closed {
     fn drop(&mut self) {
-        self.0.close(false);
+        self.0.meter.close(false);
     }
 }
 
@@ -395,14 +474,18 @@ impl Tenants {
         });
     }
 
-    async fn read_all(&self, hub: &Inner) -> Result<(), StoreError> {
-        let Some(keeper) = hub.keepers.first() else { return Ok(()) };
+    /// Takes over every tenant that is stored. Returns their names.
+    async fn read_all(&self, hub: &Inner) -> Result<HashSet<EcoString>, StoreError> {
+        let mut names = HashSet::new();
+        let Some(keeper) = hub.keepers.first() else { return Ok(names) };
         let mut after: Option<Bytes> = None;
         loop {
             let page = keeper.scan(EcoString::new(), TENANTS, Bytes::new(), after, PAGE).await?;
             after = page.facts.last().map(|fact| fact.name.clone());
             for fact in &page.facts {
                 let name = std::str::from_utf8(&fact.name).ok();
+                // One that is damaged is stored all the same.
+                names.extend(name.map(EcoString::from));
                 let Some((name, quotas)) = name.zip(serde_json::from_slice(&fact.value).ok()) else {
                     tracing::error!(name = ?fact.name, "a tenant's stored quotas are damaged: put it again");
                     continue;
@@ -413,7 +496,7 @@ impl Tenants {
                 }
             }
             if !page.more || after.is_none() {
-                return Ok(());
+                return Ok(names);
             }
         }
     }

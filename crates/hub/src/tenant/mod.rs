@@ -79,6 +79,11 @@ pub(crate) struct Tenants {
     rules: ArcSwap<Rules>,
     /// Whether the stored ones are known.
     read: watch::Sender<bool>,
+    /// Held by whoever changes what is stored of a tenant, or takes it over from there: what was read before a change
+    /// must not be believed after it.
+    changing: tokio::sync::Mutex<()>,
+    /// Something that another node has changed may have been missed, and is not being read yet.
+    doubted: AtomicBool,
     /// Those named to the builder, or since.
     declared: RwLock<HashSet<EcoString>>,
 }
@@ -116,6 +121,8 @@ impl Tenants {
             shards,
             rules: ArcSwap::from_pointee(rules),
             read: watch::Sender::new(true),
+            changing: tokio::sync::Mutex::default(),
+            doubted: AtomicBool::new(false),
             declared: RwLock::default(),
         }
     }
@@ -183,6 +190,11 @@ impl Tenants {
             self.put(name, *quotas);
         }
         Ok(former.into_iter().filter(|name| !self.is_declared(name)).collect())
+    }
+
+    /// Whether nobody is let into a tenant that is not known.
+    fn are_all_known(&self) -> bool {
+        self.rules.load().policy == TenantPolicy::Known
     }
 
     fn is_declared(&self, name: &str) -> bool {

@@ -817,15 +817,16 @@ async fn user_is_disconnected_on_every_node() {
     assert_eq!(there.closed().await, Some(Disconnect::Kicked.code()));
 }
 
+fn of_acme() -> Attach {
+    let mut identity = Identity::user("ana");
+    identity.tenant = "acme".into();
+    Attach::new(identity)
+}
+
 #[tokio::test(start_paused = true)]
 async fn tenant_put_and_removed_on_one_node_is_so_on_the_other() {
     let nodes = Nodes::start_with(2, |config| config.tenants = TenantPolicy::Known);
     moment().await;
-    let of_acme = || {
-        let mut identity = Identity::user("ana");
-        identity.tenant = "acme".into();
-        Attach::new(identity)
-    };
     let (conn, _peer) = outspoke_hub::MemoryConn::pair(65536);
     assert!(nodes.hubs[1].attach(conn, of_acme()).is_err());
     nodes.hubs[0].put_tenant("acme", Quotas::default()).await.unwrap();
@@ -834,6 +835,62 @@ async fn tenant_put_and_removed_on_one_node_is_so_on_the_other() {
     ana.expect("welcome").await;
     nodes.hubs[0].remove_tenant("acme", outspoke_hub::TenantData::Keep).await.unwrap();
     assert_eq!(ana.closed().await, Some(Disconnect::TenantRemoved.code()));
+}
+
+/// Two nodes that know a tenant, and a client of it on the second.
+async fn with_acme() -> (Nodes, ScriptedClient) {
+    let nodes = Nodes::start_with(2, |config| config.tenants = TenantPolicy::Known);
+    moment().await;
+    nodes.hubs[0].put_tenant("acme", Quotas::default()).await.unwrap();
+    // Until nothing is read any more because the nodes have just heard of each other.
+    beats(1).await;
+    let (mut ana, _) = attach_with(&nodes.hubs[1], of_acme(), 65536);
+    ana.expect("welcome").await;
+    (nodes, ana)
+}
+
+#[tokio::test(start_paused = true)]
+async fn tenants_that_the_bus_did_not_tell_of_are_read_when_it_carries_again() {
+    // Longer than what is said waits for the bus, and shorter than a node may be silent.
+    for (away, seconds) in [(true, 12), (false, 12), (false, 1)] {
+        let (nodes, mut ana) = with_acme().await;
+        if away {
+            nodes.bus.go_away()
+        } else {
+            nodes.bus.lose(true)
+        }
+        nodes.hubs[0].put_tenant("other", Quotas::default()).await.unwrap();
+        nodes.hubs[0].remove_tenant("acme", outspoke_hub::TenantData::Keep).await.unwrap();
+        tokio::time::sleep(Duration::from_secs(seconds)).await;
+        assert!(ana.received().is_empty());
+        if away {
+            nodes.bus.come_back().await
+        } else {
+            nodes.bus.lose(false)
+        }
+        assert_eq!(ana.closed().await, Some(Disconnect::TenantRemoved.code()), "{away}, {seconds}");
+        let infos = nodes.hubs[1].tenants().await;
+        let known = |name| infos.iter().any(|info| info.name == name && info.known);
+        assert!(known("other") && !known("acme"), "{away}, {seconds}");
+    }
+}
+
+/// Whoever removed it may say so again.
+#[tokio::test(start_paused = true)]
+async fn removal_that_is_repeated_is_told_again() {
+    let (nodes, mut ana) = with_acme().await;
+    nodes.bus.lose(true);
+    nodes.hubs[0].remove_tenant("acme", outspoke_hub::TenantData::Keep).await.unwrap();
+    moment().await;
+    nodes.bus.lose(false);
+    let again = nodes.hubs[0].remove_tenant("acme", outspoke_hub::TenantData::Keep).await;
+    assert_eq!(again, Err(outspoke_hub::TenantError::Unknown("acme".to_owned())));
+    moment().await;
+    let closed = ana.received().into_iter().find_map(|received| match received {
+        Received::Close { code, .. } => code,
+        _ => None,
+    });
+    assert_eq!(closed, Some(Disconnect::TenantRemoved.code()));
 }
 
 #[tokio::test(start_paused = true)]

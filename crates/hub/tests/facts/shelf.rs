@@ -51,6 +51,8 @@ pub(crate) struct Shelf {
     drops_facts: AtomicBool,
     /// Reads of logs and of families of facts are refused.
     fails_reads: AtomicBool,
+    /// Facts cannot be read by their keys, nor by family.
+    refuses_fact_reads: AtomicBool,
     is_shared: AtomicBool,
     /// How far its clock is ahead of the local one, in milliseconds.
     ahead: AtomicI64,
@@ -88,6 +90,7 @@ impl Shelf {
             scans: Mutex::default(),
             drops_facts: AtomicBool::new(false),
             fails_reads: AtomicBool::new(false),
+            refuses_fact_reads: AtomicBool::new(false),
             is_shared: AtomicBool::new(is_shared),
             ahead: AtomicI64::new(ahead_ms),
             not_after: Mutex::default(),
@@ -155,6 +158,19 @@ impl Shelf {
             return Err(StoreError::Unavailable("it does not read".to_owned()));
         }
         Ok(())
+    }
+
+    /// Lets nobody read facts, or everybody again.
+    pub(crate) fn refuse_fact_reads(&self, refuse: bool) {
+        self.refuses_fact_reads.store(refuse, Ordering::SeqCst);
+    }
+
+    fn fact_read<'a, T: Send + 'a>(&self, read: Answer<'a, T>) -> Answer<'a, T> {
+        if self.refuses_fact_reads.load(Ordering::SeqCst) {
+            let error = StoreError::Unavailable("facts cannot be read".to_owned());
+            return Box::pin(std::future::ready(Err(error)));
+        }
+        read
     }
 
     /// How often the log of a room was read.
@@ -266,7 +282,7 @@ impl Store for Shelf {
 
     fn facts<'a>(&'a self, keys: &'a [FactKey]) -> Answer<'a, Vec<Option<Bytes>>> {
         self.fact_reads.fetch_add(1, Ordering::SeqCst);
-        self.inner.facts(keys)
+        self.fact_read(self.inner.facts(keys))
     }
 
     fn scan<'a>(
@@ -280,7 +296,7 @@ impl Store for Shelf {
         *self.scans.lock().unwrap().entry(space).or_default() += 1;
         Box::pin(async move {
             self.check_reads()?;
-            self.inner.scan(tenant, space, prefix, after, max).await
+            self.fact_read(self.inner.scan(tenant, space, prefix, after, max)).await
         })
     }
 

@@ -6,10 +6,11 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use outspoke_hub::bus::MemoryHub;
 use outspoke_hub::{
-    Attach, AttachError, Body, Durability, Frame, Hub, HubBuilder, HubConfig, Identity, Kind, MemoryConn,
-    PublishError, Quotas, RoomClass, StartError, TenantData, TenantError, TenantFrom, TenantPolicy,
-    UpgradeOptions, authenticator_fn,
+    Attach, AttachError, Body, ClusterOptions, Durability, Frame, Hub, HubBuilder, HubConfig, Identity, Kind,
+    MemoryConn, PublishError, Quotas, RoomClass, StartError, TenantData, TenantError, TenantFrom,
+    TenantPolicy, UpgradeOptions, authenticator_fn,
 };
 use outspoke_testkit::{Connect, ScriptedClient, attach_with, settle};
 use serde_json::{Value, json};
@@ -597,4 +598,26 @@ async fn tenant_that_could_not_be_stored_is_not_put() {
     let put = hub.put_tenant("a", Quotas::default()).await;
     assert!(matches!(put, Err(TenantError::Unavailable(_))), "{put:?}");
     assert!(matches!(refused(&hub, "a"), AttachError::UnknownTenant { .. }));
+}
+
+/// Another node has removed it, and this one could not read that at once.
+#[tokio::test(start_paused = true)]
+async fn tenant_that_could_not_be_read_again_is_read_when_the_store_answers() {
+    let (shelf, bus) = (Shelf::shared(0), MemoryHub::new());
+    let start = |name: &str| {
+        let builder = Hub::builder().cluster(Arc::new(bus.connect()), ClusterOptions::new(name));
+        keeping(&shelf, builder, |config| config.tenants = TenantPolicy::Known)
+    };
+    let hubs = [start("node-1"), start("node-2")];
+    settle().await;
+    hubs[0].put_tenant("a", Quotas::default()).await.unwrap();
+    // Until nothing is read any more because the nodes have just heard of each other.
+    tokio::time::sleep(Duration::from_secs(5)).await;
+    let mut client = welcomed(&hubs[1], "a", "u").await;
+    shelf.refuse_fact_reads(true);
+    hubs[0].remove_tenant("a", TenantData::Keep).await.unwrap();
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    assert!(client.received().is_empty());
+    shelf.refuse_fact_reads(false);
+    assert_eq!(client.closed().await, Some(4502));
 }
