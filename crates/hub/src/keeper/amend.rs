@@ -142,6 +142,7 @@ impl Keeper {
             fence: Some(epoch.as_u64()),
         };
         let mut batch = Batch { appends: vec![append], ..Batch::default() };
+        room.begin_to_write();
         let appended = match self.commit_until_known(hub, &mut batch).await {
             Ok(appended) => appended,
             Err(undone) if undone.error == StoreError::Conflict => return Err(Failure::Conflict),

@@ -73,6 +73,7 @@ impl Group {
     fn add(&mut self, mut submission: Box<Submission>) {
         let room = Arc::clone(&submission.room);
         let index = *self.by_room.entry(room.id).or_insert_with(|| {
+            room.begin_to_write();
             // The epoch counts only for a log that does not exist.
             let epoch = room.epoch_to_begin_with().as_u64();
             let append =

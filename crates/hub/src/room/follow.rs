@@ -2,15 +2,16 @@
 //!
 //! Each is handed out once, in the order of the offsets. What comes too early waits here; what does not come by itself is
 //! read from the store ([`Room::look`]), which is the truth: the bus between nodes is a hint. A log that has another epoch
-//! than the room believes, or that has gone back, begins anew for the members, who are told that something is missing.
+//! than the room believes begins anew for the members, who are told that something is missing; so does the end of one
+//! that has gone back, as when a replica takes over that did not have the last messages.
 
 use std::collections::BTreeMap;
 use std::sync::Weak;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use outspoke_protocol::{Epoch, Event, Gap, Message, Position};
-use outspoke_store::{Direction, LogState, Page, Range, StoreError};
+use outspoke_protocol::{Epoch, Event, Gap, Message, MessageId, Position};
+use outspoke_store::{Direction, LogState, Page, Range, StoreError, Stored};
 
 use super::load::offsets_of;
 use super::receipts::Receipts;
@@ -22,8 +23,13 @@ use crate::trace::Heard;
 
 /// How long a message may be behind its successor before the store is asked for it: on the bus it is on its way.
 const PATIENCE: Duration = Duration::from_millis(25);
-/// How long to wait before a store that could not be read is asked again: at first, and at most.
+/// How long to wait before a store that could not be read, or had nothing new, is asked again: at first, and at most.
 const RETRY: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(2));
+/// How often the store is read to its end for messages that wait and do not follow what it has. A node tells of what is
+/// durable, so that the first read should find what is before it; nine seconds are for a store that shows it late. Then what
+/// waits is dropped, true or not: no word of another node may keep this one reading. If it was true, the next message or
+/// heartbeat brings the room to it.
+const VAIN_LOOKS_MAX: u32 = 8;
 /// Messages, and about how many bytes of them, that may wait for those before them. More are read from the store.
 const AHEAD_MAX: (usize, usize) = (1024, 1024 * 1024);
 /// Records, and bytes of them, read at once.
@@ -59,11 +65,30 @@ pub(super) struct Ahead {
     bytes: usize,
     /// Something may be missing that nobody has seen.
     doubt: bool,
+    /// Another node has said another message at this offset than the one that is here.
+    contradicted: Option<u64>,
+    /// How often the store was read to its end, and something still waited.
+    vain: u32,
     /// Somebody looks into the store, or will.
     looking: bool,
 }
 
 impl Ahead {
+    fn contradict(&mut self, offset: u64) {
+        self.contradicted = Some(self.contradicted.map_or(offset, |other| other.min(offset)));
+        self.doubt = true;
+    }
+
+    /// The store was read to its end, and what it had was handed out.
+    fn read_to_end(&mut self) {
+        self.vain = if self.waiting.is_empty() { 0 } else { self.vain + 1 };
+        if self.vain >= VAIN_LOOKS_MAX {
+            self.waiting.clear();
+            self.bytes = 0;
+            self.vain = 0;
+        }
+    }
+
     fn hold(&mut self, offset: u64, placed: Placed) {
         let bytes = 256 + placed.message.body.len();
         if self.waiting.len() >= AHEAD_MAX.0 || self.bytes + bytes > AHEAD_MAX.1 {
@@ -82,6 +107,23 @@ impl Ahead {
     }
 }
 
+impl State {
+    /// Which message is at an offset, if it is in memory.
+    fn id_at(&self, offset: u64) -> Option<MessageId> {
+        self.tail.at(offset, self.head)?.message_ref().map(|message| message.id)
+    }
+
+    /// Whether this message is in memory where it says that it is; `None`: nothing is there.
+    fn has(&self, message: &Message) -> Option<bool> {
+        self.id_at(message.position?.offset).map(|id| id == message.id)
+    }
+
+    /// Whether another node has said what does not fit what is here: what it says next waits for the store's word.
+    fn is_contradicted(&self) -> bool {
+        self.ahead.as_ref().is_some_and(|ahead| ahead.contradicted.is_some())
+    }
+}
+
 impl Room {
     /// Takes in messages of the log that are durable. Returns how many members there are on this hub.
     pub(crate) fn place(
@@ -95,13 +137,19 @@ impl Room {
         if !self.settle_epoch(hub, &mut state, source, epoch, &placed) {
             return state.total;
         }
+        if let Source::Keeper(log) = source {
+            self.find_gone_back(hub, &mut state, log, &placed);
+        }
         let before = state.head;
         for placed in placed {
             let offset = placed.message.position.map_or(0, |position| position.offset);
-            if offset == state.head + 1 {
+            let follows = !matches!(source, Source::Bus) || !state.is_contradicted();
+            if offset == state.head + 1 && follows {
                 self.hand_out_placed(hub, &mut state, source, placed);
             } else if offset > state.head {
                 state.ahead.get_or_insert_default().hold(offset, placed);
+            } else if matches!(source, Source::Bus) && state.has(&placed.message) == Some(false) {
+                state.ahead.get_or_insert_default().contradict(offset);
             }
         }
         if let (Source::Store, Some(keeper)) = (source, &self.keeper) {
@@ -163,11 +211,25 @@ impl Room {
         }
     }
 
+    /// Whether messages that this hub has just stored got places that the log had given before it lost them.
+    fn find_gone_back(self: &Arc<Self>, hub: &Inner, state: &mut State, log: LogState, placed: &[Placed]) {
+        let Some(message) = placed.first().map(|placed| &placed.message) else { return };
+        let Some(Position { offset, .. }) = message.position else { return };
+        // What the room had before this hub began to write was durable then. What it has come to since may be this
+        // message, read before this hub had the answer, or others behind it.
+        if offset <= state.written_after().min(state.head) && state.has(message) != Some(true) {
+            self.go_back(hub, state, log.first, offset - 1);
+        }
+    }
+
     /// Hands out what has waited for what is here now.
     fn hand_out_ahead(self: &Arc<Self>, hub: &Inner, state: &mut State, source: Source) {
         let Some(ahead) = &mut state.ahead else { return };
         let head = state.head;
         ahead.waiting.retain(|offset, _| *offset > head);
+        if ahead.contradicted.is_some() {
+            return;
+        }
         while let Some(next) = state.ahead.as_mut().and_then(|ahead| ahead.take(state.head + 1)) {
             self.hand_out_placed(hub, state, source, next);
         }
@@ -217,9 +279,13 @@ impl Room {
                 "the room's log is not the one it was: its history begins anew"
             );
         }
+        if epoch != self.epoch() {
+            state.note_lost(0);
+        }
         self.set_epoch(epoch);
         state.head = head;
         state.first = head + 1;
+        state.note_written_after(state.written_after().min(head));
         state.ordinal = 0;
         state.forget_log();
         // Who has read how much of this one is asked of the store as it is needed.
@@ -228,6 +294,16 @@ impl Room {
         if news {
             self.tell_gap(hub, state, 0);
         }
+    }
+
+    /// The log has lost its end, and goes on behind `head`: members get it from there on, and are told so. What is before
+    /// it is still there, from `first` on. Who comes back with a place of before is told, too, wherever it is: other nodes
+    /// may have written before this one noticed.
+    fn go_back(self: &Arc<Self>, hub: &Inner, state: &mut State, first: u64, head: u64) {
+        let lost = state.head;
+        self.begin_anew(hub, state, self.epoch(), head);
+        state.first = first.max(1);
+        state.note_lost(lost);
     }
 
     /// Tells members that messages before the place where the room is now are not to be had.
@@ -315,14 +391,20 @@ impl Room {
                     return;
                 }
                 match room.look(&hub).await {
-                    Ok(()) => pause = RETRY.0,
+                    Ok(true) => {
+                        pause = RETRY.0;
+                        continue;
+                    }
+                    Ok(false) if room.has_all() => return,
+                    // What others say of the log is not there, or not yet.
+                    Ok(false) => {}
                     Err(error) => {
                         tracing::debug!(%error, "a room that may have missed something cannot be read");
-                        drop(room);
-                        tokio::time::sleep(pause).await;
-                        pause = (pause * 2).min(RETRY.1);
                     }
                 }
+                drop(room);
+                tokio::time::sleep(pause).await;
+                pause = (pause * 2).min(RETRY.1);
             }
         });
     }
@@ -338,27 +420,30 @@ impl Room {
         true
     }
 
-    /// Reads what follows from the store and takes it in.
+    /// Reads what follows from the store and takes it in. Returns whether there was anything.
     ///
     /// # Errors
     /// The store cannot be read.
-    pub(super) async fn look(self: &Arc<Self>, hub: &Inner) -> Result<(), StoreError> {
-        let Some(keeper) = &self.keeper else { return Ok(()) };
-        let (head, before) = {
+    pub(super) async fn look(self: &Arc<Self>, hub: &Inner) -> Result<bool, StoreError> {
+        let Some(keeper) = &self.keeper else { return Ok(false) };
+        let (head, contradicted, before) = {
             let mut state = self.lock();
-            if let Some(ahead) = &mut state.ahead {
+            let contradicted = state.ahead.as_mut().and_then(|ahead| {
                 // What comes to be in doubt during the read is looked for again.
                 ahead.doubt = false;
-            }
-            (state.head, state.changes())
+                ahead.contradicted.take()
+            });
+            (state.head, contradicted, state.changes())
         };
-        let range = Range { direction: Direction::After(head), records_max: PAGE.0, bytes_max: PAGE.1 };
+        // Which message is there, the store knows.
+        let after = contradicted.map_or(head, |offset| head.min(offset - 1));
+        let range = Range { direction: Direction::After(after), records_max: PAGE.0, bytes_max: PAGE.1 };
         let read = async {
             let page = keeper.range(&self.log_key(), range).await?;
             let to_come = self.epoch_to_come(keeper, page.state.epoch).await?;
             if self.lock().is_changed(before, &offsets_of(&page.records)) {
                 self.doubt(hub);
-                return Ok(());
+                return Ok(false);
             }
             self.take_page(hub, head, page, to_come)
         };
@@ -367,6 +452,7 @@ impl Room {
             && let Some(ahead) = &mut self.lock().ahead
         {
             ahead.doubt = true;
+            ahead.contradicted = ahead.contradicted.or(contradicted);
         }
         taken
     }
@@ -377,30 +463,35 @@ impl Room {
         asked: u64,
         page: Page,
         to_come: Epoch,
-    ) -> Result<(), StoreError> {
+    ) -> Result<bool, StoreError> {
         let Page { state: log, records } = page;
         let epoch = Epoch::from_u64(log.epoch);
         {
             let mut state = self.lock();
             if !state.is_known() {
-                return Ok(());
+                return Ok(false);
             }
             if log.epoch == 0 {
                 if asked > 0 {
                     self.begin_anew(hub, &mut state, to_come, 0);
                 }
-                return Ok(());
+                return Ok(false);
             }
             if epoch != self.epoch() {
                 self.begin_anew(hub, &mut state, epoch, 0);
                 state.ahead.get_or_insert_default().doubt = true;
                 // The next look reads it from its beginning.
                 self.look_later(hub, &mut state, Duration::ZERO);
-                return Ok(());
+                return Ok(true);
             }
-            if log.head < asked {
-                self.begin_anew(hub, &mut state, epoch, log.head);
-                return Ok(());
+            // A page that begins before the room's end was asked for because another node has something else there.
+            let here = |offset| state.id_at(offset).map(MessageId::as_u128);
+            let another = |record: &&Stored| here(record.offset).is_some_and(|id| id != record.id);
+            if let Some(offset) = records.iter().find(another).map(|record| record.offset) {
+                self.go_back(hub, &mut state, log.first, offset - 1);
+            } else if log.head < asked.min(state.head) {
+                self.go_back(hub, &mut state, log.first, log.head);
+                return Ok(false);
             }
             if log.first > state.head + 1 {
                 let missed = log.first - 1 - state.head;
@@ -410,7 +501,7 @@ impl Room {
             }
             state.first = state.first.max(log.first);
         }
-        let last = records.last().map_or(asked, |record| record.offset);
+        let last = records.last().map_or(asked.max(log.first.saturating_sub(1)), |record| record.offset);
         let placed = records.into_iter().map(|record| {
             let ordinal = record.ordinal;
             self.message_of(record, epoch).map(|message| Placed {
@@ -422,11 +513,13 @@ impl Room {
         });
         let placed = placed.collect::<Result<Vec<_>, _>>()?;
         self.place(hub, Source::Store, epoch, placed);
-        if last < log.head
-            && let Some(ahead) = &mut self.lock().ahead
-        {
-            ahead.doubt = true;
+        if let Some(ahead) = &mut self.lock().ahead {
+            if last < log.head {
+                ahead.doubt = true;
+            } else {
+                ahead.read_to_end();
+            }
         }
-        Ok(())
+        Ok(last > asked)
     }
 }

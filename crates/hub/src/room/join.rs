@@ -146,7 +146,7 @@ impl Room {
                     let elsewhere = self.bus_topic.is_some() && self.keeper.is_some() && !looked;
                     return if elsewhere { Err(Need::Newest) } else { Ok(refused) };
                 }
-                if position.offset + 1 < self.oldest(state) {
+                if position.offset + 1 < self.oldest(state) || state.has_lost(position.offset) {
                     return Ok(refused);
                 }
                 let Some(missed) = self.missed(state, position.offset, Need::After(position.offset))? else {

@@ -4,8 +4,8 @@
 //! one that did not suffice the next reads as much as anybody can be given, so that a storm costs at most two reads of a
 //! room's log, however many clients and places there are in it.
 //!
-//! A read answers with the log as it was at some moment of it. What was changed meanwhile is noted ([`Changes`]), and what
-//! has the former state of it is neither kept nor answered, but read again.
+//! A read answers with the log as it was at some moment of it. What was changed meanwhile is noted ([`Changes`]), and a
+//! page that has the former state of it is neither kept nor answered, but read again.
 
 use std::collections::VecDeque;
 use std::ops::RangeInclusive;
@@ -71,6 +71,10 @@ pub(super) struct Loading {
     /// Until when the messages in memory are not dropped.
     pinned: Option<tokio::time::Instant>,
     changes: Changes,
+    /// Where the room was when its keeper last began to write to the log.
+    written_after: u64,
+    /// Where the log was, under the epoch that it still has, before it went back.
+    lost: u64,
 }
 
 /// What was changed in the log that a read under way may have as it was before.
@@ -137,6 +141,29 @@ impl State {
         self.loading.as_ref().is_none_or(|loading| loading.known)
     }
 
+    /// What the keeper of the log writes comes behind this place, unless the log has gone back.
+    pub(super) fn written_after(&self) -> u64 {
+        self.loading.as_ref().map_or(0, |loading| loading.written_after)
+    }
+
+    pub(super) fn note_written_after(&mut self, offset: u64) {
+        if let Some(loading) = &mut self.loading {
+            loading.written_after = offset;
+        }
+    }
+
+    /// The log has gone back from this offset; 0: it is another one, under another epoch.
+    pub(super) fn note_lost(&mut self, offset: u64) {
+        if let Some(loading) = &mut self.loading {
+            loading.lost = if offset == 0 { 0 } else { loading.lost.max(offset) };
+        }
+    }
+
+    /// Whether there may have been another message at this offset, or before it, than there is now.
+    pub(super) fn has_lost(&self, offset: u64) -> bool {
+        self.loading.as_ref().is_some_and(|loading| (1..=loading.lost).contains(&offset))
+    }
+
     /// Whether everything that may be sent at once is in memory.
     pub(super) fn is_exhausted(&self) -> bool {
         self.loading.as_ref().is_none_or(|loading| loading.exhausted)
@@ -159,6 +186,13 @@ impl State {
 }
 
 impl Room {
+    /// The keeper begins to write to the log.
+    pub(crate) fn begin_to_write(&self) {
+        let mut state = self.lock();
+        let head = state.head;
+        state.note_written_after(head);
+    }
+
     /// Whether it is known where the log is.
     pub(crate) fn is_known(&self) -> bool {
         self.lock().is_known()
@@ -281,8 +315,8 @@ impl Room {
         }
     }
 
-    /// Puts what was read before what is in memory. `to_come`: the epoch of a log that does not exist yet. `before`: the
-    /// changes when the read began. Returns whether nothing of it was changed meanwhile; else it must be read again.
+    /// Puts what was read before what is in memory. `to_come`: the epoch of a log that does not exist yet. `before`:
+    /// the changes when the read began. Returns whether nothing of it was changed meanwhile; else it must be read again.
     fn take_in(
         self: &Arc<Self>,
         hub: &Inner,

@@ -14,6 +14,7 @@ mod direct;
 mod eviction;
 mod explain;
 mod first_message;
+mod gone_back;
 mod handlers;
 mod heartbeat;
 mod inspect;

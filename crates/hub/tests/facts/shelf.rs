@@ -8,7 +8,7 @@ use bytes::Bytes;
 use ecow::EcoString;
 use outspoke_hub::store::limits::local_clock;
 use outspoke_hub::store::{
-    Answer, Appended, AuthoredPage, Batch, FactKey, FactPage, Health, LogKey, LogState, LogsPage,
+    Answer, Appended, AuthoredPage, Batch, Direction, FactKey, FactPage, Health, LogKey, LogState, LogsPage,
     MemoryStore, Page, Place, Range, Retention, Space, Store, StoreError, VerifyReport,
 };
 use tokio::sync::watch;
@@ -176,6 +176,24 @@ impl Shelf {
     /// How often the log of a room was read.
     pub(crate) fn reads_of(&self, room: &str) -> usize {
         self.by_log.lock().unwrap().get(room).copied().unwrap_or(0)
+    }
+
+    /// As when a replica takes over that did not have the last records: under the same epoch they are gone.
+    pub(crate) async fn forget_last(&self, room: &str, count: usize) {
+        let log = LogKey { tenant: "".into(), room: room.into() };
+        let range = Range { direction: Direction::After(0), records_max: 100_000, bytes_max: usize::MAX };
+        let Page { state, mut records } = self.inner.range(&log, range).await.unwrap();
+        records.truncate(records.len() - count);
+        self.inner.drop_log(&log).await.unwrap();
+        let start = LogState { head: 0, ordinal: 0, ..state };
+        self.inner.restore(&log, start, &records).await.unwrap();
+    }
+
+    /// Begins a log under the epoch that it has on another shelf, far ahead of that.
+    pub(crate) async fn be_ahead_of(&self, other: &Self, room: &str, offset: u64) {
+        let log = LogKey { tenant: "".into(), room: room.into() };
+        let state = other.inner.states(std::slice::from_ref(&log)).await.unwrap()[0].unwrap();
+        self.inner.restore(&log, LogState { head: offset, ..state }, &[]).await.unwrap();
     }
 
     /// The next reads of logs, so many, find what there is now, and answer with it when they are let go.
