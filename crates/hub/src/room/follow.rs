@@ -61,7 +61,8 @@ pub(crate) enum Source {
 /// What the room knows to be missing, and what waits for it.
 #[derive(Debug, Default)]
 pub(super) struct Ahead {
-    waiting: BTreeMap<u64, Placed>,
+    /// With where they are from: whoever frees them may be another.
+    waiting: BTreeMap<u64, (Source, Placed)>,
     bytes: usize,
     /// Something may be missing that nobody has seen.
     doubt: bool,
@@ -89,21 +90,21 @@ impl Ahead {
         }
     }
 
-    fn hold(&mut self, offset: u64, placed: Placed) {
+    fn hold(&mut self, offset: u64, source: Source, placed: Placed) {
         let bytes = 256 + placed.message.body.len();
         if self.waiting.len() >= AHEAD_MAX.0 || self.bytes + bytes > AHEAD_MAX.1 {
             self.waiting.clear();
             self.bytes = 0;
             self.doubt = true;
-        } else if self.waiting.insert(offset, placed).is_none() {
+        } else if self.waiting.insert(offset, (source, placed)).is_none() {
             self.bytes += bytes;
         }
     }
 
-    fn take(&mut self, offset: u64) -> Option<Placed> {
-        let placed = self.waiting.remove(&offset)?;
+    fn take(&mut self, offset: u64) -> Option<(Source, Placed)> {
+        let (source, placed) = self.waiting.remove(&offset)?;
         self.bytes = self.bytes.saturating_sub(256 + placed.message.body.len());
-        Some(placed)
+        Some((source, placed))
     }
 }
 
@@ -116,6 +117,16 @@ impl State {
     /// Whether this message is in memory where it says that it is; `None`: nothing is there.
     fn has(&self, message: &Message) -> Option<bool> {
         self.id_at(message.position?.offset).map(|id| id == message.id)
+    }
+
+    /// The message with where it is from, or the same one as this hub has stored it: it may have waited for one before it
+    /// that was read from the store, and itself with it.
+    fn own_or(&mut self, source: Source, placed: Placed) -> (Source, Placed) {
+        let offset = placed.message.position.map_or(0, |position| position.offset);
+        match self.ahead.as_mut().and_then(|ahead| ahead.take(offset)) {
+            Some((own @ Source::Keeper(_), held)) if held.message.id == placed.message.id => (own, held),
+            _ => (source, placed),
+        }
     }
 
     /// Whether another node has said what does not fit what is here: what it says next waits for the store's word.
@@ -145,17 +156,21 @@ impl Room {
             let offset = placed.message.position.map_or(0, |position| position.offset);
             let follows = !matches!(source, Source::Bus) || !state.is_contradicted();
             if offset == state.head + 1 && follows {
+                let (source, placed) = state.own_or(source, placed);
                 self.hand_out_placed(hub, &mut state, source, placed);
             } else if offset > state.head {
-                state.ahead.get_or_insert_default().hold(offset, placed);
+                state.ahead.get_or_insert_default().hold(offset, source, placed);
             } else if matches!(source, Source::Bus) && state.has(&placed.message) == Some(false) {
                 state.ahead.get_or_insert_default().contradict(offset);
+            } else if matches!(source, Source::Keeper(_)) {
+                // It was read before this hub had the answer, and is this hub's to count all the same.
+                hub.analytics.count(self, &mut state.tally, &placed.message);
             }
         }
         if let (Source::Store, Some(keeper)) = (source, &self.keeper) {
             keeper.counters.repairs.fetch_add(state.head - before, Ordering::Relaxed);
         }
-        self.hand_out_ahead(hub, &mut state, source);
+        self.hand_out_ahead(hub, &mut state);
         if let Source::Keeper(log) = source {
             // The log may have been read since, further on.
             state.first = state.first.max(log.first);
@@ -223,14 +238,14 @@ impl Room {
     }
 
     /// Hands out what has waited for what is here now.
-    fn hand_out_ahead(self: &Arc<Self>, hub: &Inner, state: &mut State, source: Source) {
+    fn hand_out_ahead(self: &Arc<Self>, hub: &Inner, state: &mut State) {
         let Some(ahead) = &mut state.ahead else { return };
         let head = state.head;
         ahead.waiting.retain(|offset, _| *offset > head);
         if ahead.contradicted.is_some() {
             return;
         }
-        while let Some(next) = state.ahead.as_mut().and_then(|ahead| ahead.take(state.head + 1)) {
+        while let Some((source, next)) = state.ahead.as_mut().and_then(|ahead| ahead.take(state.head + 1)) {
             self.hand_out_placed(hub, state, source, next);
         }
         let done = |ahead: &Ahead| ahead.waiting.is_empty() && !ahead.doubt && !ahead.looking;

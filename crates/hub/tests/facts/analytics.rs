@@ -9,9 +9,10 @@ use outspoke_hub::{
 use outspoke_testkit::attach_with;
 use serde_json::json;
 
+use crate::cluster::{Nodes, moment};
 use crate::shelf::{Mood, Shelf};
 use crate::stored::storing;
-use crate::support::{eventually, hub, member, publish, threaded_hub, welcomed};
+use crate::support::{eventually, hub, member, number_body, publish, threaded_hub, welcomed};
 
 /// From yesterday to tomorrow, so that a test may run over midnight.
 fn now() -> std::ops::Range<Timestamp> {
@@ -250,6 +251,28 @@ async fn figures_of_hubs_that_share_a_store_are_added_up() {
     let day = figures(&again, Grain::Day).await;
     assert_eq!((day.messages, day.users, day.rooms, day.connections_max), (12, 5, 3, 5));
     assert_eq!(of_room(&again, "m1", Grain::Day).await, (8, Some(2)));
+}
+
+/// Its message is behind one that it has not heard of: both are read from the store, and one of them is its own.
+#[tokio::test]
+async fn message_that_waited_for_one_of_another_node_is_counted_once() {
+    let nodes = Nodes::start(2);
+    let (one, two) = (&nodes.hubs[0], &nodes.hubs[1]);
+    let (_ana, _ben) = (member(one, "ana", "s").await, member(two, "ben", "s").await);
+    moment().await;
+    nodes.bus.lose(true);
+    two.publish("s", Kind::Data, number_body(1)).unwrap().await.unwrap();
+    one.publish("s", Kind::Data, number_body(2)).unwrap().await.unwrap();
+    nodes.bus.lose(false);
+    moment().await;
+    for _ in 0..3 {
+        for hub in [one, two] {
+            hub.figures(Grain::Hour, now()).await.unwrap();
+        }
+    }
+    for hub in [one, two] {
+        assert_eq!(of_room(hub, "s", Grain::Day).await.0, 2);
+    }
 }
 
 /// What the only hub of a store counted is there for several that share it later.
