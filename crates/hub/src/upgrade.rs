@@ -189,7 +189,7 @@ impl<B: Send + 'static> Service<Request<B>> for UpgradeService {
 impl UpgradeService {
     /// Who makes a plain HTTP request, and the hub of their tenant: for what an application answers besides the hub, to the same
     /// people. Judged as an upgrade at this endpoint would be, but that nobody connects: web pages of others are refused, and so
-    /// is who shows no credential.
+    /// is who shows no credential, and whoever comes from an address that has shown too many wrong ones.
     ///
     /// # Errors
     /// The answer to give instead, in the shape that refused upgrades have.
@@ -205,6 +205,9 @@ impl UpgradeService {
             foreign.map_err(|foreign| refused(&AuthError::forbidden(foreign.to_string())))?;
         }
         let of_endpoint = self.options.tenant.of(parts)?;
+        if let Some(address) = address {
+            self.hub.inner.gate.may_show(address, &self.hub.config().rate).map_err(too_often)?;
+        }
         let told = |error: AuthError| {
             self.hub.inner.tell_auth_failure(address, &error);
             refused(&error)
@@ -609,7 +612,7 @@ fn unavailable(error: &AttachError) -> Box<Answer> {
 /// An address that tries to connect too often, or too often with what is not accepted.
 fn too_often(retry_after: Duration) -> Box<Answer> {
     let seconds = retry_after.as_millis().div_ceil(1000).max(1);
-    let detail = format!("too many attempts to connect came from this address; try again in {seconds} s");
+    let detail = format!("too many attempts came from this address; try again in {seconds} s");
     let mut answer = error_answer(StatusCode::TOO_MANY_REQUESTS, ErrorCode::RateLimited, &detail);
     answer.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(seconds as u64));
     Box::new(answer)

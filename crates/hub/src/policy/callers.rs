@@ -14,6 +14,7 @@ use crate::auth::{Ask, AuthError, Grant, Identity};
 use crate::direct::is_reserved;
 use crate::error::PublishError;
 use crate::hub::Hub;
+use crate::peer::ClientAddress;
 use crate::room::Published;
 
 impl Hub {
@@ -26,6 +27,31 @@ impl Hub {
     /// Dropping the future has no effect.
     pub async fn check_credential(&self, identity: &Identity) -> Result<(), AuthError> {
         self.inner.admit_credential(identity).await
+    }
+
+    /// Who shows a token without connecting. Wrong ones count for the address like those of upgrades, and with too many of them
+    /// nobody is asked any more.
+    ///
+    /// # Errors
+    /// The token is not accepted, it or its user was revoked, or too many came from the address that were not.
+    ///
+    /// # Cancel safety
+    /// Dropping the future has no effect.
+    pub async fn authenticate_from(&self, token: &str, address: ClientAddress) -> Result<Identity, Refusal> {
+        self.inner.gate.may_show(address, &self.inner.config().rate).map_err(|wait| Refusal {
+            retry_after: Some(wait),
+            ..Refusal::new(
+                ErrorCode::RateLimited,
+                "too many wrong credentials came from this address; try again later",
+            )
+        })?;
+        let refused = |error: AuthError| {
+            self.inner.tell_auth_failure(Some(address), &error);
+            Refusal::new(error.code, error.detail)
+        };
+        let identity = self.authenticator().authenticate_token(token).await.map_err(refused)?;
+        self.check_credential(&identity).await.map_err(refused)?;
+        Ok(identity)
     }
 
     /// Whether a user without a connection may do something to a room of this tenant (or, for [`Action::Direct`], to another

@@ -227,6 +227,17 @@ impl Gate {
         entry.auth_failures.look(config.auth_failures, now)
     }
 
+    /// Asks whether somebody from the address may show a credential without connecting: not while it has too many failures
+    /// to show.
+    pub(crate) fn may_show(&self, address: ClientAddress, config: &RateConfig) -> Result<(), Duration> {
+        if config.auth_failures.is_off() {
+            return Ok(());
+        }
+        let Some(origin) = limited_origin(address, config) else { return Ok(()) };
+        let now = self.now();
+        self.addresses.of(&origin, now).auth_failures.look(config.auth_failures, now)
+    }
+
     /// Counts an attempt that was refused for what it showed.
     pub(crate) fn auth_failed(&self, address: ClientAddress, config: &RateConfig) {
         if config.auth_failures.is_off() {

@@ -588,3 +588,35 @@ async fn room_that_the_application_refuses_is_refused_on_every_road() {
         assert_eq!(answer.status, done, "{what:?}: {answer:?}");
     }
 }
+
+#[tokio::test]
+async fn wrong_credentials_from_one_address_are_counted_together_on_every_road() {
+    let asked: Arc<Mutex<usize>> = Arc::default();
+    let counted = Arc::clone(&asked);
+    let application = move || {
+        *counted.lock().unwrap() += 1;
+        std::future::ready(Json(json!({ "allow": false })))
+    };
+    let url = serve(axum::Router::new().route("/connect", post(application))).await;
+    let server = Settings::default()
+        .set("auth.hook.connect", &format!("{url}/connect"))
+        .set("rate.auth_failures", "3/h burst 3")
+        .set("rate.exempt", "192.0.2.1")
+        .set("api.keys", "a-key-for-tests-0123456789")
+        .start()
+        .await;
+    for _ in 0..5 {
+        show(server.addr, "wrong").await.unwrap_err();
+    }
+    assert_eq!(*asked.lock().unwrap(), 3);
+    for target in ["/files/0123456789abcdef0123456789abcdef", "/api/v1/whoami"] {
+        for _ in 0..3 {
+            let answer = request(server.addr, "wrong", ("GET", target), "", "").await;
+            assert_eq!(answer.status, 429, "{target}: {answer:?}");
+            assert!(answer.headers.contains_key("retry-after"), "{target}: {answer:?}");
+        }
+    }
+    assert_eq!(*asked.lock().unwrap(), 3, "nobody was asked again");
+    let key = request(server.addr, "a-key-for-tests-0123456789", ("GET", "/api/v1/whoami"), "", "").await;
+    assert_eq!(key.status, 200, "the application's key is compared here: {key:?}");
+}

@@ -167,7 +167,11 @@ impl From<PublishError> for ApiError {
 
 impl From<Refusal> for ApiError {
     fn from(refusal: Refusal) -> Self {
-        Self::new(refusal.code, refusal.detail)
+        let mut error = Self::new(refusal.code, refusal.detail);
+        if let Some(wait) = refusal.retry_after {
+            error.retry_after = u32::try_from(wait.as_millis().div_ceil(1000).max(1)).ok();
+        }
+        error
     }
 }
 

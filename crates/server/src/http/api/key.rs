@@ -9,7 +9,8 @@
 //! Without keys nobody may, unless the configuration says that the API is open, which it may say on a loopback address only. An
 //! open API is still not open to web pages of others: the browser of somebody on this machine reaches loopback addresses too, so
 //! `Host` must name one and `Origin` the same. Wrong keys and tokens are limited per address: ten guesses a second find no
-//! key, but fill logs.
+//! key, but fill logs. Wrong tokens count besides as those shown elsewhere do (`rate.auth_failures`), since somebody may have to be
+//! asked about each.
 
 use std::collections::HashMap;
 use std::net::{IpAddr, SocketAddr};
@@ -22,7 +23,7 @@ use axum::http::request::Parts;
 use axum::http::{HeaderMap, Method, StatusCode, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse as _, Response};
-use outspoke_hub::{Action, ClientAddress, ErrorCode, Hub, Identity, Permissions};
+use outspoke_hub::{Action, ClientAddress, ErrorCode, Hub, Identity, Permissions, origin_of};
 use subtle::{Choice, ConstantTimeEq as _};
 
 use super::error::{ApiError, GUESSED_TOO_OFTEN, Refused};
@@ -404,7 +405,7 @@ fn limited(key: &settings::ScopedKey) -> Caller {
 
 impl Api {
     /// Who makes a request.
-    async fn identify(&self, headers: &HeaderMap, peer: IpAddr) -> Result<Caller, ApiError> {
+    async fn identify(&self, headers: &HeaderMap, from: IpAddr) -> Result<Caller, ApiError> {
         let keys = &self.keys;
         let tokens = !self.hub.authenticator().is_open();
         let open = || check_local(headers).map(|()| Caller::application("none, on loopback"));
@@ -419,7 +420,7 @@ impl Api {
             Shown::Nothing => return Err(unauthorized("this needs a key")),
             shown => shown,
         };
-        if !keys.guesses.allowed(peer, Instant::now()) {
+        if !keys.guesses.allowed(from, Instant::now()) {
             return Err(ApiError::http(
                 StatusCode::TOO_MANY_REQUESTS,
                 GUESSED_TOO_OFTEN,
@@ -429,7 +430,7 @@ impl Api {
         let refused = match shown {
             Shown::Text(text) => match keys.find(text) {
                 Some(caller) => return self.accept_key(caller).await,
-                None if tokens && text.len() <= TOKEN_BYTES_MAX => match self.user(text).await {
+                None if tokens && text.len() <= TOKEN_BYTES_MAX => match self.user(text, from).await {
                     Ok(caller) => return Ok(caller),
                     Err(error) => error,
                 },
@@ -438,7 +439,7 @@ impl Api {
             _ => unauthorized("the Authorization header has another form"),
         };
         if refused.is_unauthorized() {
-            keys.guesses.count(peer, Instant::now());
+            keys.guesses.count(from, Instant::now());
         }
         Err(refused)
     }
@@ -452,9 +453,8 @@ impl Api {
     }
 
     /// The user whose token this is.
-    async fn user(&self, token: &str) -> Result<Caller, ApiError> {
-        let identity = self.hub.authenticator().authenticate_token(token).await?;
-        self.hub.check_credential(&identity).await?;
+    async fn user(&self, token: &str, from: IpAddr) -> Result<Caller, ApiError> {
+        let identity = self.hub.authenticate_from(token, ClientAddress::new(from)).await?;
         Ok(Caller::User(Arc::new(identity)))
     }
 }
@@ -504,13 +504,13 @@ fn is_loopback(host: &str) -> bool {
 /// Lets through who may ask what is asked for.
 pub(super) async fn check(State(api): State<Api>, mut request: Request, next: Next) -> Response {
     let peer = request.extensions().get::<ConnectInfo<SocketAddr>>().map(|peer| peer.0.ip());
-    let peer = peer.unwrap_or(IpAddr::from([0, 0, 0, 0]));
-    let caller = match api.identify(request.headers(), peer).await {
+    let from = address_of(&request, peer.unwrap_or(IpAddr::from([0, 0, 0, 0])));
+    let caller = match api.identify(request.headers(), from).await {
         Ok(caller) => caller,
         Err(error) => return error.into_response(),
     };
     let audited = audit::Pending::of(&mut request);
-    let (who, from) = (caller.name(), address_of(&request, peer).to_string());
+    let (who, from) = (caller.name(), from.to_string());
     let tenant = caller.tenant().unwrap_or_default().to_owned();
     let response = if !may_ask(&caller, &request) {
         let message = "this is the application's own: it needs one of api.keys";
@@ -546,17 +546,18 @@ fn open(path: &str, method: &Method) -> Option<Option<Action>> {
     OPEN.iter().find(|(open, of, _)| *open == path && of == method).map(|(_, _, action)| *action)
 }
 
-/// A leaky bucket of wrong keys for each address.
+/// A leaky bucket of wrong keys for each address, as [`origin_of`] has it.
 #[derive(Debug, Default)]
 pub(super) struct Guesses(Mutex<HashMap<IpAddr, (f64, Instant)>>);
 
 impl Guesses {
     fn allowed(&self, address: IpAddr, now: Instant) -> bool {
         let guesses = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        guesses.get(&address).is_none_or(|bucket| level(*bucket, now) < GUESSES.0)
+        guesses.get(&origin_of(address)).is_none_or(|bucket| level(*bucket, now) < GUESSES.0)
     }
 
     fn count(&self, address: IpAddr, now: Instant) {
+        let address = origin_of(address);
         let mut guesses = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if guesses.len() >= ADDRESSES_MAX {
             guesses.retain(|_, bucket| level(*bucket, now) > 0.0);
@@ -712,6 +713,11 @@ mod tests {
         (0..GUESSES.0 as u32).for_each(|_| guesses.count(PEER, now));
         assert!(!guesses.allowed(PEER, now) && guesses.allowed(other, now));
         assert!(guesses.allowed(PEER, now + Duration::from_millis(200)));
+        let network =
+            ["2001:db8::1", "2001:db8::2", "2001:db8:0:1::1"].map(|address| address.parse().unwrap());
+        (0..GUESSES.0 as u32).for_each(|_| guesses.count(network[0], now));
+        let allowed = network.map(|address| guesses.allowed(address, now));
+        assert_eq!(allowed, [false, false, true], "who has one address of a network has all");
         for address in 0..u32::try_from(ADDRESSES_MAX).unwrap() + 10 {
             guesses.count(IpAddr::from(address.to_be_bytes()), now);
         }
