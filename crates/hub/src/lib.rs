@@ -100,7 +100,7 @@ pub use crate::{
     process::{PROCESS_OUTPUT, PROCESS_STATUS, ProcessStatus, ProcessStream, process_room},
     publish::{Publication, Publishing},
     quota::{Quotas, Usage},
-    rate::{ActionRates, AddressRange, InvalidAddressRange, Rate, RateConfig, RateLimiter, origin_of},
+    rate::{ActionRates, AddressRange, Deed, InvalidAddressRange, Rate, RateConfig, RateLimiter, origin_of},
     reconfigure::{Changed, ReconfigureError, Takes},
     review::{Proposal, Review, Reviewer},
     room::Published,

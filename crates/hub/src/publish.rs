@@ -41,13 +41,15 @@ pub struct Publication {
     /// The application's own name for it: a second one with the same name publishes nothing, for at least 5 minutes and
     /// 10,000 names in the room. At most 128 bytes.
     pub key: Option<Bytes>,
+    /// Whether it counts for its room as what clients say does ([`RateConfig::room`](crate::RateConfig::room)).
+    pub limited: bool,
 }
 
 impl Publication {
     /// A message without a name of its own.
     #[must_use]
     pub fn new(kind: Kind, body: Body) -> Self {
-        Self { kind, body, from: None, key: None }
+        Self { kind, body, from: None, key: None, limited: false }
     }
 
     /// The same message, said by a user, whom the application speaks for.
@@ -55,6 +57,13 @@ impl Publication {
     pub fn by(mut self, user: UserId, name: impl Into<ecow::EcoString>) -> Self {
         // No connection has this id.
         self.from = Some(Publisher { user, name: name.into(), client: ClientId::from_u128(0) });
+        self
+    }
+
+    /// The same message, as one that its user says without a connection: it counts for its room.
+    #[must_use]
+    pub fn limited(mut self) -> Self {
+        self.limited = true;
         self
     }
 
@@ -132,7 +141,7 @@ impl Hub {
         let name = self.inner.room_name(room)?;
         self.check_open()?;
         check_reserved(&name)?;
-        let Publication { kind, body, from, key } = publication;
+        let Publication { kind, body, from, key, limited } = publication;
         // No client's key begins with this byte.
         let key = key.map(|key| [&[0], &key[..]].concat().into());
         let draft = Draft { kind, from, body, details: None, key };
@@ -151,7 +160,7 @@ impl Hub {
                 return Ok(Publishing(State::Done(Some(published))));
             }
         };
-        self.publish_in(&room, draft)
+        self.publish_in(&room, draft, limited)
     }
 
     /// A page of a room's log, each message in its present state.
@@ -212,6 +221,9 @@ impl Hub {
         self.check_open()?;
         let room = self.tenant.directory.open(&self.inner, &name)?;
         self.inner.idle.put(&room, room.lingers());
+        if by.is_some() {
+            self.inner.check_room_rate(&room).map_err(PublishError::Refused)?;
+        }
         room.meter.message().map_err(|exceeded| PublishError::Refused(exceeded.into()))?;
         let amending = Amending { target, change, by, moderates, key: None };
         let Some(keeper) = &room.keeper else {
@@ -243,8 +255,9 @@ impl Hub {
         let from = UserId::new(from);
         let name = direct::conversation(&self.inner, &from, to).map_err(PublishError::Refused)?;
         let room = self.tenant.directory.open(&self.inner, &name)?;
+        let limited = publication.limited;
         let draft = direct::draft(&self.inner, &self.tenant.name, &from, publication);
-        let publishing = self.publish_in(&room, draft);
+        let publishing = self.publish_in(&room, draft, limited);
         if let Some(keeper) = &room.keeper {
             self.inner.idle.put(&room, room.lingers());
             if !room.is_read() {
@@ -256,7 +269,10 @@ impl Hub {
         publishing
     }
 
-    fn publish_in(&self, room: &Arc<Room>, draft: Draft) -> Result<Publishing, PublishError> {
+    fn publish_in(&self, room: &Arc<Room>, draft: Draft, limited: bool) -> Result<Publishing, PublishError> {
+        if limited {
+            self.inner.check_room_rate(room).map_err(PublishError::Refused)?;
+        }
         room.meter.message().map_err(|exceeded| PublishError::Refused(exceeded.into()))?;
         count(&self.inner.doors.published, 1);
         if room.keeper.is_none() {

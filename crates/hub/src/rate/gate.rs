@@ -9,8 +9,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use ecow::EcoString;
-use outspoke_protocol::UserId;
+use ecow::{EcoString, eco_format};
+use outspoke_protocol::{ErrorCode, Refusal, UserId};
 
 use super::bucket::{Bucket, Clock, Moment, Rate};
 use super::config::RateConfig;
@@ -18,18 +18,26 @@ use super::keyed::{Entry, Kept, Keyed};
 use crate::auth::Identity;
 use crate::config::HubConfig;
 use crate::peer::ClientAddress;
+use crate::quota::Meter;
 
 /// Addresses and users remembered that have no connection: some twenty megabytes at most.
 const REMEMBERED_MAX: usize = 64 * 1024;
 
 /// The kinds of [`ActionRates`](super::ActionRates), which are asked for by name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Deed {
+#[non_exhaustive]
+pub enum Deed {
+    /// Saying something in a room, or changing what was said there.
     Publish,
+    /// A private message, which is a message as well.
     Direct,
+    /// Entering or leaving a room.
     Membership,
+    /// Looking at something.
     Read,
+    /// Typing, or saying what was read.
     Signal,
+    /// Showing a token.
     Authenticate,
 }
 
@@ -49,7 +57,7 @@ impl Deed {
     }
 
     /// As it ends the sentence "too many ...".
-    pub(crate) fn plural(self) -> &'static str {
+    fn plural(self) -> &'static str {
         match self {
             Self::Publish => "messages",
             Self::Direct => "private messages",
@@ -58,6 +66,12 @@ impl Deed {
             Self::Signal => "typing and receipt signals",
             Self::Authenticate => "tokens",
         }
+    }
+
+    /// The refusal of one too many.
+    pub(crate) fn refused(self, retry_after: Duration) -> Refusal {
+        let detail = eco_format!("too many {}: this was not done; try again later", self.plural());
+        Refusal { retry_after: Some(retry_after), ..Refusal::new(ErrorCode::RateLimited, detail) }
     }
 }
 
@@ -248,6 +262,31 @@ impl Gate {
             // Full: then the next attempt is refused anyway.
             let _ = self.addresses.of(&origin, now).auth_failures.take(config.auth_failures, now);
         }
+    }
+
+    /// Takes one request of somebody without a connection: for the user, the address and the tenant as a frame would be, then
+    /// as what it wants.
+    pub(crate) fn request(
+        &self,
+        (identity, address, tenant): (&Identity, Option<ClientAddress>, &Meter),
+        deeds: &[Deed],
+        config: &HubConfig,
+    ) -> Result<(), Refusal> {
+        let (rate, now) = (&config.rate, self.now());
+        let user = limits_users(config).then(|| self.user_entry(identity));
+        let address = if rate.address.is_off() { None } else { self.address_entry(address, config) };
+        let frame = user.as_ref().map_or(Ok(()), |user| user.frames.take(rate.user, now));
+        let frame = frame.and_then(|()| address.map_or(Ok(()), |from| from.frames.take(rate.address, now)));
+        frame.and_then(|()| tenant.frame(rate.tenant, now)).map_err(|wait| {
+            let detail = "too many requests: this was not done; try again later";
+            Refusal { retry_after: Some(wait), ..Refusal::new(ErrorCode::RateLimited, detail) }
+        })?;
+        for deed in deeds {
+            let taken =
+                user.as_ref().map_or(Ok(()), |user| user.deeds[*deed as usize].take(deed.rate(rate), now));
+            taken.map_err(|wait| deed.refused(wait))?;
+        }
+        Ok(())
     }
 
     /// Counts a connection for its address and its user.

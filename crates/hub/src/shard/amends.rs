@@ -55,7 +55,7 @@ impl Shard {
         amending: Amending,
     ) -> Result<Flow, Refusal> {
         let hub = Arc::clone(&self.hub);
-        self.check_room_rate(room)?;
+        hub.check_room_rate(room)?;
         room.meter.message()?;
         let Some(keeper) = &room.keeper else {
             let published = room.amend(&hub, &amending)?;

@@ -135,7 +135,7 @@ impl Shard {
         draft: Draft,
     ) -> Result<Flow, Refusal> {
         let hub = Arc::clone(&self.hub);
-        self.check_room_rate(room)?;
+        hub.check_room_rate(room)?;
         room.meter.message()?;
         count(&self.counters().published, 1);
         if room.keeper.is_some() {

@@ -8,7 +8,6 @@
 
 use std::time::Duration;
 
-use ecow::eco_format;
 use outspoke_protocol::{Command as Wanted, Disconnect, ErrorCode, Refusal, RequestId};
 
 use super::connection::{Connection, Phase};
@@ -17,7 +16,6 @@ use super::{Key, Shard};
 use crate::rate::RateConfig;
 use crate::rate::bucket::{Bucket, Moment};
 use crate::rate::gate::Deed;
-use crate::room::Room;
 use crate::stats::count;
 
 /// Between two answers to frames that nobody has looked into.
@@ -91,27 +89,10 @@ impl Shard {
         let private = matches!(wanted, Wanted::Direct { .. }).then_some(Deed::Direct);
         for deed in private.into_iter().chain([deed]) {
             if let Err(wait) = connection.place.standing.deed(deed, rules.rate, now) {
-                let detail = eco_format!("too many {}: this was not done; try again later", deed.plural());
-                let refusal =
-                    Refusal { retry_after: Some(wait), ..Refusal::new(ErrorCode::RateLimited, detail) };
-                return Some(self.refuse_or_close(key, refusal.answering(id.cloned()), rules));
+                return Some(self.refuse_or_close(key, deed.refused(wait).answering(id.cloned()), rules));
             }
         }
         None
-    }
-
-    /// Asks whether the room takes another message from a client.
-    pub(super) fn check_room_rate(&self, room: &Room) -> Result<(), Refusal> {
-        let rate = self.hub.config().rate.room;
-        if rate.is_off() {
-            return Ok(());
-        }
-        room.messages.take(rate, self.hub.gate.now()).map_err(|wait| {
-            let name = room.name.as_ref().map_or("", |name| name.as_str());
-            let detail =
-                eco_format!("too many messages in the room \"{name}\": nobody got this; send it again later");
-            Refusal { retry_after: Some(wait), ..Refusal::new(ErrorCode::RateLimited, detail) }
-        })
     }
 
     fn refuse_or_close(&mut self, key: Key, refusal: Refusal, rules: Rules<'_>) -> Flow {

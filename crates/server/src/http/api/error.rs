@@ -113,6 +113,11 @@ impl ApiError {
         self.status == StatusCode::UNAUTHORIZED
     }
 
+    /// Whether it was too much, for now.
+    pub(in crate::http) fn is_too_much(&self) -> bool {
+        self.status == StatusCode::TOO_MANY_REQUESTS
+    }
+
     /// The refusal without its status.
     pub(in crate::http) fn into_body(self) -> ErrorBody {
         self.body

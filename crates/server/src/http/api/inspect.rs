@@ -70,7 +70,7 @@ pub(super) async fn follow(
     let follower = hub.follow_everywhere(of.clone(), payload).await;
     let follower = follower.map_err(|full| ApiError::new(ErrorCode::Unavailable, full.to_string()))?;
     let until = Instant::now() + LASTING_MAX;
-    let For { hub, caller } = asked;
+    let For { hub, caller, .. } = asked;
     let progress = parts.extensions.get::<Progress>().cloned();
     let following = Watching { hub, caller, of, payload, api, follower, until, begun: false, progress };
     let events = futures_util::stream::unfold(following, |mut following| async move {

@@ -23,7 +23,7 @@ use axum::http::request::Parts;
 use axum::http::{HeaderMap, Method, StatusCode, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse as _, Response};
-use outspoke_hub::{Action, ClientAddress, ErrorCode, Hub, Identity, Permissions, origin_of};
+use outspoke_hub::{Action, ClientAddress, Deed, ErrorCode, Hub, Identity, Permissions, origin_of};
 use subtle::{Choice, ConstantTimeEq as _};
 
 use super::error::{ApiError, GUESSED_TOO_OFTEN, Refused};
@@ -213,12 +213,29 @@ impl Caller {
 pub(super) struct For {
     pub(super) hub: Hub,
     pub(super) caller: Caller,
+    address: Option<ClientAddress>,
+    /// Whether the request only looks.
+    looks: bool,
 }
 
 impl For {
-    /// Whether the caller may do something; see [`Caller::check`].
+    /// Whether the caller may do something, which counts as done; see [`Caller::check`].
     pub(super) async fn check(&self, action: Action, name: &str) -> Result<(), ApiError> {
+        self.count(action)?;
         self.caller.check(&self.hub, action, name).await
+    }
+}
+
+impl For {
+    /// Counts what a user does, as it is counted over a connection.
+    pub(super) fn count(&self, action: Action) -> Result<(), ApiError> {
+        let Caller::User(identity) = &self.caller else { return Ok(()) };
+        let deed = match action {
+            _ if self.looks => Deed::Read,
+            Action::Direct => Deed::Direct,
+            _ => Deed::Publish,
+        };
+        Ok(self.hub.count_as_user(identity, self.address, deed)?)
     }
 }
 
@@ -227,12 +244,13 @@ impl FromRequestParts<Api> for For {
 
     async fn from_request_parts(parts: &mut Parts, api: &Api) -> Result<Self, ApiError> {
         let caller = parts.extensions.get::<Caller>().cloned().ok_or_else(|| unauthorized("nobody asks"))?;
-        let Some(tenant) = caller.tenant() else {
-            let hub = named(parts, api)?;
-            return Ok(Self { hub, caller });
+        let hub = match caller.tenant() {
+            None => named(parts, api)?,
+            Some(tenant) => hub_of(parts, api, tenant)?,
         };
-        let hub = hub_of(parts, api, tenant)?;
-        Ok(Self { hub, caller })
+        let address = parts.extensions.get().copied();
+        let looks = matches!(parts.method, Method::GET | Method::HEAD);
+        Ok(Self { hub, caller, address, looks })
     }
 }
 

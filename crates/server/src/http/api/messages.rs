@@ -73,7 +73,7 @@ async fn privately(hub: &Hub, from: &Identity, to: &str, body: &Body) -> Result<
     if let Some(key) = idempotency_key(&fields)? {
         publication = publication.once(named_by(from, &key));
     }
-    publication = publication.by(from.user.clone(), from.name.clone());
+    publication = publication.by(from.user.clone(), from.name.clone()).limited();
     let room = hub.conversation(from.user.as_str(), to)?;
     let published = hub.direct(from.user.as_str(), to, publication)?.await?;
     Ok(Json(Answer::new(room.to_string(), &published)))
@@ -93,7 +93,10 @@ pub(super) async fn delete(
     let hub = &asked.hub;
     room_name(hub, &room)?;
     let published = match asked.caller.user() {
-        Some(user) => hub.delete_as_user(&room, offset, user).await?,
+        Some(user) => {
+            asked.count(Action::Moderate)?;
+            hub.delete_as_user(&room, offset, user).await?
+        }
         None => {
             asked.check(Action::Moderate, &room).await?;
             hub.delete(&room, offset).await?

@@ -86,7 +86,7 @@ impl Order {
         };
         if let Some(user) = asked.caller.user() {
             check_speaker(user, speaker.as_ref(), &publication)?;
-            publication = publication.by(user.user.clone(), user.name.clone());
+            publication = publication.by(user.user.clone(), user.name.clone()).limited();
             hub.authorize_as_user(user, &room, &publication.body).await?;
         } else if let Some(speaker) = speaker {
             let id = users::checked_id(hub, &speaker.required::<String>("id")?)?;
@@ -99,9 +99,9 @@ impl Order {
         Ok(Self { room, publication })
     }
 
-    fn publish(self, hub: &Hub) -> (String, Result<Publishing, ApiError>) {
-        let publishing = hub.publish_once(&self.room, self.publication).map_err(ApiError::from);
-        (self.room, publishing)
+    fn publish(self, hub: &Hub) -> Result<(String, Publishing), ApiError> {
+        let publishing = hub.publish_once(&self.room, self.publication)?;
+        Ok((self.room, publishing))
     }
 }
 
@@ -146,9 +146,10 @@ pub(super) fn named_by(user: &Identity, key: &str) -> Vec<u8> {
 }
 
 pub(super) async fn one(asked: For, body: Body) -> Result<Json<Answer>, ApiError> {
+    asked.count(Action::Publish)?;
     let order = Order::read(&body.fields(FIELDS)?, &asked).await?;
-    let (room, publishing) = order.publish(&asked.hub);
-    let published = publishing?.await?;
+    let (room, publishing) = order.publish(&asked.hub)?;
+    let published = publishing.await?;
     Ok(Json(Answer::new(room, &published)))
 }
 
@@ -165,7 +166,7 @@ enum Outcome {
     Refused(ErrorBody),
 }
 
-/// Nothing is published unless every message can be read; then each has its own fate.
+/// Nothing is published unless every message can be read; then each has its own fate. What a user sends too fast is refused unread.
 pub(super) async fn batch(asked: For, body: Body) -> Result<Json<BatchAnswer>, ApiError> {
     let messages: Vec<Box<RawValue>> = body.fields(&["messages"])?.required("messages")?;
     let max = asked.caller.user().map_or(BATCH_MAX, |_| USERS_BATCH_MAX);
@@ -175,24 +176,37 @@ pub(super) async fn batch(asked: For, body: Body) -> Result<Json<BatchAnswer>, A
     }
     let mut orders = Vec::with_capacity(messages.len());
     for (index, message) in messages.iter().enumerate() {
+        if let Err(too_many) = asked.count(Action::Publish) {
+            orders.push(Err(too_many));
+            continue;
+        }
         let order = match Fields::read(message.get(), FIELDS) {
             Ok(fields) => Order::read(&fields, &asked).await,
             Err(error) => Err(error),
         };
-        orders.push(order.map_err(|error| error.within(&format!("messages[{index}]")))?);
+        orders.push(Ok(order.map_err(|error| error.within(&format!("messages[{index}]")))?));
     }
     // All are on their way before the first is waited for: they become durable together.
-    let publishing: Vec<_> = orders.into_iter().map(|order| order.publish(&asked.hub)).collect();
+    let publishing: Vec<_> =
+        orders.into_iter().map(|order| order.and_then(|order| order.publish(&asked.hub))).collect();
     let mut results = Vec::with_capacity(publishing.len());
-    for (room, publishing) in publishing {
-        let published = match publishing {
-            Ok(publishing) => publishing.await.map_err(ApiError::from),
+    for publishing in publishing {
+        results.push(match publishing {
+            Ok((room, publishing)) => {
+                publishing.await.map(|published| Answer::new(room, &published)).map_err(ApiError::from)
+            }
             Err(error) => Err(error),
-        };
-        results.push(match published {
-            Ok(published) => Outcome::Published(Answer::new(room, &published)),
-            Err(error) => Outcome::Refused(error.into_body()),
         });
     }
-    Ok(Json(BatchAnswer { results }))
+    let nothing_for_now = |result: &Result<_, ApiError>| result.as_ref().is_err_and(ApiError::is_too_much);
+    if asked.caller.user().is_some() && results.iter().all(nothing_for_now) {
+        // With the time after which it is worth another try.
+        results.truncate(1);
+        results.pop().transpose()?;
+    }
+    let outcome = |result: Result<_, ApiError>| match result {
+        Ok(answer) => Outcome::Published(answer),
+        Err(error) => Outcome::Refused(error.into_body()),
+    };
+    Ok(Json(BatchAnswer { results: results.into_iter().map(outcome).collect() }))
 }

@@ -243,3 +243,67 @@ async fn follower_of_a_busy_room_ends_with_its_token() {
         told = ended => assert!(told > 0),
     }
 }
+
+/// Two in a minute, both at once.
+fn two() -> Rate {
+    Rate::per(2, Duration::from_secs(60), 2)
+}
+
+/// How many of a batch were accepted.
+fn accepted(answer: &Value) -> usize {
+    answer["results"].as_array().into_iter().flatten().filter(|result| result["id"].is_string()).count()
+}
+
+#[tokio::test(start_paused = true)]
+async fn messages_over_http_count_as_messages_over_a_connection_do() {
+    let limits: [fn(&mut RateConfig); 4] = [
+        |rate| rate.user = two(),
+        |rate| rate.tenant = two(),
+        |rate| rate.room = two(),
+        |rate| rate.actions.publish = two(),
+    ];
+    for (which, limit) in limits.into_iter().enumerate() {
+        let stage = Stage::limited(limit);
+        let batch = json!({ "messages": vec![chat("room"); 100] });
+        let mut count = 0;
+        for turn in 0..3 {
+            let (status, answer) = stage.ask("of-mia", ("POST", "/publish/batch"), batch.clone()).await;
+            assert_eq!(status, if turn == 0 { 200 } else { 429 }, "{which}: {answer}");
+            count += accepted(&answer);
+        }
+        assert_eq!(count, 2, "{which}");
+        let answer = stage.answer("of-mia", None, ("POST", "/publish"), &chat("room")).await;
+        assert_eq!(
+            (answer.status().as_u16(), &answer.headers()["retry-after"]),
+            (429, &"30".parse().unwrap())
+        );
+        let (status, answer) = stage.ask(KEY, ("POST", "/publish/batch"), batch).await;
+        assert_eq!((status, accepted(&answer)), (200, 100), "the application's own are not limited");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn looks_deletions_and_private_messages_over_http_are_limited_as_over_a_connection() {
+    let stage = Stage::limited(|rate| {
+        (rate.actions.read, rate.actions.direct) = (two(), two());
+        rate.actions.publish = Rate::per(3, Duration::from_secs(60), 3);
+    });
+    stage.say("room", "hello").await;
+    let statuses = async |method: &str, path: &str, body: Value| {
+        let mut statuses = Vec::new();
+        for _ in 0..3 {
+            statuses.push(stage.ask("of-mia", (method, path), body.clone()).await.0);
+        }
+        statuses
+    };
+    assert_eq!(statuses("GET", "/rooms/room/history", Value::Null).await, [200, 200, 429]);
+    for path in ["/rooms/room/presence", "/rooms/room/receipts", "/rooms/room", "/explain?room=room&offset=1"]
+    {
+        assert_eq!(stage.ask("of-mia", ("GET", path), Value::Null).await.0, 429, "{path}");
+    }
+    let said = json!({ "content": "psst" });
+    assert_eq!(statuses("POST", "/users/bob/messages", said).await, [200, 200, 429]);
+    let deleted = statuses("DELETE", "/rooms/room/messages/1", Value::Null).await;
+    assert_eq!(deleted, [200, 429, 429], "private messages were two of the three");
+    assert_eq!(stage.ask("of-ben", ("GET", "/rooms/room/history"), Value::Null).await.0, 200);
+}

@@ -32,6 +32,7 @@ pub(super) async fn create(State(api): State<Api>, visitor: Visitor, request: Re
     let checksum = if with_bytes { headers::checksum(&parts.headers)? } else { None };
     if let Some(room) = &metadata.room {
         // Told before anything is sent for nothing.
+        visitor.count_look()?;
         visitor.hub.check_as_user(&visitor.identity, Action::Publish, room).await?;
     }
     let draft =

@@ -4,7 +4,7 @@ use axum::body::Body;
 use axum::extract::FromRequestParts;
 use axum::http::request::Parts;
 use outspoke_files::{FilesError, Owner, Record};
-use outspoke_hub::{Action, AuthError, Hub, Identity};
+use outspoke_hub::{Action, AuthError, ClientAddress, Deed, Hub, Identity};
 
 use super::Api;
 use super::error::Refused;
@@ -17,6 +17,7 @@ pub(super) struct Visitor {
     pub(super) hub: Hub,
     pub(super) identity: Identity,
     pub(super) owner: Owner,
+    address: Option<ClientAddress>,
 }
 
 impl FromRequestParts<Api> for Visitor {
@@ -31,7 +32,7 @@ impl FromRequestParts<Api> for Visitor {
             return Err(ApiError::new(error.code, error.detail).into());
         }
         let owner = Owner::new(identity.tenant.as_str(), identity.user.as_str());
-        Ok(Self { hub, identity, owner })
+        Ok(Self { hub, identity, owner, address: parts.extensions.get().copied() })
     }
 }
 
@@ -44,6 +45,9 @@ impl Visitor {
     /// A whole file that the visitor may have: an own one, or one that was sent to a room whose history the visitor may read.
     pub(super) async fn readable(&self, record: Record) -> Result<Record, ApiError> {
         let mut may = record.owner == self.owner;
+        if !may {
+            self.count_look()?;
+        }
         for room in self.rooms_of(&record) {
             may = may || self.may(Action::History, room).await?;
         }
@@ -59,6 +63,7 @@ impl Visitor {
         if record.owner == self.owner {
             return Ok(());
         }
+        self.count_look()?;
         let mut may = self.rooms_of(record).next().is_some();
         for room in self.rooms_of(record) {
             may = may && self.may(Action::Moderate, room).await?;
@@ -70,6 +75,11 @@ impl Visitor {
     fn rooms_of<'a>(&self, record: &'a Record) -> impl Iterator<Item = &'a str> + use<'a> {
         let here = record.owner.tenant == self.owner.tenant;
         record.attachments.iter().filter(move |_| here).map(|attachment| attachment.room.as_str())
+    }
+
+    /// Counts a question about rooms, as over a connection: somebody may have to be asked.
+    pub(super) fn count_look(&self) -> Result<(), ApiError> {
+        Ok(self.hub.count_as_user(&self.identity, self.address, Deed::Read)?)
     }
 
     /// Whether the visitor may do this; an error where who decides it does not answer.
