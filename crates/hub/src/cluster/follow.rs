@@ -22,7 +22,7 @@ use super::ask::Answered;
 use super::envelope::{Envelope, FollowOf, Question, SightingWord};
 use super::tell::record;
 use crate::hub::{Hub, Inner};
-use crate::trace::follow::{Follower, Following, Sighting, TooManyFollowers};
+use crate::trace::follow::{Follower, Following, Sighting, TooManyFollowers, Whose};
 
 /// For how long a node tells without being asked again.
 const LEASE: Duration = Duration::from_secs(20);
@@ -181,7 +181,8 @@ impl Recent {
 
 impl Hub {
     /// As [`follow`](Self::follow), on all nodes: each that is heard of is asked at once, which takes two seconds where one does not
-    /// answer, and those that come later within five. Which of them tell, [`WideFollower::coverage`] says.
+    /// answer, and those that come later within five. Which of them tell, [`WideFollower::coverage`] says. `user`: who follows, if
+    /// that is not the application but a user with a credential of the user's own; some places are not for those, and each has few.
     ///
     /// # Errors
     /// There are as many followers of this node as there may be, or the hub stops.
@@ -192,9 +193,11 @@ impl Hub {
         &self,
         of: Following,
         payload: bool,
+        user: Option<&UserId>,
     ) -> Result<WideFollower, TooManyFollowers> {
         let hub = &self.inner;
-        let here = self.follow(of.clone(), payload)?;
+        let whose = user.map_or(Whose::Application, |user| Whose::User(user.clone()));
+        let here = self.follow_for(of.clone(), payload, whose)?;
         let (sender, sightings) = mpsc::channel(WAITING_MAX);
         let elsewhere = Arc::new(Elsewhere { sender, lost: AtomicU64::new(0), heard: Mutex::default() });
         let (changes, coverage) = watch::channel(Coverage { telling: vec![hub.life], silent: Vec::new() });
@@ -288,7 +291,7 @@ impl Cluster {
         if leases.get(&place).is_some_and(|lease| lease.send(until).is_ok()) {
             return Some(Ok(()));
         }
-        let follower = match hub.watch(wanted.tenant.into(), of, wanted.payload, true) {
+        let follower = match hub.watch(wanted.tenant.into(), of, wanted.payload, Whose::Node) {
             Ok(follower) => follower,
             Err(full) => return Some(Err(full)),
         };

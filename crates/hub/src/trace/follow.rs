@@ -16,6 +16,10 @@ use crate::hub::{Hub, Inner};
 
 /// Followers of one hub.
 const FOLLOWERS_MAX: usize = 32;
+/// Of them, users with their own credentials and other nodes: the rest of the places is the application's.
+const SHARED_MAX: usize = 24;
+/// Of one user.
+const USER_MAX: usize = 4;
 /// Sightings that wait for one follower.
 const SIGHTINGS_MAX: usize = 1024;
 
@@ -154,8 +158,22 @@ impl Sighting {
 
 /// There are as many followers as there may be.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{FOLLOWERS_MAX} follow already: end one of them, or try again later")]
-pub struct TooManyFollowers;
+#[error("{max} follow already: end one of them, or try again later")]
+#[non_exhaustive]
+pub struct TooManyFollowers {
+    /// So many may, of those for whom there is no place.
+    pub max: usize,
+}
+
+/// Whose follower it is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Whose {
+    Application,
+    /// A user's, with a credential of the user's own.
+    User(UserId),
+    /// Another node's: of messages, it is told of those that were published here, since it may hear of the others, too.
+    Node,
+}
 
 /// Somebody who watches. Dropping it ends that.
 #[derive(Debug)]
@@ -206,8 +224,7 @@ pub(crate) struct Watch {
     tenant: EcoString,
     pub(crate) of: Following,
     payload: bool,
-    /// Another node wants to know: of messages, it is told of those that were published here, since it may hear of the others, too.
-    distant: bool,
+    whose: Whose,
     sightings: mpsc::Sender<Sighting>,
     lost: Arc<AtomicU64>,
 }
@@ -286,8 +303,9 @@ impl Watches {
         published_here: bool,
         sighting: impl Fn() -> Sighting,
     ) {
-        let meant =
-            |watch: &&Arc<Watch>| (published_here || !watch.distant) && watch.means(tenant, Some(room), user);
+        let meant = |watch: &&Arc<Watch>| {
+            (published_here || watch.whose != Whose::Node) && watch.means(tenant, Some(room), user)
+        };
         for watch in self.all().iter().filter(meant) {
             watch.tell(sighting());
         }
@@ -304,8 +322,9 @@ impl Watches {
     fn add(&self, watch: &Arc<Watch>) -> Result<(), TooManyFollowers> {
         let closed = self.changing.lock().unwrap_or_else(PoisonError::into_inner);
         let mut list = Vec::clone(&self.list.load());
-        if *closed || list.len() >= FOLLOWERS_MAX {
-            return Err(TooManyFollowers);
+        let max = if *closed { Some(0) } else { full(&list, watch) };
+        if let Some(max) = max {
+            return Err(TooManyFollowers { max });
         }
         list.push(Arc::clone(watch));
         self.list.store(Arc::new(list));
@@ -322,6 +341,18 @@ impl Watches {
     }
 }
 
+/// How many there may be, if there is no place for another one.
+fn full(list: &[Arc<Watch>], watch: &Watch) -> Option<usize> {
+    let shared = || list.iter().filter(|known| known.whose != Whose::Application).count();
+    let same =
+        || list.iter().filter(|known| known.whose == watch.whose && known.tenant == watch.tenant).count();
+    match &watch.whose {
+        Whose::User(_) if same() >= USER_MAX => Some(USER_MAX),
+        Whose::User(_) | Whose::Node if shared() >= SHARED_MAX => Some(SHARED_MAX),
+        _ => (list.len() >= FOLLOWERS_MAX).then_some(FOLLOWERS_MAX),
+    }
+}
+
 impl Hub {
     /// Watches a room or a user of the tenant on this node. `payload`: what was said is wanted, too; otherwise only how long it was
     /// ([`Sighting::count`]).
@@ -331,23 +362,32 @@ impl Hub {
     /// # Errors
     /// There are as many followers as there may be, or the hub stops.
     pub fn follow(&self, of: Following, payload: bool) -> Result<Follower, TooManyFollowers> {
-        self.inner.watch(self.tenant.name.clone(), of, payload, false)
+        self.follow_for(of, payload, Whose::Application)
+    }
+
+    pub(crate) fn follow_for(
+        &self,
+        of: Following,
+        payload: bool,
+        whose: Whose,
+    ) -> Result<Follower, TooManyFollowers> {
+        self.inner.watch(self.tenant.name.clone(), of, payload, whose)
     }
 }
 
 impl Inner {
-    /// Watches something of a tenant on this node; for another node if it is `distant`.
+    /// Watches something of a tenant on this node.
     pub(crate) fn watch(
         self: &Arc<Self>,
         tenant: EcoString,
         of: Following,
         payload: bool,
-        distant: bool,
+        whose: Whose,
     ) -> Result<Follower, TooManyFollowers> {
         let (sender, sightings) = mpsc::channel(SIGHTINGS_MAX);
         let lost = Arc::<AtomicU64>::default();
         let watch =
-            Arc::new(Watch { tenant, of, payload, distant, sightings: sender, lost: Arc::clone(&lost) });
+            Arc::new(Watch { tenant, of, payload, whose, sightings: sender, lost: Arc::clone(&lost) });
         self.watches.add(&watch)?;
         // Only the list holds the watch: when that is closed, the channel is, too.
         Ok(Follower { hub: Arc::downgrade(self), watch: Arc::downgrade(&watch), sightings, lost })

@@ -2,9 +2,10 @@
 //!
 //! Beside [`key`](super::key)'s check, so that no route can be forgotten: whatever may change something is noted when it is answered,
 //! by whom, from where and with what result. Who has shown nothing that is accepted is nobody, and cannot push out what others
-//! did. Of a request's body only some [fields](DETAILS) are noted, none of which can be a secret or what somebody said.
+//! did. Nor can users: what they did is kept apart from what operators did, and what they were refused is in the log only. Of a request's body only some [fields](DETAILS) are noted, none of which can be a secret or what somebody said.
 
 use std::collections::VecDeque;
+use std::net::IpAddr;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -24,7 +25,7 @@ use super::input::Query;
 use super::key::Caller;
 use super::{Api, BASE, TENANT};
 
-/// Entries that are kept for [`list`].
+/// Entries of operators, and as many of users, that are kept for [`list`].
 const ENTRIES_MAX: usize = 1024;
 /// Longest path and longest detail that are noted.
 const TEXT_CHARS_MAX: usize = 200;
@@ -59,7 +60,29 @@ pub(crate) struct Audit(Mutex<Entries>);
 #[derive(Debug, Default)]
 struct Entries {
     last: u64,
-    kept: VecDeque<Entry>,
+    of_operators: VecDeque<Entry>,
+    of_users: VecDeque<Entry>,
+}
+
+/// Who makes a request, as it is noted.
+#[derive(Debug)]
+pub(super) struct Who {
+    name: String,
+    from: String,
+    /// The only tenant that it can be about; `None`: the one that the request names.
+    tenant: Option<String>,
+    is_user: bool,
+}
+
+impl Who {
+    pub(super) fn of(caller: &Caller, from: IpAddr) -> Self {
+        Self {
+            name: caller.name(),
+            from: from.to_string(),
+            tenant: caller.identity().map(|identity| identity.tenant.to_string()),
+            is_user: caller.user().is_some(),
+        }
+    }
 }
 
 /// One thing that was done, or tried.
@@ -147,15 +170,8 @@ impl Pending {
         Some(pending)
     }
 
-    /// It is answered. `tenant`: whose the caller is, where the request does not say.
-    pub(super) fn done(
-        self,
-        audit: &Audit,
-        who: &str,
-        from: &str,
-        tenant: &str,
-        answer: (StatusCode, Option<&Refused>),
-    ) {
+    /// It is answered.
+    pub(super) fn done(self, audit: &Audit, who: Who, answer: (StatusCode, Option<&Refused>)) {
         let (status, refused) = answer;
         let daily = self.method == Method::POST && DAILY.contains(&self.matched.as_str());
         if daily && status.is_success() {
@@ -166,27 +182,40 @@ impl Pending {
             None if status.is_success() => "done".to_owned(),
             None => "refused".to_owned(),
         };
-        let tenant = if self.tenant.is_empty() { tenant.to_owned() } else { self.tenant };
+        let place = match who.is_user {
+            false => Some(Place::Operators),
+            // Anybody can have a request refused, as often as anybody likes.
+            true => status.is_success().then_some(Place::Users),
+        };
         let now = Timestamp::from_system_time(std::time::SystemTime::now());
-        audit.note(Entry {
+        let entry = Entry {
             number: 0,
             at_ms: now.as_millis(),
             at: timestamp(now),
-            who: who.to_owned(),
-            from: from.to_owned(),
-            tenant,
+            who: who.name,
+            from: who.from,
+            tenant: who.tenant.unwrap_or(self.tenant),
             action: format!("{} {}", self.method, self.matched),
             target: self.target,
             details: self.spoken.details(),
             status: status.as_u16(),
             result,
             took_ms: millis(self.began.elapsed()),
-        });
+        };
+        audit.note(entry, place);
     }
 }
 
+/// Where an entry is kept.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Place {
+    Operators,
+    Users,
+}
+
 impl Audit {
-    fn note(&self, mut entry: Entry) {
+    /// Logs what was done, and keeps it if it has a place.
+    fn note(&self, mut entry: Entry, place: Option<Place>) {
         let details = Value::Object(entry.details.clone());
         tracing::info!(
             target: "audit",
@@ -201,13 +230,18 @@ impl Audit {
             took_ms = entry.took_ms,
             "an operator's request"
         );
+        let Some(place) = place else { return };
         let mut entries = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         entries.last += 1;
         entry.number = entries.last;
-        if entries.kept.len() >= ENTRIES_MAX {
-            entries.kept.pop_front();
+        let kept = match place {
+            Place::Operators => &mut entries.of_operators,
+            Place::Users => &mut entries.of_users,
+        };
+        if kept.len() >= ENTRIES_MAX {
+            kept.pop_front();
         }
-        entries.kept.push_back(entry);
+        kept.push_back(entry);
     }
 }
 
@@ -283,7 +317,8 @@ impl Audit {
         limit: usize,
     ) -> Part {
         let entries = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let seen = entries.kept.iter().filter(|entry| tenant.is_none_or(|tenant| entry.tenant == tenant));
+        let all = entries.of_operators.iter().chain(&entries.of_users);
+        let seen = all.filter(|entry| tenant.is_none_or(|tenant| entry.tenant == tenant));
         let placed = seen.map(|entry| (entry.place(node), entry));
         let mut older: Vec<(String, &Entry)> =
             placed.filter(|(place, _)| before.is_none_or(|before| place.as_str() < before)).collect();
@@ -331,10 +366,12 @@ mod tests {
                 spoken: Spoken::default(),
                 began: Instant::now(),
             };
-            pending.done(&audit, "key:1", "127.0.0.1", "", (StatusCode::OK, None));
+            let who = Who { name: "key:1".into(), from: "127.0.0.1".into(), tenant: None, is_user: false };
+            pending.done(&audit, who, (StatusCode::OK, None));
         }
         let entries = audit.0.lock().unwrap();
-        assert_eq!((entries.kept.len(), entries.kept[0].number), (ENTRIES_MAX, 6));
-        assert_eq!((&*entries.kept[0].result, &*entries.kept[0].action), ("done", "POST /disconnect"));
+        let kept = &entries.of_operators;
+        assert_eq!((kept.len(), kept[0].number), (ENTRIES_MAX, 6));
+        assert_eq!((&*kept[0].result, &*kept[0].action), ("done", "POST /disconnect"));
     }
 }

@@ -67,7 +67,8 @@ pub(super) async fn follow(
         _ => return Err(ApiError::bad_request("say what to follow: `room` or `user`, one of them")),
     };
     check(&asked, &of, payload).await?;
-    let follower = hub.follow_everywhere(of.clone(), payload).await;
+    let user = asked.caller.user().map(|identity| &identity.user);
+    let follower = hub.follow_everywhere(of.clone(), payload, user).await;
     let follower = follower.map_err(|full| ApiError::new(ErrorCode::Unavailable, full.to_string()))?;
     let until = Instant::now() + LASTING_MAX;
     let For { hub, caller, .. } = asked;

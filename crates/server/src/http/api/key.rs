@@ -528,8 +528,7 @@ pub(super) async fn check(State(api): State<Api>, mut request: Request, next: Ne
         Err(error) => return error.into_response(),
     };
     let audited = audit::Pending::of(&mut request);
-    let (who, from) = (caller.name(), from.to_string());
-    let tenant = caller.tenant().unwrap_or_default().to_owned();
+    let who = audit::Who::of(&caller, from);
     let response = if !may_ask(&caller, &request) {
         let message = "this is the application's own: it needs one of api.keys";
         ApiError::new(ErrorCode::Forbidden, message).into_response()
@@ -539,7 +538,7 @@ pub(super) async fn check(State(api): State<Api>, mut request: Request, next: Ne
     };
     if let Some(audited) = audited {
         let refused = response.extensions().get::<Refused>();
-        audited.done(&api.audit, &who, &from, &tenant, (response.status(), refused));
+        audited.done(&api.audit, who, (response.status(), refused));
     }
     response
 }

@@ -307,3 +307,65 @@ async fn looks_deletions_and_private_messages_over_http_are_limited_as_over_a_co
     assert_eq!(deleted, [200, 429, 429], "private messages were two of the three");
     assert_eq!(stage.ask("of-ben", ("GET", "/rooms/room/history"), Value::Null).await.0, 200);
 }
+
+/// Who did what, and for which tenant, as the audit has it.
+async fn audited(stage: &Stage) -> Vec<(String, String)> {
+    let (_, audit) = stage.ask(KEY, ("GET", "/audit?limit=1000"), Value::Null).await;
+    let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+    let entries = audit["entries"].as_array().unwrap();
+    entries.iter().map(|entry| (text(&entry["who"]), text(&entry["tenant"]))).collect()
+}
+
+#[tokio::test(start_paused = true)]
+async fn users_push_nothing_out_of_the_audit_and_write_into_no_other_tenants() {
+    let stage = Stage::limited(|_| ());
+    stage.say("room", "hello").await;
+    assert_eq!(stage.ask(KEY, ("POST", "/disconnect"), json!({ "user": "ana" })).await.0, 200);
+    for _ in 0..1030 {
+        let refused = stage.answer("of-mia", Some("other"), ("DELETE", "/tenants/x"), &Value::Null).await;
+        assert_eq!(refused.status(), 403);
+    }
+    let operators = ("key:1".to_owned(), String::new());
+    assert_eq!(audited(&stage).await, [operators.clone()]);
+    for _ in 0..1030 {
+        let (status, _) = stage.ask("of-mia", ("DELETE", "/rooms/room/messages/1"), Value::Null).await;
+        assert_eq!(status, 200);
+    }
+    let done = audited(&stage).await;
+    assert!(
+        done.iter().all(|entry| entry.0 == "user:mia"),
+        "what moderators do is there: {:?}",
+        done.first()
+    );
+    let (_, first) = stage.ask(KEY, ("GET", "/audit?limit=1000"), Value::Null).await;
+    let (_, rest) = stage
+        .ask(KEY, ("GET", &format!("/audit?before={}", first["next"].as_str().unwrap())), Value::Null)
+        .await;
+    let last = rest["entries"].as_array().unwrap().last().unwrap();
+    assert_eq!(last["who"], "key:1", "what operators did has stayed");
+}
+
+#[tokio::test(start_paused = true)]
+async fn users_who_follow_leave_places_to_the_application() {
+    let stage = Stage::limited(|_| ());
+    let mut streams = Vec::new();
+    let mut follow = async |credential: &str| {
+        let answer = stage.answer(credential, None, ("GET", "/follow?room=room"), &Value::Null).await;
+        let status = answer.status().as_u16();
+        streams.push(answer);
+        status
+    };
+    let mut statuses = Vec::new();
+    for _ in 0..34 {
+        statuses.push(follow("of-mia").await);
+    }
+    assert_eq!(statuses.iter().filter(|status| **status == 200).count(), 4, "{statuses:?}");
+    assert!(statuses[4..].iter().all(|status| *status == 503), "{statuses:?}");
+    for user in 0..10 {
+        for _ in 0..4 {
+            follow(&format!("of-u{user}")).await;
+        }
+    }
+    assert_eq!(follow("of-last").await, 503);
+    assert_eq!(follow(KEY).await, 200);
+}
