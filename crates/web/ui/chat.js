@@ -16,6 +16,9 @@ const PAGE = 50;
 const RECEIPTS_PAGE = 100;
 /** So long the server knows a message again that is sent a second time. */
 const REMEMBERED_MS = 5 * 60_000;
+/** So far our clock may be ahead of the server's. */
+const SKEW_MS = 60_000;
+const LOOK_FIRST = 'It may have been sent before: look before you try again.';
 const RECEIPTS_MS = 400;
 const TYPING_MS = 3_000;
 /** Waits before a page of history is asked for again that was refused for a while. */
@@ -450,9 +453,16 @@ export class Chat {
       if (!this.unsent.peek().some((known) => known.id === id) || error.reason === 'closed') return;
       // It was never on the wire, however long that lasted: it may wait on.
       if (error.reason === 'expired') return this.#send(entry);
+      if (error.reason === 'unconfirmed') return this.#unconfirmed(id);
       this.#change(id, { state: 'refused', why: reasonOf(error), messageId: null, copy: null });
       this.problem.value = reasonOf(error);
     });
+  }
+
+  /** It may have arrived: only the room's copy can tell, now or when it comes. @param {string} id */
+  #unconfirmed(id) {
+    if (this.unsent.peek().find((entry) => entry.id === id)?.copy) this.discard(id);
+    else this.#change(id, { state: 'unconfirmed', why: LOOK_FIRST });
   }
 
   /** @param {string} id @param {ServerEvent} ack */
@@ -466,13 +476,15 @@ export class Chat {
     else this.#change(id, { state: 'sent', messageId: ack.messageId, copy: null });
   }
 
-  /** The room's copy of one of our messages came, before or after its acknowledgement. @param {string} room @param {string} text @param {string} messageId */
-  #echoed(room, text, messageId) {
+  /** The room's copy of one of our messages came, before or after its acknowledgement, or instead of it. @param {string} room @param {MessageEntry} message */
+  #echoed(room, { text, key: messageId, at }) {
     const entries = this.unsent.peek();
     const acknowledged = entries.find((e) => e.state === 'sent' && e.messageId === messageId);
     if (acknowledged) return this.discard(acknowledged.id);
-    const mine = entries.find((e) => e.state !== 'refused' && e.state !== 'sent' && !e.copy && e.room === room && e.text === text);
-    if (mine) this.#change(mine.id, { copy: messageId });
+    const mine = entries.find((e) => e.state !== 'refused' && e.state !== 'sent' && !e.copy && e.room === room && e.text === text
+      && (e.state !== 'unconfirmed' || at > e.at - SKEW_MS));
+    if (mine?.state === 'unconfirmed') this.discard(mine.id);
+    else if (mine) this.#change(mine.id, { copy: messageId });
   }
 
   /** The connection is lost, or in doubt. */
@@ -656,7 +668,7 @@ export class Chat {
       if (typeof event.offset === 'number') room.oldest = room.oldest > 0 ? Math.min(room.oldest, event.offset) : event.offset;
       if (NOT_SHOWN.has(event.type) || this.#process(room, event)) continue;
       const entry = this.#entryOf(room, event);
-      if (entry.mine) this.#echoed(room.name, entry.text, entry.key);
+      if (entry.mine) this.#echoed(room.name, entry);
       messages.push(entry);
     }
     return messages;
@@ -702,7 +714,7 @@ export class Chat {
     }
     if (this.#process(room, event)) return this.#settle(room);
     const entry = this.#entryOf(room, event);
-    if (mine) this.#echoed(room.name, entry.text, entry.key);
+    if (mine) this.#echoed(room.name, entry);
     if (event.userId) room.person(event.userId, event.username ?? '', at, () => ({ here: true }));
     this.#count(room, entry);
     room.addMessage(entry);
@@ -876,8 +888,8 @@ function unsentFrom(text, now) {
     return JSON.parse(text ?? '[]').map((/** @type {Unsent} */ entry) => {
       const unsure = entry.sentAt > 0 && now - entry.sentAt > REMEMBERED_MS;
       const kept = { ...entry, messageId: null, copy: null };
-      return entry.state === 'refused' || unsure
-        ? { ...kept, state: 'refused', why: unsure ? 'It may have been sent before: look before you try again.' : entry.why } : { ...kept, state: 'queued' };
+      if (entry.state === 'refused') return kept;
+      return unsure || entry.state === 'unconfirmed' ? { ...kept, state: 'unconfirmed', why: LOOK_FIRST } : { ...kept, state: 'queued' };
     });
   } catch {
     return [];

@@ -161,7 +161,7 @@ function row(chat, item) {
   }
 }
 
-const UNSENT = { queued: 'Not sent yet', sending: 'Sending …', sent: 'Sent', refused: 'Not sent.' };
+const UNSENT = { queued: 'Not sent yet', sending: 'Sending …', sent: 'Sent', refused: 'Not sent.', unconfirmed: 'Not confirmed.' };
 
 /** The row, and the button with it, is gone after this: the focus goes where one writes. @param {() => void} act */
 function andBack(act) {
@@ -171,12 +171,12 @@ function andBack(act) {
 
 /** @param {Chat} chat @param {Unsent} entry */
 function unsentRow(chat, entry) {
-  const refused = entry.state === 'refused';
+  const refused = entry.state === 'refused' || entry.state === 'unconfirmed';
   return h('li', { class: `message more mine unsent ${entry.state}`, tabIndex: -1 },
     h('span', { class: 'gutter', 'aria-hidden': 'true' }, icon(refused ? 'alert' : 'clock')),
     h('p', { class: 'text', dir: 'auto' }, linked(entry.text)),
     entry.files.map(({ name }) => h('p', { class: 'file' }, name)),
-    h('p', { class: 'state' }, refused ? `${UNSENT.refused} ${entry.why}` : UNSENT[entry.state],
+    h('p', { class: 'state' }, refused ? `${UNSENT[entry.state]} ${entry.why}` : UNSENT[entry.state],
       refused && h('button', { type: 'button', class: 'link', onclick: () => andBack(() => chat.retry(entry.id)) }, 'Try again'),
       (refused || entry.state === 'queued') && h('button', { type: 'button', class: 'link', onclick: () => andBack(() => chat.discard(entry.id)) }, 'Delete')));
 }

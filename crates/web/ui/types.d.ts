@@ -95,8 +95,8 @@ export interface Unsent {
   readonly to: string;
   readonly text: string; readonly at: number;
   readonly files: readonly { id: string; alt: string; name: string }[];
-  /** Waiting for a connection; on its way; acknowledged, its copy still to come; refused. */
-  readonly state: 'queued' | 'sending' | 'sent' | 'refused';
+  /** Waiting for a connection; on its way; acknowledged, its copy still to come; refused; perhaps sent, and never acknowledged. */
+  readonly state: 'queued' | 'sending' | 'sent' | 'refused' | 'unconfirmed';
   readonly why: string;
   /** When it was last on the wire; 0: never. */
   readonly sentAt: number;

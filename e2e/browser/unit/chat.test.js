@@ -144,6 +144,30 @@ test('what is not confirmed survives a reload of the page, and so do drafts and 
   assert.equal(again.env.socket.of('chat')[0].idempotencyKey, 'key-1');
 });
 
+test('a message that was not acknowledged for too long may have been sent, and is settled by its copy', async () => {
+  const { env, chat } = joined();
+  await settle();
+  chat.say('pay Bob');
+  await settle();
+  env.socket.end(1006);
+  await settle();
+  for (let n = 0; n < 40; n += 1) {
+    env.advance(10_000);
+    await settle();
+    if (env.socket.readyState === 0) env.socket.end(1006);
+    await settle();
+  }
+  assert.deepEqual(outbox(chat), ['pay Bob:unconfirmed']);
+  assert.match(chat.unsent.peek()[0].why, /may have been sent before/);
+  env.advance(31_000);
+  await settle();
+  enter(env, { offset: 1, recovered: true });
+  env.socket.hear(message({ userId: 'me', username: 'Me', content: 'pay Bob', offset: 1 }));
+  await settle();
+  assert.deepEqual(visible(chat), ['pay Bob']);
+  assert.deepEqual(outbox(chat), []);
+});
+
 test('a refused message says why, stays, and can be tried again', async () => {
   const { env, chat } = joined();
   chat.say('no');
@@ -180,7 +204,7 @@ test('after a reload, what may have been sent too long ago is not sent again wit
   const tab = storage();
   tab('unsent', JSON.stringify([{ id: 'k', room: 'lobby', to: '', text: 'long ago', files: [], at: 1, state: 'sending', why: '', sentAt: 1 }]));
   const { chat } = start({ tab });
-  assert.deepEqual(outbox(chat), ['long ago:refused']);
+  assert.deepEqual(outbox(chat), ['long ago:unconfirmed']);
   assert.match(chat.unsent.peek()[0].why, /may have been sent before/);
 });
 
