@@ -221,6 +221,7 @@ export function createHub(url, options = {}) {
 
   /** @param {string} name @param {JoinOptions<any>} [how] @param {string} [to] */
   function opened(name, how = {}, to) {
+    if (!(to ?? name)) throw new TypeError('no name');
     const key = keyOf({ room: name, to });
     let room = rooms.get(key);
     if (!room) {

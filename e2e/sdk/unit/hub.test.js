@@ -387,6 +387,14 @@ test('what_a_store_has_kept_too_long_is_not_sent', async () => {
   assert.equal(kept.size, 0);
 });
 
+test('a_room_without_a_name_is_a_mistake', () => {
+  const { hub } = setUp();
+  for (const name of ['', undefined, null]) {
+    assert.throws(() => hub.room(name), TypeError);
+    assert.throws(() => hub.direct(name), TypeError);
+  }
+});
+
 test('a_room_opened_while_the_hub_comes_online_is_subscribed_to_once', async () => {
   const { hub, welcome, sent } = setUp();
   hub.state.subscribe(({ status }) => { if (status === 'online') hub.room('r'); });
