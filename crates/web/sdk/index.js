@@ -170,7 +170,7 @@ export function createHub(url, options = {}) {
       publication: {
         id, at, frame, state, error: null,
         cancel: () => item.late === 'expired' && item.settle(new HubError('cancelled')),
-        then: (...both) => outcome.then(...both),
+        then: (...both) => (item.heard = outcome.then(...both)),
       },
       settle(error, ack, why = error) {
         if (!items.includes(item)) return false;

@@ -15,6 +15,7 @@ import { UNANSWERED_MS, keyOf } from './room.js';
 
 const WINDOW = 64;
 const RATE_LIMITED = 162;
+const OWN_DOING = ['cancelled', 'aborted', 'left', 'closed'];
 /** Requests that mean the same when they are asked twice, and that somebody asks again. */
 const ASKED_AGAIN = ['subscribe', 'history'];
 /** Acknowledged messages of a room whose receipts are watched. */
@@ -28,6 +29,7 @@ const WATCHED_MAX = 256;
  * @property {PublishOptions} how
  * @property {Inner | undefined} room where it was made; it may be left, and joined anew, since
  * @property {'expired' | 'unconfirmed'} late what it is when its time is over: the first until it was sent
+ * @property {unknown} [heard] somebody waits for its end
  * @property {(error: HubError | null, ack?: Ack, why?: unknown) => boolean} settle takes it out of the list; false: that was done before. `why`: what awaiting it throws instead of the error
  */
 
@@ -82,6 +84,7 @@ export function outboxOf(hub) {
   /** What was acknowledged last. @type {WeakMap<Inner, { ack: Position, state: Value<PublicationState> }[]>} */
   const watched = new WeakMap();
   const pumpTimer = timerOf(env);
+  let warned = false;
   /** Run while a message is on the wire. @type {WeakMap<Item, ReturnType<typeof timerOf>>} */
   const unanswered = new WeakMap();
   const is = (/** @type {Item} */ { state }, /** @type {PublicationState} */ now) => state.get() === now;
@@ -212,6 +215,15 @@ export function outboxOf(hub) {
     pump();
   }
 
+  /** What has failed, and nobody waited for, is reported; unless the application ended it itself. @param {Item} item */
+  function tell({ heard, publication: { error, frame } }) {
+    if (!error || heard || OWN_DOING.includes(error.reason)) return;
+    hub.log(`${frame.type} that nobody waits for`)(error);
+    if (options.log || warned) return;
+    warned = true;
+    console.warn('outspoke: a message was not sent, and nobody waits for it; await publications, or give a `log`.', error);
+  }
+
   /** Takes care of a message from here on, to its end. @param {Item} item @param {boolean} [kept] whether the store has it already */
   function add(item, kept = false) {
     const { entry, room, how: { timeoutMs = ttlMs, volatile }, publication, settle } = item;
@@ -225,9 +237,13 @@ export function outboxOf(hub) {
     if (hub.queue().includes(item) && !now && !kept) store?.put(entry).catch(hub.log('outbox store'));
     const over = () => {
       timer();
+      tell(item);
       if (!volatile && publication.error?.reason !== 'closed') store?.remove(entry.id).catch(hub.log('outbox store'));
     };
+    const { heard } = item;
     publication.then(over, over);
+    // That was us.
+    item.heard = heard;
     pump();
     if (now && is(item, 'queued')) settle(passing('offline'));
   }

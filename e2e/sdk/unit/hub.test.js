@@ -387,6 +387,36 @@ test('what_a_store_has_kept_too_long_is_not_sent', async () => {
   assert.equal(kept.size, 0);
 });
 
+test('a_message_that_fails_unheard_is_reported', async () => {
+  const told = [];
+  const { welcome, join, hear, sent } = setUp({ log: ({ text, detail }) => told.push(`${text}: ${detail.reason}`) });
+  await welcome();
+  const room = await join('r');
+  const refuse = async () => {
+    const [{ id }] = sent();
+    await hear({ type: 'error', id, code: 131, error: 'forbidden', message: 'because', temporary: false });
+  };
+  room.publish('chat', { content: 'unheard' });
+  await refuse();
+  assert.deepEqual(told, ['chat that nobody waits for: forbidden']);
+  room.publish('chat', { content: 'heard' }).then(() => {}, () => {});
+  await refuse();
+  room.publish('chat', { content: 'taken back' }, { signal: AbortSignal.abort() });
+  await settled();
+  assert.equal(told.length, 1);
+});
+
+test('a_message_that_fails_unheard_is_warned_of_once_without_a_log', async (t) => {
+  const warn = t.mock.method(console, 'warn', () => {});
+  const { welcome, join } = setUp();
+  await welcome({ maxMessageBytes: 10 });
+  const room = await join('r');
+  room.publish('chat', { content: 'too large' });
+  room.publish('chat', { content: 'too large' });
+  await settled();
+  assert.equal(warn.mock.callCount(), 1);
+});
+
 test('a_room_without_a_name_is_a_mistake', () => {
   const { hub } = setUp();
   for (const name of ['', undefined, null]) {
