@@ -4,14 +4,15 @@
  * Shows `chat.js` and its connection; decides nothing. The side is a column where there is room and a modal dialog where there is
  * none: the same element moves between the two.
  */
-import { computed, effect, signal } from '../shared/reactive.js';
-import { h, icon, list } from '../shared/dom.js';
+import { batch, computed, effect, signal, untracked } from '../shared/reactive.js';
+import { byId, h, icon, list } from '../shared/dom.js';
 import { isListed } from './chat.js';
 import { avatar, time } from './timeline.js';
 
 /** @import { Chat } from './chat.js' */
 /** @import { Room } from './model.js' */
 /** @import { ConnectionState, Person } from './types.js' */
+/** @typedef {{ id: string, me: boolean, now: import('../shared/reactive.js').Signal<Person> }} Row */
 
 const WIDE = '(min-width: 52rem)';
 const PEOPLE_SHOWN = 200;
@@ -140,6 +141,14 @@ function conversations(chat) {
   return h('nav', { class: 'part', 'aria-labelledby': 'private-title', hidden: () => shown.value.length === 0 }, h('h2', { id: 'private-title' }, 'Private'), rows);
 }
 
+/** Its row, and the button with it, is gone after this: the focus goes to the room that is looked at. @param {Chat} chat @param {string} name */
+function leave(chat, name) {
+  chat.leave(name);
+  const link = /** @type {HTMLElement | null} */ (document.querySelector('.rooms [aria-current="page"]'));
+  link?.focus();
+  if (document.activeElement !== link) byId('message').focus();
+}
+
 /** @param {Chat} chat @param {Room} room */
 function roomRow(chat, room) {
   const here = computed(() => chat.current.value === room.name);
@@ -150,19 +159,30 @@ function roomRow(chat, room) {
       h('span', { class: () => `badge ${urgent() ? 'urgent' : ''}`, hidden: () => room.unread.value === 0 },
         () => (room.unread.value > 99 ? '99+' : room.unread.value), h('span', { class: 'sr-only' }, () => (room.mentions.value > 0 ? ' unread, you are mentioned' : ' unread')))),
     room.name !== chat.home.peek()
-      && h('button', { type: 'button', class: 'icon-button quiet', 'aria-label': () => `Leave ${room.title}`, title: 'Leave', onclick: () => chat.leave(room.name) }, icon('close')));
+      && h('button', { type: 'button', class: 'icon-button quiet', 'aria-label': () => `Leave ${room.title}`, title: 'Leave', onclick: () => leave(chat, room.name) }, icon('close')));
 }
 
-/** @param {Chat} chat @param {Person} person @param {(person: Person) => void} write */
-function personRow(chat, person, write) {
-  const me = person.userId === chat.me.userId;
+/** @param {Person} person */
+function presenceOf(person) {
   const devices = person.clients.size;
-  const state = person.here
-    ? h('span', { class: 'state here', title: devices > 1 ? `here, on ${devices} devices` : 'here' }, h('span', { class: 'sr-only' }, devices > 1 ? `here, on ${devices} devices` : 'here'))
-    : h('span', { class: 'state' }, 'seen ', time(person.seenAt));
-  const inside = [avatar(person.userId, person.name), h('bdi', { class: 'ellipsis' }, person.name), me && h('span', { class: 'tag' }, 'you'), state];
-  return h('li', { class: person.here ? 'here' : 'away' },
-    me ? h('div', { class: 'person' }, inside) : h('button', { type: 'button', class: 'person', title: `Write to ${person.name} in private`, onclick: () => write(person) }, inside));
+  if (!person.here) return h('span', { class: 'state' }, 'seen ', time(person.seenAt));
+  const here = devices > 1 ? `here, on ${devices} devices` : 'here';
+  return h('span', { class: 'state here', title: here }, h('span', { class: 'sr-only' }, here));
+}
+
+/** Stays the same element while the person changes, so that it keeps the focus. @param {Row} row @param {(person: Person) => void} write */
+function personRow({ me, now }, write) {
+  const name = computed(() => now.value.name);
+  const inside = [() => avatar(now.peek().userId, name.value), h('bdi', { class: 'ellipsis' }, () => name.value), me && h('span', { class: 'tag' }, 'you'), () => presenceOf(now.value)];
+  return h('li', { class: () => (now.value.here ? 'here' : 'away') },
+    me ? h('div', { class: 'person' }, inside)
+      : h('button', { type: 'button', class: 'person', title: () => `Write to ${name.value} in private`, onclick: () => write(now.peek()) }, inside));
+}
+
+/** Before rows move: what has the focus keeps it. @param {HTMLElement} rows */
+function keepFocus(rows) {
+  const focused = /** @type {HTMLElement | null} */ (document.activeElement);
+  return () => { if (focused !== document.activeElement && rows.contains(focused)) focused?.focus({ preventScroll: true }); };
 }
 
 /** @param {Chat} chat @param {(person: Person) => void} write */
@@ -170,7 +190,24 @@ function people(chat, write) {
   const everyone = computed(() => [...chat.room.people.value.values()].sort((a, b) =>
     Number(b.userId === chat.me.userId) - Number(a.userId === chat.me.userId) || Number(b.here) - Number(a.here) || a.name.localeCompare(b.name)));
   const rows = h('ul', { class: 'people' });
-  list(rows, () => everyone.value.slice(0, PEOPLE_SHOWN), (person) => person.userId, (person) => personRow(chat, person, write));
+  /** @type {Map<string, Row>} */
+  let known = new Map();
+  const shown = computed(() => {
+    const next = new Map();
+    for (const person of everyone.value.slice(0, PEOPLE_SHOWN)) {
+      const me = person.userId === chat.me.userId;
+      const old = known.get(person.userId);
+      const row = old?.me === me ? old : { id: person.userId, me, now: signal(person) };
+      next.set(person.userId, row);
+    }
+    known = next;
+    return [...next.values()];
+  });
+  effect(() => {
+    const all = everyone.value;
+    untracked(() => batch(() => { for (const person of all) { const row = known.get(person.userId); if (row) row.now.value = person; } }));
+  });
+  list(rows, () => shown.value, ({ id }) => id, (row) => personRow(row, write), () => keepFocus(rows));
   const unknown = computed(() => {
     const here = everyone.value.filter((person) => person.here).length;
     const others = (chat.room.members.value ?? 0) - here;

@@ -90,13 +90,21 @@ function table(places, self, here) {
 export function where(chat) {
   const count = signal('');
   const end = scope(() => {
-    const body = h('div', { class: 'where-body' });
+    const drawing = h('div');
+    const region = h('div', { class: 'scroll', tabIndex: 0, role: 'region', 'aria-label': 'Who is where, as a table' });
+    const body = h('div', { class: 'where-body' }, drawing, region);
+    let shown = '';
     effect(() => {
       const here = chat.node.value;
       const places = placesOf([...chat.room.people.value.values()], here, chat.me.userId);
       const people = places.reduce((sum, place) => sum + place.people.length, 0);
       count.value = `${people} ${people === 1 ? 'person' : 'people'} on ${places.length} ${places.length === 1 ? 'server' : 'servers'}`;
-      body.replaceChildren(graph(places, chat.me.userId, here), h('div', { class: 'scroll', tabIndex: 0, role: 'region', 'aria-label': 'Who is where, as a table' }, table(places, chat.me.userId, here)));
+      // People change with all that they say; what is shown of them here mostly does not.
+      const now = JSON.stringify([here, places.map(({ node, people: there }) => [node, there.map(({ person, devices }) => [person.userId, person.name, devices])])]);
+      if (now === shown) return;
+      shown = now;
+      drawing.replaceChildren(graph(places, chat.me.userId, here));
+      region.replaceChildren(table(places, chat.me.userId, here));
     });
     const dialog = h('dialog', {
       class: 'dialog where', 'aria-labelledby': 'where-title',

@@ -225,3 +225,26 @@ test('on a touch screen what is tapped is at least 44 px', scene(here, async ({ 
     .map(([box, e]) => `${e.className || e.id}: ${box.width} x ${box.height}`));
   assert.deepEqual(small, []);
 }));
+
+test('the focus stays where it is while others speak, and goes to the room when one is left', scene(here, async ({ visit, room }) => {
+  const ana = await visit({ name: 'Ana' });
+  const ben = await visit({ name: 'Ben' });
+  const write = ana.page.locator('.people button.person', { hasText: 'Ben' });
+  await write.focus();
+  await ben.say('hello');
+  await ana.sees('hello');
+  assert.ok(await write.evaluate((button) => button === document.activeElement), 'the button in the list of people');
+
+  await ana.page.getByRole('button', { name: 'Who is where' }).click();
+  const table = ana.page.getByRole('region', { name: 'Who is where, as a table' });
+  await table.focus();
+  await ben.say('hello again');
+  await ana.sees('hello again');
+  assert.ok(await table.evaluate((region) => region === document.activeElement), 'the table of who is where');
+  await ana.page.keyboard.press('Escape');
+
+  await ana.page.getByRole('button', { name: `Leave ${room}` }).focus();
+  await ana.page.keyboard.press('Enter');
+  await ana.page.getByRole('button', { name: `Leave ${room}` }).waitFor({ state: 'detached' });
+  assert.equal(await ana.page.evaluate(() => document.activeElement?.getAttribute('aria-current')), 'page', 'the link of the room that is shown');
+}));
