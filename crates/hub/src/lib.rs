@@ -25,6 +25,7 @@ mod auth;
 mod builder;
 mod class;
 mod client;
+mod clock;
 mod cluster;
 mod commands;
 mod config;

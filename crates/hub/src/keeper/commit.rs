@@ -349,7 +349,7 @@ impl Keeper {
     }
 
     async fn trim(&self, hub: &Inner, room: &Room, bytes: u64) {
-        let now = hub.now().as_millis();
+        let now = self.age_clock(hub);
         let history = room.class().history;
         match self.store.trim(&room.log_key(), history, now).await {
             Ok(state) => {

@@ -37,6 +37,7 @@ use self::job::{Asker, Job};
 use self::queue::Queue;
 pub(crate) use self::seed::key as key_of_epochs;
 use crate::analytics::Analytics;
+use crate::clock::CarefulClock;
 use crate::error::PublishError;
 use crate::hub::Inner;
 use crate::quota::Charge;
@@ -53,6 +54,8 @@ pub(crate) struct Keeper {
     store: Arc<dyn Store>,
     queue: Queue,
     fence: Fence,
+    /// By which messages are too old.
+    clock: CarefulClock,
     runtime: OnceLock<Handle>,
     pub(crate) counters: KeeperCounters,
 }
@@ -168,6 +171,7 @@ impl Keeper {
             store,
             queue: Queue::new(queue_bytes_max),
             fence: Fence::default(),
+            clock: CarefulClock::default(),
             runtime: OnceLock::new(),
             counters: KeeperCounters::default(),
         }
@@ -199,6 +203,11 @@ impl Keeper {
     /// See [`NotQueued`].
     pub(crate) fn submit_amendment(&self, amendment: Box<Amendment>) -> Result<(), NotQueued> {
         self.queue.offer(Job::Amend(amendment), 1024)
+    }
+
+    /// The time by which messages are too old to be kept, in milliseconds since 1970.
+    fn age_clock(&self, hub: &Inner) -> i64 {
+        self.clock.follow(Instant::now(), hub.now()).as_millis()
     }
 
     /// Bytes that wait to be written.

@@ -110,7 +110,7 @@ impl Keeper {
         state: &LogState,
         keep: Retention,
     ) -> Result<Option<i64>, StoreError> {
-        let now = hub.now().as_millis();
+        let now = self.age_clock(hub);
         let is_old = |record: &Stored| keep.drops(0, 0, record.ts, now);
         let Some(oldest) = self.record_of(log, state.first, state).await?.filter(is_old) else {
             return Ok(None);

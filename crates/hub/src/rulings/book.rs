@@ -16,12 +16,12 @@ use outspoke_protocol::{Timestamp, UserId};
 use tokio::sync::{Notify, watch};
 use tokio::time::Instant;
 
-use super::clock::CarefulClock;
 use super::record::Entry;
 use super::{Subject, Verdict};
 use crate::admin::{First, Listing};
 use crate::affinity::weight;
 use crate::auth::Identity;
+use crate::clock::CarefulClock;
 use crate::policy::Permissions;
 
 const SHELVES: usize = 64;

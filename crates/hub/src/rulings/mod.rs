@@ -10,11 +10,10 @@
 //! they know as often (`gossip.rs`), so that a message that the bus loses costs seconds.
 //!
 //! Rulings about the same thing replace each other, and the latest counts: they merge to the same on every node, in whichever
-//! order they are heard. Lifting one is a ruling, too. All are forgotten some time after they end (`clock.rs`).
+//! order they are heard. Lifting one is a ruling, too. All are forgotten some time after they end ([`clock`](crate::clock)).
 
 mod admin;
 mod book;
-mod clock;
 mod enforce;
 mod gossip;
 mod keep;

@@ -1,10 +1,13 @@
-//! The time by which rulings are forgotten: a clock that a leap of the machine's does not carry away.
+//! The time by which things are forgotten for good: a clock that a leap of the machine's does not carry away.
 //!
 //! What is forgotten too early is gone for every node, what is forgotten too late costs a little memory. So this one
-//! follows the wall clock back at once, but forth at twice the speed of time at most. Together with how long a ruling
-//! [is remembered](super::record::Entry::remembered_until) after its end, none that holds for up to a day is forgotten
+//! follows the wall clock back at once, but forth at twice the speed of time at most, from one look at it to the next. A
+//! machine that was suspended is caught up with.
+//!
+//! Rulings go by it: together with how long one is remembered after its end, none that holds for up to a day is forgotten
 //! before its end, however far and for however long the wall clock has leapt ahead since it was made; nor is one that
-//! holds for longer, if the wall clock is put right within a day. A machine that was suspended is caught up with.
+//! holds for longer, if the wall clock is put right within a day. So do stored messages that have an age: a leap takes at
+//! most those that are as near to it as the keeper's last look is long ago, which is an hour or so.
 
 use std::sync::{Mutex, PoisonError};
 use std::time::SystemTime;
@@ -14,7 +17,7 @@ use tokio::time::Instant;
 
 /// When it was last asked, and what it said.
 #[derive(Debug)]
-pub(super) struct CarefulClock(Mutex<(Instant, Timestamp)>);
+pub(crate) struct CarefulClock(Mutex<(Instant, Timestamp)>);
 
 impl Default for CarefulClock {
     fn default() -> Self {
@@ -28,7 +31,7 @@ impl CarefulClock {
     }
 
     /// What time it is, if the wall clock says `wall`.
-    pub(super) fn follow(&self, now: Instant, wall: Timestamp) -> Timestamp {
+    pub(crate) fn follow(&self, now: Instant, wall: Timestamp) -> Timestamp {
         let mut last = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let passed = now.saturating_duration_since(last.0).as_millis();
         let farthest = last.1.as_millis().saturating_add(i64::try_from(2 * passed).unwrap_or(i64::MAX));
