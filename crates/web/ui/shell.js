@@ -4,7 +4,7 @@
  * Shows `chat.js` and its connection; decides nothing. The side is a column where there is room and a modal dialog where there is
  * none: the same element moves between the two.
  */
-import { batch, computed, effect, signal, untracked } from '../shared/reactive.js';
+import { computed, effect, signal } from '../shared/reactive.js';
 import { byId, h, icon, list } from '../shared/dom.js';
 import { isListed } from './chat.js';
 import { avatar, time } from './timeline.js';
@@ -12,7 +12,6 @@ import { avatar, time } from './timeline.js';
 /** @import { Chat } from './chat.js' */
 /** @import { Room } from './model.js' */
 /** @import { ConnectionState, Person } from './types.js' */
-/** @typedef {{ id: string, me: boolean, now: import('../shared/reactive.js').Signal<Person> }} Row */
 
 const WIDE = '(min-width: 52rem)';
 const PEOPLE_SHOWN = 200;
@@ -170,13 +169,19 @@ function presenceOf(person) {
   return h('span', { class: 'state here', title: here }, h('span', { class: 'sr-only' }, here));
 }
 
-/** Stays the same element while the person changes, so that it keeps the focus. @param {Row} row @param {(person: Person) => void} write */
-function personRow({ me, now }, write) {
+/** Stays the same element while the person changes, so that it keeps the focus. @param {Chat} chat @param {string} userId @param {(person: Person) => void} write */
+function personRow(chat, userId, write) {
+  const me = userId === chat.me.userId;
+  let last = /** @type {Person} */ (chat.room.people.peek().get(userId));
+  const now = computed(() => {
+    last = chat.room.people.value.get(userId) ?? last;
+    return last;
+  });
   const name = computed(() => now.value.name);
-  const inside = [() => avatar(now.peek().userId, name.value), h('bdi', { class: 'ellipsis' }, () => name.value), me && h('span', { class: 'tag' }, 'you'), () => presenceOf(now.value)];
+  const inside = [() => avatar(userId, name.value), h('bdi', { class: 'ellipsis' }, () => name.value), me && h('span', { class: 'tag' }, 'you'), () => presenceOf(now.value)];
   return h('li', { class: () => (now.value.here ? 'here' : 'away') },
     me ? h('div', { class: 'person' }, inside)
-      : h('button', { type: 'button', class: 'person', title: () => `Write to ${name.value} in private`, onclick: () => write(now.peek()) }, inside));
+      : h('button', { type: 'button', class: 'person', title: () => `Write to ${name.value} in private`, onclick: () => write(last) }, inside));
 }
 
 /** Before rows move: what has the focus keeps it. @param {HTMLElement} rows */
@@ -190,24 +195,7 @@ function people(chat, write) {
   const everyone = computed(() => [...chat.room.people.value.values()].sort((a, b) =>
     Number(b.userId === chat.me.userId) - Number(a.userId === chat.me.userId) || Number(b.here) - Number(a.here) || a.name.localeCompare(b.name)));
   const rows = h('ul', { class: 'people' });
-  /** @type {Map<string, Row>} */
-  let known = new Map();
-  const shown = computed(() => {
-    const next = new Map();
-    for (const person of everyone.value.slice(0, PEOPLE_SHOWN)) {
-      const me = person.userId === chat.me.userId;
-      const old = known.get(person.userId);
-      const row = old?.me === me ? old : { id: person.userId, me, now: signal(person) };
-      next.set(person.userId, row);
-    }
-    known = next;
-    return [...next.values()];
-  });
-  effect(() => {
-    const all = everyone.value;
-    untracked(() => batch(() => { for (const person of all) { const row = known.get(person.userId); if (row) row.now.value = person; } }));
-  });
-  list(rows, () => shown.value, ({ id }) => id, (row) => personRow(row, write), () => keepFocus(rows));
+  list(rows, () => everyone.value.slice(0, PEOPLE_SHOWN).map((person) => person.userId), (userId) => userId, (userId) => personRow(chat, userId, write), () => keepFocus(rows));
   const unknown = computed(() => {
     const here = everyone.value.filter((person) => person.here).length;
     const others = (chat.room.members.value ?? 0) - here;

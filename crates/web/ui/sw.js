@@ -8,7 +8,7 @@
 
 /** What the page loads when it is wanted; what it loads at once is read from the page itself. */
 const LATER = [
-  'announcer.js', 'composer.js', 'dialogs.js', 'files.js', 'log.js', 'search.js', 'shell.js', 'timeline.js', 'uploads.js', 'view.js', 'where.js',
+  'announcer.js', 'composer.js', 'dialogs.js', 'files.js', 'log.js', 'notices.js', 'search.js', 'shell.js', 'timeline.js', 'uploads.js', 'view.js', 'where.js',
   'manifest.webmanifest', '../sdk/direct.js', '../sdk/events.js', '../sdk/files.js', '../sdk/history.js', '../sdk/outbox.js', '../sdk/presence.js',
   '../sdk/receipts.js', '../sdk/refresh.js', '../sdk/session.js', '../shared/dialog.js',
 ];

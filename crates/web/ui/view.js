@@ -20,8 +20,16 @@ import { banner, bannerText, head, side } from './shell.js';
 export function show(chat, page) {
   const { browser, tab, clock, roomInAddress } = page;
   const { setting, setSetting } = settingsOf(browser);
-  const notices = notifications(chat, browser);
-  const openSettings = () => void import('./dialogs.js').then(({ settings }) => settings({ get: setting, set: setSetting, notifications: notices }));
+  /** @type {import('./notices.js').Notices['notify']} */
+  let notify = () => {};
+  const noticed = () => import('./notices.js').then(({ notifications }) => {
+    const notices = notifications(chat, browser);
+    notify = notices.notify;
+    return notices;
+  });
+  if (browser('notify')) void noticed();
+  const openSettings = () => void Promise.all([import('./dialogs.js'), noticed()])
+    .then(([{ settings }, notices]) => settings({ get: setting, set: setSetting, notifications: notices }));
   const aside = side(chat, {
     settings: openSettings,
     goTo: (room) => { location.hash = room === chat.home.peek() ? '' : encodeURIComponent(room); },
@@ -39,7 +47,7 @@ export function show(chat, page) {
     h('main', { class: 'main' },
       head(chat, { openSide: aside.open, search: openSearch, where: () => void import('./where.js').then(({ where }) => where(chat)) }),
       stage, writing.view)]);
-  void announce(chat, notices.notify, clock, setting);
+  void announce(chat, (what) => notify(what), clock, setting);
   keys(chat, { side: aside.open, settings: openSettings, search: openSearch });
   effect(() => {
     const { unread } = chat.totals.value;
@@ -97,36 +105,6 @@ const settingsOf = (browser) => ({
   },
 });
 
-/** Notifications of the browser, for who wants them: of what is meant for us, while the page is not looked at. @param {Chat} chat @param {Page['browser']} browser */
-function notifications(chat, browser) {
-  const possible = 'Notification' in window && isSecureContext;
-  const notices = {
-    possible,
-    get on() { return possible && Notification.permission === 'granted' && browser('notify') === '1'; },
-    /** @param {boolean} on */
-    async set(on) {
-      browser('notify', on ? '1' : null);
-      if (!on) return 'Notifications are off.';
-      if (await Notification.requestPermission() === 'granted') return 'Notifications are on.';
-      browser('notify', null);
-      return 'The browser does not let this page notify you. You can change that in the browser\u2019s settings for this page.';
-    },
-    /** @param {{ room: string, name: string, text: string, mentioned: boolean, direct: boolean }} what */
-    notify({ room, name, text, mentioned, direct }) {
-      if (!notices.on || !(mentioned || direct) || (!document.hidden && document.hasFocus())) return;
-      try {
-        const notification = new Notification(direct ? name : `${name} in #${room}`, { body: text.slice(0, 200), tag: room });
-        notification.onclick = () => {
-          window.focus();
-          chat.open(room);
-          notification.close();
-        };
-      } catch { /* some browsers allow it to service workers only */ }
-    },
-  };
-  return notices;
-}
-
 /** @param {Chat} chat @param {(what: { room: string, name: string, text: string, mentioned: boolean, direct: boolean }) => void} notify @param {Page['clock']} clock @param {(key: string) => string} setting */
 async function announce(chat, notify, clock, setting) {
   // Each trouble is spoken once: the tries between it and its end are for the eyes only.
@@ -143,7 +121,7 @@ async function announce(chat, notify, clock, setting) {
     missed += count;
     status.textContent = `Back online, ${missed} missed ${missed === 1 ? 'message' : 'messages'} loaded.`;
   };
-  chat.onHeard = (what) => notify(what);
+  chat.onHeard = notify;
   const { Announcer } = await import('./announcer.js');
   const region = byId('announcer');
   const announcer = new Announcer((text) => {
