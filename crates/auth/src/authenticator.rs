@@ -4,6 +4,7 @@
 //! different credentials is refused, because whoever checks the one must not be fooled with the other; a credential is never
 //! echoed, logged or quoted; a cookie, which browsers send whoever asks, counts only from pages of listed origins.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 
 use ecow::EcoString;
@@ -114,12 +115,27 @@ impl Sources {
             found.cookies(request, cookie);
         }
         if let Some(name) = &self.query {
-            let query = request.uri.query().unwrap_or_default();
-            let values = form_urlencoded::parse(query.as_bytes()).filter(|(key, _)| key == name);
-            values.for_each(|(_, value)| found.add(&value));
+            in_query(request, name).for_each(|value| found.add(&value));
         }
         found.credentials()
     }
+
+    /// What is said of a request in which there is no credential.
+    fn why_none(&self, request: &Parts) -> &'static str {
+        // Where other servers take it.
+        let in_vain = ["token", "access_token"].iter().any(|name| in_query(request, name).next().is_some());
+        if in_vain && self.query.is_none() && self.header {
+            return "a credential is needed to connect; one in the address is not looked at, since addresses end up in logs: \
+                    send it as Authorization: Bearer TOKEN, or from a browser as the subprotocol outspoke.bearer.TOKEN";
+        }
+        "a credential is needed to connect"
+    }
+}
+
+/// The values of a parameter in the address.
+fn in_query<'a>(request: &'a Parts, name: &'a str) -> impl Iterator<Item = Cow<'a, str>> {
+    let query = request.uri.query().unwrap_or_default();
+    form_urlencoded::parse(query.as_bytes()).filter(move |(key, _)| key == name).map(|(_, value)| value)
 }
 
 fn is_origin(text: &str) -> bool {
@@ -250,7 +266,7 @@ impl TokenAuthenticator {
         let identity = match (&self.fallback, credential) {
             (Some(fallback), _) if foreign => fallback.authenticate(request).await?,
             (_, Some(credential)) => self.verifier.verify(&credential).await?,
-            (_, None) => return Err(AuthError::missing("a credential is needed to connect")),
+            (_, None) => return Err(AuthError::missing(self.sources.why_none(request))),
         };
         with_device(identity, request)
     }
@@ -332,6 +348,15 @@ mod tests {
             assert_eq!(everywhere.read(&request), found, "{target} {headers:?}");
             assert_eq!(Sources::none().read(&request), Credentials::None, "{target} {headers:?}");
         }
+    }
+
+    #[test]
+    fn token_in_the_address_is_named_where_none_is_looked_for() {
+        let said =
+            |sources: &Sources, target| sources.why_none(&request(target, &[])).contains("in the address");
+        assert!(said(&Sources::default(), "/ws?room=a&token=t"));
+        assert!(!said(&Sources::default(), "/ws?room=a"));
+        assert!(!said(&Sources::default().query("token"), "/ws?token="));
     }
 
     #[test]

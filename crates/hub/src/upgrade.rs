@@ -201,8 +201,7 @@ impl UpgradeService {
         // Browsers do not say where a page's own reading requests come from; nothing is done by one.
         let reads = matches!(parts.method, Method::GET | Method::HEAD);
         if !reads || parts.headers.contains_key(header::ORIGIN) {
-            let foreign = self.hub.config().origins.check(parts);
-            foreign.map_err(|foreign| refused(&AuthError::forbidden(foreign.to_string())))?;
+            self.check_origin(parts)?;
         }
         let of_endpoint = self.options.tenant.of(parts)?;
         if let Some(address) = address {
@@ -220,6 +219,19 @@ impl UpgradeService {
         Ok((identity, Hub { inner: Arc::clone(&self.hub.inner), tenant }))
     }
 
+    /// Refuses pages of other sites. Browsers do not show them the reason, so that the log tells it, now and then.
+    fn check_origin(&self, parts: &Parts) -> Result<(), Box<Answer>> {
+        let hub = &self.hub.inner;
+        hub.config().origins.check(parts).map_err(|foreign| {
+            if hub.doors.may_tell_of_origin(hub.now()) {
+                let origin = parts.headers.get(header::ORIGIN).map_or(&b""[..], |origin| origin.as_bytes());
+                let origin = String::from_utf8_lossy(&origin[..origin.len().min(256)]);
+                tracing::warn!(?origin, "a web page was refused (said once a minute at most): {foreign}");
+            }
+            refused(&AuthError::forbidden(foreign.to_string()))
+        })
+    }
+
     async fn upgrade(&self, parts: Parts, upgraded: OnUpgrade) -> Result<Answer, Box<Answer>> {
         let address = parts.extensions.get::<ClientAddress>().copied();
         if let Some(address) = address {
@@ -228,8 +240,7 @@ impl UpgradeService {
         }
         let upgrade = Upgrade::check(&parts.method, parts.version, &parts.headers)
             .map_err(|error| Box::new(error.response().map(|text| Full::new(Bytes::from(text)))))?;
-        let foreign = self.hub.config().origins.check(&parts);
-        foreign.map_err(|foreign| refused(&AuthError::forbidden(foreign.to_string())))?;
+        self.check_origin(&parts)?;
         let query = Query::of(&parts);
         let (dialect, subprotocol) = self.choose_dialect(&upgrade, query.dialect.as_deref())?;
         let room = self.choose_room(query.join.as_deref())?;

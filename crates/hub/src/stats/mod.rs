@@ -7,7 +7,7 @@ mod histogram;
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use outspoke_protocol::{Disconnect, ErrorCode};
+use outspoke_protocol::{Disconnect, ErrorCode, Timestamp};
 
 pub use self::histogram::Distribution;
 pub(crate) use self::histogram::Histogram;
@@ -149,6 +149,8 @@ pub(crate) struct Doors {
     upgrades: [AtomicU64; STATUSES.len()],
     /// Credentials not accepted, in the order of [`ErrorCode::ALL`].
     credentials: Box<[AtomicU64]>,
+    /// The minute after that in which a refused origin was last told of.
+    origin_told: AtomicU64,
 }
 
 impl Default for Doors {
@@ -157,11 +159,18 @@ impl Default for Doors {
             published: AtomicU64::new(0),
             upgrades: [const { AtomicU64::new(0) }; STATUSES.len()],
             credentials: ErrorCode::ALL.iter().map(|_| AtomicU64::new(0)).collect(),
+            origin_told: AtomicU64::new(0),
         }
     }
 }
 
 impl Doors {
+    /// Whether a refused origin may be told of: once a minute.
+    pub(crate) fn may_tell_of_origin(&self, now: Timestamp) -> bool {
+        let minute = now.as_millis().unsigned_abs() / 60_000 + 1;
+        self.origin_told.swap(minute, Ordering::Relaxed) != minute
+    }
+
     pub(crate) fn answered(&self, status: u16) {
         let place = STATUSES.iter().position(|known| *known == status);
         let place = place.or_else(|| STATUSES.iter().position(|known| *known == 500));
