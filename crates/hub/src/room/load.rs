@@ -8,7 +8,7 @@
 //! page that has the former state of it is neither kept nor answered, but read again.
 
 use std::collections::VecDeque;
-use std::ops::RangeInclusive;
+use std::ops;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
@@ -102,7 +102,7 @@ impl Changes {
     }
 
     /// Whether one of these was changed since there were `before` changes.
-    fn concern(&self, before: u64, offsets: &RangeInclusive<u64>) -> bool {
+    fn concern(&self, before: u64, offsets: &ops::Range<u64>) -> bool {
         let news = usize::try_from(self.count - before).unwrap_or(usize::MAX);
         news > self.offsets.len()
             || self.offsets.iter().rev().take(news).any(|offset| offsets.contains(offset))
@@ -116,7 +116,7 @@ impl State {
     }
 
     /// Whether what was read at these offsets may not be what they are now. `before`: the changes when the read began.
-    pub(super) fn is_changed(&self, before: u64, offsets: &RangeInclusive<u64>) -> bool {
+    pub(super) fn is_changed(&self, before: u64, offsets: &ops::Range<u64>) -> bool {
         self.loading.as_ref().is_some_and(|loading| loading.changes.concern(before, offsets))
     }
 
@@ -390,12 +390,9 @@ impl Room {
 }
 
 /// From the first to the last.
-pub(super) fn offsets_of(records: &[Stored]) -> RangeInclusive<u64> {
-    match records {
-        [one] => one.offset..=one.offset,
-        [first, .., last] => first.offset.min(last.offset)..=first.offset.max(last.offset),
-        [] => 1..=0,
-    }
+pub(super) fn offsets_of(records: &[Stored]) -> ops::Range<u64> {
+    let (Some(first), Some(last)) = (records.first(), records.last()) else { return 0..0 };
+    first.offset.min(last.offset)..first.offset.max(last.offset) + 1
 }
 
 fn changes_too_fast() -> StoreError {
