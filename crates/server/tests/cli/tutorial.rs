@@ -5,6 +5,7 @@
 //!
 //! - `in: NAME`: in the terminal of this name, each a shell of its own; without the mark in the one called `first`.
 //! - `stays: NAME`: the same, and the program stays; the test goes on as soon as what is shown has been printed.
+//! - `soon: NAME`: in that terminal, again and again until it prints what is shown, for half a minute at most.
 //! - `then: NAME`: an output that appears there later, at what was done elsewhere.
 //! - `Ctrl-C: NAME`: the program that stays is interrupted there.
 //! - `save: FILE`: the block is written into this file.
@@ -16,7 +17,7 @@ use std::collections::BTreeMap;
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process, kill_process_group};
 use tokio::io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader};
@@ -31,6 +32,8 @@ const CHAPTERS: &str = "docs/tutorial/README.md";
 const PORTS: [&str; 5] = ["8080", "8081", "3000", "6379", "9464"];
 /// For one step on a busy machine, whose disk may be catching up with what a build has written.
 const PATIENCE: Duration = Duration::from_secs(90);
+/// How long a block that shows something soon is run again.
+const SOON: Duration = Duration::from_secs(30);
 /// Printed by the shell behind each block, with the last command's status.
 const END: &str = "--end-of-the-block--";
 
@@ -239,7 +242,8 @@ impl Walk {
         let shown = shown.map(|shown| self.with_ports(&shown.text));
         let shown: Vec<_> = shown.iter().flat_map(|shown| shown.lines()).collect();
         let stays = block.marked("stays").is_some();
-        let name = block.marked("stays").or(block.marked("in")).unwrap_or("first").to_owned();
+        let soon = block.marked("soon");
+        let name = block.marked("stays").or(block.marked("in")).or(soon).unwrap_or("first").to_owned();
         let terminal = self.terminal(&name);
         if terminal.busy {
             // It was killed from elsewhere, with whatever status.
@@ -253,6 +257,13 @@ impl Walk {
             return Ok(());
         }
         terminal.ended().await?;
+        let give_up_at = Instant::now() + SOON;
+        while soon.is_some() && !matches(&shown, &terminal.seen) && Instant::now() < give_up_at {
+            tokio::time::sleep(Duration::from_millis(300)).await;
+            terminal.seen.clear();
+            terminal.type_in(&text).await;
+            terminal.ended().await?;
+        }
         if shown.is_empty() || matches(&shown, &terminal.seen) {
             Ok(())
         } else {
